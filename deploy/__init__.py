@@ -1,0 +1,1 @@
+"""How unclip runs: the local stack, the Serve configs, and (later) images and charts."""

@@ -1,0 +1,36 @@
+"""Inpaint and outpaint: the same flow on a canvas, whose hole is a mask's or the room around a picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.canvas import Canvas
+from gateway.flows.request import FlowRequest
+from gateway.pictures import Pixels
+from gateway.sample import Made, Report, Sample, sample_all
+from gateway.stages import Budget, Known, Stages
+
+
+@dataclass(frozen=True)
+class Paint(FlowRequest):
+    """What belongs in the hole of a canvas, and the side in px of the frames that the decoder paints."""
+
+    prompt: str
+    canvas: Canvas
+    frame_side: int
+
+    async def run(self, stages: Stages, budget: Budget, report: Report) -> list[Made]:
+        """Paint the hole, frame by frame until nothing of it is left; known pixels stay as they are."""
+        shared: dict[str, float] = {}
+        text = await self.encode(self.prompt, stages, budget, shared)
+
+        async def make(sample: Sample) -> Pixels:
+            embedding = await stages.prior.sample(text, sample)
+            canvas = Canvas(self.canvas.pixels, self.canvas.hole)
+            for number, frame in enumerate(canvas.frames()):
+                known = Known(*canvas.view(frame, self.frame_side))
+                painted = await stages.decoder.sample(embedding, text, sample.for_frame(number), size=self.frame_side, known=known)
+                canvas.paint(frame, painted)
+            return canvas.pixels
+
+        return await sample_all(make, self.options, budget, report, shared)

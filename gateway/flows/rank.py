@@ -1,0 +1,33 @@
+"""Rank captions: which of them fits a picture best, by CLIP."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gateway.pictures import Pixels
+from gateway.stages import Budget, Stages, normalised
+
+
+@dataclass(frozen=True)
+class RankedCaption:
+    """A caption, its place in the request, and its probability among the request's captions."""
+
+    caption: str
+    index: int
+    probability: float
+
+
+async def rank_captions(picture: Pixels, captions: Sequence[str], stages: Stages, budget: Budget) -> list[RankedCaption]:
+    """Best first; probabilities are the softmax of CLIP's scaled cosines (arXiv 2103.00020, section 3.1.2)."""
+    image, (texts, scale) = await asyncio.gather(
+        stages.image_encoder.encode(picture, budget), stages.text_encoder.embed(captions, budget)
+    )
+    logits = scale * (texts @ normalised(image)).astype(np.float64)
+    weights = np.exp(logits - logits.max())
+    probabilities = weights / weights.sum()
+    order = np.argsort(-probabilities, kind="stable")
+    return [RankedCaption(captions[i], int(i), float(probabilities[i])) for i in order]

@@ -1,0 +1,67 @@
+"""What is served, as the stages describe it: the model's name and version, its sizes, what absent options mean."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from unclip.internal.v1 import stage_service_pb2
+
+from gateway.stages import Stages
+from services.wire.errors import StageUnavailable
+
+logger = logging.getLogger(__name__)
+Description = stage_service_pb2.DescribeResponse
+
+
+@dataclass(frozen=True)
+class Model:
+    """The model behind the four stages. ``sizes``: sides of square pictures in px, smallest first."""
+
+    name: str
+    version: str
+    sizes: tuple[int, ...]
+    prior: stage_service_pb2.SamplingDefaults
+    decoder: stage_service_pb2.SamplingDefaults
+    licences: tuple[stage_service_pb2.LicenceNotice, ...]
+
+
+class ModelWatch:
+    """Looks at all stages now and then; remembers the model, and which stages answered last."""
+
+    def __init__(self, stages: Stages) -> None:
+        self._stages = stages
+        self._model: Model | None = None
+        self.down: tuple[str, ...] = tuple(stage.name for stage in stages.all)
+
+    async def look(self) -> bool:
+        """Ask every stage; whether all of them answered."""
+        answers = await asyncio.gather(*(stage.describe() for stage in self._stages.all), return_exceptions=True)
+        self.down = tuple(s.name for s, a in zip(self._stages.all, answers, strict=True) if isinstance(a, BaseException))
+        described = [a for a in answers if isinstance(a, Description)]
+        if len(described) == len(answers):
+            self._model = _combined(described)
+        return not self.down
+
+    async def model(self) -> Model:
+        """The model as last seen. Raises StageUnavailable, naming the stages, if it was never seen."""
+        if self._model is None and not await self.look():
+            raise StageUnavailable(f"the {' and the '.join(self.down)} do not answer yet; try again".replace("_", " "))
+        assert self._model is not None
+        return self._model
+
+
+def _combined(described: list[Description]) -> Model:
+    versions = {d.model_version for d in described}
+    if len(versions) > 1:
+        logger.warning("the stages serve different versions of the model: %s", ", ".join(sorted(versions)))
+    prior, decoder = described[2], described[3]
+    return Model(
+        name=decoder.model_name,
+        version=decoder.model_version,
+        sizes=tuple(decoder.sizes),
+        prior=prior.defaults,
+        decoder=decoder.defaults,
+        licences=tuple(decoder.licences),
+    )

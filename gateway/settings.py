@@ -1,0 +1,54 @@
+"""The gateway's settings, from the environment: addresses of the stages, where to listen, and limits."""
+
+from __future__ import annotations
+
+import os
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "UNCLIP_"
+CLIENT_ADDRESS = "UNCLIP_ADDRESS"  # the command line's own variable
+
+
+class UnknownSetting(ValueError):
+    """An environment variable with our prefix that no setting has."""
+
+
+class Settings(BaseSettings):
+    """Each field is the environment variable of its name in capitals after ``UNCLIP_``, for example UNCLIP_PORT."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=50051, ge=0, le=65535)
+    text_encoder_address: str = "127.0.0.1:9000"
+    image_encoder_address: str = "127.0.0.1:9000"
+    prior_address: str = "127.0.0.1:9000"
+    decoder_address: str = "127.0.0.1:9000"
+    # Seconds a request may take if its caller set no deadline.
+    request_timeout: float = Field(default=600.0, gt=0)
+    # Seconds between looks at whether all stages answer.
+    health_interval: float = Field(default=2.0, gt=0)
+
+    max_n: int = Field(default=10, ge=1)
+    max_prompt_characters: int = Field(default=1000, ge=1)
+    max_steps: int = Field(default=250, ge=1)
+    max_guidance: float = Field(default=20.0, ge=1)
+    max_prior_candidates: int = Field(default=16, ge=1)
+    max_captions: int = Field(default=100, ge=2)
+    max_picture_bytes: int = Field(default=16 * 2**20, ge=1)
+    max_picture_pixels: int = Field(default=4 * 2**20, ge=1)
+
+
+def load_settings() -> Settings:
+    """Read the environment. Raises UnknownSetting for a misspelt variable, ValidationError for a bad value."""
+    unknown = [name for name in os.environ if name.startswith(PREFIX) and name not in (*known_names(), CLIENT_ADDRESS)]
+    if unknown:
+        raise UnknownSetting(f"{', '.join(sorted(unknown))}: no such setting; known are {', '.join(sorted(known_names()))}")
+    return Settings()
+
+
+def known_names() -> list[str]:
+    """Every environment variable that is read."""
+    return [PREFIX + field.upper() for field in Settings.model_fields]

@@ -1,0 +1,263 @@
+"""Typed clients of the four stages: arrays in, arrays out, errors that name the stage."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import grpc.aio
+import numpy as np
+import numpy.typing as npt
+from google.protobuf import duration_pb2
+from unclip.internal.v1 import (
+    decoder_service_pb2,
+    decoder_service_pb2_grpc,
+    image_encoder_service_pb2,
+    image_encoder_service_pb2_grpc,
+    prior_service_pb2,
+    prior_service_pb2_grpc,
+    sampling_pb2,
+    stage_service_pb2,
+    stage_service_pb2_grpc,
+    text_encoder_service_pb2,
+    text_encoder_service_pb2_grpc,
+)
+
+from gateway.pictures import Pixels
+from gateway.settings import Settings
+from services.wire.errors import from_stage
+from services.wire.tensors import from_message, to_message
+
+if TYPE_CHECKING:
+    from gateway.sample import Sample
+
+MESSAGE_BYTES = 64 * 2**20
+CHANNEL_OPTIONS = (("grpc.max_receive_message_length", MESSAGE_BYTES), ("grpc.max_send_message_length", MESSAGE_BYTES))
+DESCRIBE_SECONDS = 5.0
+Embedding = npt.NDArray[np.float32]
+
+
+class Budget:
+    """What is left of a request's time, and its id: every call on a stage carries both."""
+
+    def __init__(self, seconds: float, request_id: str) -> None:
+        self._deadline, self.request_id = time.monotonic() + seconds, request_id
+
+    @property
+    def seconds_left(self) -> float:
+        """Never negative; at 0 a call fails with DEADLINE_EXCEEDED before it is sent."""
+        return max(0.0, self._deadline - time.monotonic())
+
+
+@dataclass(frozen=True)
+class EncodedText:
+    """A prompt and the empty text that guidance is measured against, as the sampling stages take them."""
+
+    prompt: text_encoder_service_pb2.TextConditioning
+    blank: text_encoder_service_pb2.TextConditioning
+
+
+@dataclass(frozen=True)
+class Known:
+    """A frame's pixels (S, S, 3) and where they are kept (S, S), 255 = kept."""
+
+    pixels: Pixels
+    keep: Pixels
+
+
+@dataclass(frozen=True)
+class Start:
+    """A picture (S, S, 3) to stay near to, and how near, in [0, 1]."""
+
+    pixels: Pixels
+    similarity: float
+
+
+class Stage:
+    """One stage: its channel, and the errors of its calls. The application's name is the stage's."""
+
+    def __init__(self, name: str, address: str) -> None:
+        self.name, self.channel = name, grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+        self.metadata = (("application", name),)
+        self._info: Any = stage_service_pb2_grpc.StageServiceStub(self.channel)
+
+    async def describe(self) -> stage_service_pb2.DescribeResponse:
+        """What the stage serves. Raises StageUnavailable if it does not answer."""
+        with self.errors():
+            response: stage_service_pb2.DescribeResponse = await self._info.Describe(
+                stage_service_pb2.DescribeRequest(), timeout=DESCRIBE_SECONDS, metadata=self.metadata
+            )
+            return response
+
+    async def events(self, method: Callable[..., Any], request: Any, budget: Budget) -> AsyncIterator[Any]:
+        """The events of a sampling call; leaving early cancels it, which frees its rows."""
+        stream = method(request, timeout=budget.seconds_left, metadata=self.metadata)
+        try:
+            with self.errors():
+                async for event in stream:
+                    yield event
+        finally:
+            stream.cancel()
+
+    @contextlib.contextmanager
+    def errors(self) -> Iterator[None]:
+        """Turn gRPC errors of this stage into ours."""
+        try:
+            yield
+        except grpc.aio.AioRpcError as error:
+            raise from_stage(self.name, error) from None
+
+
+class TextEncoder(Stage):
+    """Client of TextEncoderService."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__("text_encoder", address)
+        self._stub: Any = text_encoder_service_pb2_grpc.TextEncoderServiceStub(self.channel)
+
+    async def encode(self, prompt: str, budget: Budget) -> EncodedText:
+        """The prompt's conditioning and the empty text's."""
+        blank, text = (await self._encode(["", prompt], budget)).texts
+        return EncodedText(text, blank)
+
+    async def embed(self, texts: Sequence[str], budget: Budget) -> tuple[npt.NDArray[np.float32], float]:
+        """Unit embeddings (n, D), and CLIP's logit scale."""
+        response = await self._encode(texts, budget)
+        rows = [from_message(t.embedding, "embedding", (None,)) for t in response.texts]
+        return np.stack([normalised(row) for row in rows]), response.logit_scale
+
+    async def _encode(self, texts: Sequence[str], budget: Budget) -> text_encoder_service_pb2.EncodeTextResponse:
+        request = text_encoder_service_pb2.EncodeTextRequest(texts=texts, request_id=budget.request_id)
+        with self.errors():
+            response: text_encoder_service_pb2.EncodeTextResponse = await self._stub.EncodeText(
+                request, timeout=budget.seconds_left, metadata=self.metadata
+            )
+            return response
+
+
+class ImageEncoder(Stage):
+    """Client of ImageEncoderService."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__("image_encoder", address)
+        self._stub: Any = image_encoder_service_pb2_grpc.ImageEncoderServiceStub(self.channel)
+
+    async def encode(self, pixels: Pixels, budget: Budget) -> Embedding:
+        """(H, W, 3) -> (D,), not normalised."""
+        request = image_encoder_service_pb2.EncodeImageRequest(picture=to_message(pixels), request_id=budget.request_id)
+        with self.errors():
+            response = await self._stub.EncodeImage(request, timeout=budget.seconds_left, metadata=self.metadata)
+        return from_message(response.embedding, "embedding", (None,))
+
+
+class Prior(Stage):
+    """Client of PriorService."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__("prior", address)
+        self._stub: Any = prior_service_pb2_grpc.PriorServiceStub(self.channel)
+
+    async def sample(self, text: EncodedText, sample: Sample) -> Embedding:
+        """Draw candidates for one picture and return the best's image embedding (D,)."""
+        request = prior_service_pb2.SamplePriorRequest(
+            task=sample.task(sample.options.prior_steps, sample.options.prior_guidance),
+            text=text.prompt,
+            unconditional=text.blank,
+            candidates=sample.options.prior_candidates,
+        )
+        with sample.timed("prior"):
+            async for event in self.events(self._stub.SamplePrior, request, sample.budget):
+                if event.HasField("queued"):
+                    sample.queued("prior", event.queued.position)
+                elif event.HasField("progress"):
+                    sample.progressed("prior", event.progress.step, event.progress.steps)
+                elif event.HasField("result"):
+                    return from_message(event.result.embedding, "embedding", (None,))
+        raise from_stage(self.name, None)
+
+
+class Decoder(Stage):
+    """Client of DecoderService."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__("decoder", address)
+        self._stub: Any = decoder_service_pb2_grpc.DecoderServiceStub(self.channel)
+
+    async def sample(self, embedding: Embedding, text: EncodedText, sample: Sample, *, size: int,
+                     known: Known | None = None, start: Start | None = None) -> Pixels:
+        """Make one picture, (size, size, 3)."""
+        options = sample.options
+        request = decoder_service_pb2.SampleDecoderRequest(
+            task=sample.task(options.decoder_steps, options.decoder_guidance),
+            embedding=to_message(embedding),
+            text=text.prompt,
+            unconditional=text.blank,
+            upsampler_steps=options.upsampler_steps,
+            size=size,
+            preview_interval=options.preview_interval,
+            known=None if known is None else {"picture": to_message(known.pixels), "keep": to_message(known.keep)},
+            start=None if start is None else {"picture": to_message(start.pixels), "similarity": start.similarity},
+        )
+        with contextlib.ExitStack() as timing:
+            timing.enter_context(sample.timed("decoder"))
+            async for event in self.events(self._stub.SampleDecoder, request, sample.budget):
+                if event.HasField("queued"):
+                    sample.queued("decoder", event.queued.position)
+                elif event.HasField("progress"):
+                    stage = "upsampler" if event.progress.upsampling else "decoder"
+                    if stage == "decoder" and event.progress.progress.step == event.progress.progress.steps and event.progress.more:
+                        timing.close()
+                        timing.enter_context(sample.timed("upsampler"))
+                    sample.progressed(stage, event.progress.progress.step, event.progress.progress.steps)
+                elif event.HasField("preview"):
+                    sample.previewed(from_message(event.preview.picture, "picture", (None, None, 3)))
+                elif event.HasField("result"):
+                    return from_message(event.result.picture, "picture", (size, size, 3))
+        raise from_stage(self.name, None)
+
+
+def normalised(embedding: Embedding) -> Embedding:
+    """At unit length."""
+    scaled: Embedding = embedding / np.linalg.norm(embedding)
+    return scaled
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The four stages, each by its own address."""
+
+    text_encoder: TextEncoder
+    image_encoder: ImageEncoder
+    prior: Prior
+    decoder: Decoder
+
+    @classmethod
+    def connect(cls, settings: Settings) -> Stages:
+        """Clients for the addresses in the settings; nothing is sent yet."""
+        return cls(
+            TextEncoder(settings.text_encoder_address),
+            ImageEncoder(settings.image_encoder_address),
+            Prior(settings.prior_address),
+            Decoder(settings.decoder_address),
+        )
+
+    @property
+    def all(self) -> tuple[Stage, ...]:
+        """In the order of the pipeline."""
+        return self.text_encoder, self.image_encoder, self.prior, self.decoder
+
+    async def close(self) -> None:
+        """Close the channels."""
+        for stage in self.all:
+            await stage.channel.close()
+
+
+def task_message(seed: int, steps: int, guidance: float, budget: Budget) -> sampling_pb2.SamplingTask:
+    """What every sampling request carries."""
+    left = duration_pb2.Duration()
+    left.FromNanoseconds(int(budget.seconds_left * 1e9))
+    return sampling_pb2.SamplingTask(request_id=budget.request_id, seed=seed, steps=steps, guidance=guidance, time_left=left)

@@ -1,0 +1,39 @@
+"""The decoder and its upsampler as a Ray Serve application."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from ray import serve
+from ray.serve import Application
+from unclip.internal.v1 import decoder_service_pb2, stage_service_pb2
+
+from services.decoder.settings import Settings
+from services.wire import servicing
+
+
+@serve.deployment(name="Decoder")
+class DecoderDeployment:
+    """Answers ``DecoderService`` and ``StageService``."""
+
+    def __init__(self, settings: Settings) -> None:
+        # Imported in the replica alone: building the application need not wait for torch.
+        from services.decoder.stage import DecoderStage
+
+        self._stage = DecoderStage(settings)
+
+    @servicing.streaming(decoder_service_pb2.SampleDecoderResponse)
+    def SampleDecoder(self, request: decoder_service_pb2.SampleDecoderRequest) -> AsyncGenerator[decoder_service_pb2.SampleDecoderResponse, None]:
+        """Make one picture."""
+        return self._stage.sample(request)
+
+    @servicing.unary(stage_service_pb2.DescribeResponse)
+    async def Describe(self, request: stage_service_pb2.DescribeRequest) -> stage_service_pb2.DescribeResponse:
+        """Say what is served."""
+        return self._stage.describe()
+
+
+def build(args: dict[str, Any]) -> Application:
+    """The application, from the ``args`` of its Serve config."""
+    return DecoderDeployment.bind(Settings.model_validate(args))  # type: ignore[attr-defined, no-any-return]

@@ -1,0 +1,49 @@
+"""How the decoder is told what to draw: the image embedding in the time embedding and as context tokens, beside the text.
+
+arXiv 2204.06125, section 2.1; in Karlo's layout this is ``UnCLIPTextProjModel``.
+"""
+
+from __future__ import annotations
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+HIDDEN = -10_000.0
+
+
+class ConditioningConfig(BaseModel):
+    """Widths of what comes in (image and text embeddings: embedding_dim; token states: text_dim) and the token count."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    embedding_dim: int
+    text_dim: int
+    image_tokens: int = 4
+
+
+class Conditioning(nn.Module):
+    """Projects embeddings and token states to what the U-Net takes: (time_extra, context, context_bias)."""
+
+    def __init__(self, config: ConditioningConfig, time_dim: int, context_dim: int) -> None:
+        super().__init__()
+        self.config = config
+        self.null_image = nn.Parameter(torch.zeros(config.embedding_dim))
+        self.image_to_time = nn.Linear(config.embedding_dim, time_dim)
+        self.text_to_time = nn.Linear(config.embedding_dim, time_dim)
+        self.image_to_tokens = nn.Linear(config.embedding_dim, config.image_tokens * context_dim)
+        self.text_to_context = nn.Linear(config.text_dim, context_dim)
+        self.text_norm = nn.LayerNorm(context_dim)
+
+    def forward(self, image: Tensor, text: Tensor, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """image, text: (B, embedding_dim); states: (B, L, text_dim); mask: (B, L), true at real tokens.
+
+        Returns time_extra (B, time_dim), context (B, image_tokens + L, context_dim), context_bias (B, 1, 1, same length).
+        """
+        time_extra = self.text_to_time(text) + self.image_to_time(image)
+        # Karlo's order: the token index varies fastest in the projection's output.
+        tokens = self.image_to_tokens(image).unflatten(-1, (-1, self.config.image_tokens)).transpose(1, 2)
+        context = torch.cat([tokens, self.text_norm(self.text_to_context(states))], dim=1)
+        visible = torch.cat([mask.new_ones(len(mask), self.config.image_tokens), mask], dim=1)
+        bias = (~visible.bool()).to(context.dtype)[:, None, None, :] * HIDDEN
+        return time_extra, context, bias

@@ -1,0 +1,85 @@
+"""The two networks of the decoder stage, each described by one config: the base decoder and the upsampler."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from services.decoder.conditioning import Conditioning, ConditioningConfig
+from services.decoder.unet import UNet, UNetConfig
+from services.diffusion.config import DiffusionConfig
+
+MASK_CHANNELS = 4  # the known picture's RGB and the mask
+
+
+class DecoderConfig(BaseModel):
+    """The base decoder: its picture's side in px, its U-Net, its conditioning; inpainting: it has mask channels."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    side: int
+    unet: UNetConfig
+    conditioning: ConditioningConfig
+    diffusion: DiffusionConfig
+    inpainting: bool = True
+
+
+class UpsamplerConfig(BaseModel):
+    """An upsampler: sides in px it goes from and to, its U-Net (no attention, no text), and its mask channels."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    side_in: int
+    side: int
+    unet: UNetConfig
+    diffusion: DiffusionConfig
+    inpainting: bool = True
+
+
+class Decoder(nn.Module):
+    """U-Net and conditioning. ``known`` (B, 4, H, W): the picture times the mask of what is kept, then that mask."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.unet = UNet(config.unet)
+        self.conditioning = Conditioning(config.conditioning, config.unet.time_dim, config.unet.context_dim)
+
+    def forward(self, x: Tensor, timesteps: Tensor, known: Tensor | None, image: Tensor, text: Tensor,
+                states: Tensor, mask: Tensor) -> Tensor:
+        """x: (B, 3, side, side); the rest as in ``Conditioning``. Returns the U-Net's output for every row."""
+        time_extra, context, bias = self.conditioning(image, text, states, mask)
+        return self.denoise(x, timesteps, known, time_extra, context, bias)
+
+    def denoise(self, x: Tensor, timesteps: Tensor, known: Tensor | None, time_extra: Tensor, context: Tensor, bias: Tensor) -> Tensor:
+        """The same from conditioning that was projected before: it does not change from step to step."""
+        inputs = x if known is None else torch.cat([x, known.to(x.dtype)], dim=1)
+        output: Tensor = self.unet(inputs, timesteps, time_extra=time_extra, context=context, context_bias=bias)
+        return output
+
+
+class Upsampler(nn.Module):
+    """Raises a picture's resolution by diffusion, conditioned on the low-resolution picture (antialiased bicubic)."""
+
+    def __init__(self, config: UpsamplerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.unet = UNet(config.unet)
+
+    def forward(self, x: Tensor, timesteps: Tensor, low: Tensor, known: Tensor | None) -> Tensor:
+        """x: (B, 3, H, W); low: (B, 3, H, W), already raised to x's size by ``raise_to``. Returns the U-Net's output."""
+        inputs = [x, low.to(x.dtype)] + ([] if known is None else [known.to(x.dtype)])
+        output: Tensor = self.unet(torch.cat(inputs, dim=1), timesteps)
+        return output
+
+
+def raise_to(low: Tensor, side: int) -> Tensor:
+    """Antialiased bicubic resize of (B, 3, h, w) in [-1, 1] to (B, 3, side, side), as Karlo conditions its upsamplers."""
+    return F.interpolate(low.float().clamp(-1, 1), size=(side, side), mode="bicubic", align_corners=False, antialias=True)
+
+
+def known_channels(picture: Tensor, keep: Tensor) -> Tensor:
+    """Mask channels from a picture (B, 3, H, W) in [-1, 1] and what to keep of it (B, 1, H, W), 1 = known."""
+    return torch.cat([picture * keep, keep], dim=1)

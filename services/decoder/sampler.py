@@ -1,0 +1,193 @@
+"""Sampling the decoder: each row is one picture, first through the base network, then through the upsampler."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from services.checkpoints.bundle import Bundle
+from services.checkpoints.weights import best_device, load_weights, place
+from services.decoder.network import Decoder, DecoderConfig, Upsampler, UpsamplerConfig, known_channels, raise_to
+from services.diffusion.config import DiffusionConfig
+from services.diffusion.guidance import guided
+from services.diffusion.noise import generator_for
+from services.diffusion.prediction import Prediction, to_x0
+from services.diffusion.row import Row
+from services.diffusion.samplers import Sampler, make_sampler, with_x0
+from services.diffusion.schedule import Schedule, make_schedule, spaced_timesteps
+
+BASE, UPSAMPLER = "decoder", "upsampler"
+MAX_START_SHARE = 0.96  # of the noise that similarity 0 begins with; see ``_starting_level``
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Pixels in [-1, 1], (3, S, S), and where they apply, (1, S, S) in [0, 1]; S is the largest size served."""
+
+    pixels: Tensor
+    keep: Tensor
+
+
+@dataclass(frozen=True)
+class DecoderTask:
+    """What one picture is to be: its conditioning, its seed, how it is sampled, and what is already there.
+
+    context, unconditional: projected conditioning, as ``DecoderSampler.project`` makes it; size: of the picture in
+    px; known: pixels to keep; start: a picture to stay near to, as much as ``similarity`` in [0, 1] says.
+    """
+
+    context: tuple[Tensor, Tensor, Tensor]
+    unconditional: tuple[Tensor, Tensor, Tensor]
+    seed: int
+    steps: int
+    guidance: float
+    upsampler_steps: int
+    size: int
+    known: Picture | None = None
+    start: Tensor | None = None
+    similarity: float = 0.0
+
+
+class DecoderRow(Row[DecoderTask]):
+    """One picture being made; ``base_steps`` of its steps are the base network's, the rest the upsampler's."""
+
+    def __init__(self, task: DecoderTask, base_steps: int, upsampler_steps: int) -> None:
+        super().__init__(BASE, task, task.guidance, base_steps + upsampler_steps)
+        self.base_steps = base_steps
+        self.low: Tensor | None = None
+        self.known: Tensor | None = None
+
+
+class DecoderSampler:
+    """The base network, the upsampler, and how rows advance through them."""
+
+    def __init__(self, bundle: Bundle, *, pad_to: int) -> None:
+        self.config = bundle.config(BASE, DecoderConfig)
+        self.upsampler_config = bundle.config(UPSAMPLER, UpsamplerConfig)
+        self.device = best_device()
+        self._base = place(load_weights(Decoder(self.config), bundle.weights(BASE)), self.device)
+        self._upsampler = place(load_weights(Upsampler(self.upsampler_config), bundle.weights(UPSAMPLER)), self.device)
+        self._schedules = {
+            BASE: make_schedule(self.config.diffusion.schedule),
+            UPSAMPLER: make_schedule(self.upsampler_config.diffusion.schedule),
+        }
+        self._pad_to = pad_to
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Sides of the pictures that can be made, in px, smallest first."""
+        return (self.config.side, self.upsampler_config.side)
+
+    @torch.inference_mode()
+    def project(self, image: Tensor | None, text: Tensor, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Conditioning of one row, projected once for all its steps; without an image embedding, the null one.
+
+        image, text: (D,); states: (L, W); mask: (L,).
+        """
+        conditioning = self._base.conditioning
+        dtype = conditioning.null_image.dtype
+        image = conditioning.null_image if image is None else image
+        parts = conditioning(image.to(dtype)[None], text.to(dtype)[None], states.to(dtype)[None], mask[None])
+        return parts[0][0], parts[1][0], parts[2][0]
+
+    def start(self, task: DecoderTask) -> DecoderRow:
+        """A row for one picture; its noise is its own, whatever else runs."""
+        share = _starting_level(task)
+        base = spaced_timesteps(self._schedules[BASE], task.steps, start=share)
+        upsampled = task.size > self.config.side
+        raised = spaced_timesteps(self._schedules[UPSAMPLER], task.upsampler_steps) if upsampled else []
+        row = DecoderRow(task, len(base), len(raised))
+        row.start(self._life(row, base, raised))
+        return row
+
+    def _life(self, row: DecoderRow, base: Sequence[int], raised: Sequence[int]) -> Sampler:
+        """Denoise at the base size, then, if the picture is to be larger, at the upsampler's."""
+        task = row.conditioning
+        picture = yield from self._denoise(row, BASE, self.config.diffusion, self.config.side, base, task.start)
+        if raised:
+            row.network, row.guidance = UPSAMPLER, self.upsampler_config.diffusion.sampling.guidance
+            row.low = raise_to(picture[None], self.upsampler_config.side)[0]
+            diffusion, side = self.upsampler_config.diffusion, self.upsampler_config.side
+            picture = yield from self._denoise(row, UPSAMPLER, diffusion, side, raised, None)
+        return picture.clamp(-1, 1)
+
+    def _denoise(self, row: DecoderRow, network: str, diffusion: DiffusionConfig, side: int, timesteps: Sequence[int], start: Tensor | None) -> Sampler:
+        schedule = self._schedules[network]
+        generator = generator_for(row.conditioning.seed, network)
+        x = torch.randn((3, side, side), generator=generator).to(self.device)
+        if start is not None:
+            level = schedule.at(timesteps[0])
+            x = level**0.5 * _resized(start, side) + (1 - level) ** 0.5 * x
+        known = row.conditioning.known
+        pixels, keep = (None, None) if known is None else (_resized(known.pixels, side), _resized(known.keep, side).floor())
+        row.known = torch.zeros(4, side, side, device=self.device) if pixels is None or keep is None else known_channels(pixels[None], keep[None])[0]
+
+        def imposed(x0: Tensor) -> Tensor:
+            x0 = x0.clamp(-diffusion.clip, diffusion.clip)
+            return x0 if pixels is None or keep is None else keep * pixels + (1 - keep) * x0
+
+        return (yield from with_x0(make_sampler(diffusion.sampling.sampler, schedule, x, timesteps, generator), imposed))
+
+    @torch.inference_mode()
+    def advance(self, rows: Sequence[DecoderRow]) -> None:
+        """Take one denoising step with all rows, which must be in the same network."""
+        network = rows[0].network
+        evaluate = self._evaluate_base if network == BASE else self._evaluate_upsampler
+        diffusion = (self.config if network == BASE else self.upsampler_config).diffusion
+        schedule = self._schedules[network]
+        outputs = guided(
+            lambda which, conditional: evaluate([rows[i] for i in which], conditional),
+            [row.guidance for row in rows],
+            3,
+            self._pad_to,
+        )
+        for row, output in zip(rows, outputs, strict=True):
+            assert row.pending is not None
+            x, t = row.pending.x, row.pending.t
+            variance = output[3:] if diffusion.learned_range else None
+            row.advance(Prediction(to_x0(output[:3], x, schedule.at(t), diffusion.prediction), variance))
+
+    def _evaluate_base(self, rows: Sequence[DecoderRow], conditional: Sequence[bool]) -> Tensor:
+        tasks = [row.conditioning for row in rows]
+        contexts = [t.context if c else t.unconditional for t, c in zip(tasks, conditional, strict=True)]
+        time_extra, context, bias = (torch.stack(parts) for parts in zip(*contexts, strict=True))
+        known = self._stack([r.known for r in rows], time_extra.dtype) if self.config.inpainting else None
+        x, t = self._noisy(rows, time_extra.dtype)
+        return self._base.denoise(x, t, known, time_extra, context, bias).float()
+
+    def _evaluate_upsampler(self, rows: Sequence[DecoderRow], conditional: Sequence[bool]) -> Tensor:
+        del conditional  # it has none to leave out
+        dtype = next(self._upsampler.parameters()).dtype
+        known = self._stack([r.known for r in rows], dtype) if self.upsampler_config.inpainting else None
+        x, t = self._noisy(rows, dtype)
+        output: Tensor = self._upsampler(x, t, self._stack([r.low for r in rows], dtype), known)
+        return output.float()
+
+    def _noisy(self, rows: Sequence[DecoderRow], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        pending = [row.pending for row in rows if row.pending is not None]
+        return torch.stack([p.x for p in pending]).to(dtype), torch.tensor([p.t for p in pending], device=self.device)
+
+    @staticmethod
+    def _stack(parts: Sequence[Tensor | None], dtype: torch.dtype) -> Tensor:
+        return torch.stack([p for p in parts if p is not None]).to(dtype)
+
+
+def _starting_level(task: DecoderTask) -> float:
+    """Where on the schedule a row begins: at pure noise, or nearer to its starting picture the more similar it is to be.
+
+    Linear in timesteps, as SDEdit's (arXiv 2108.01073) noise level is chosen.
+    """
+    if task.start is None or task.similarity <= 0:
+        return 1.0
+    return MAX_START_SHARE * (1 - task.similarity)
+
+
+def _resized(pixels: Tensor, side: int) -> Tensor:
+    """(C, S, S) to (C, side, side), antialiased."""
+    if pixels.shape[-1] == side:
+        return pixels
+    return F.interpolate(pixels[None], size=(side, side), mode="area")[0]

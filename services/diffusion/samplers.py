@@ -1,0 +1,106 @@
+"""Samplers as generators: each yields what it wants evaluated, is sent the prediction, and returns the sample.
+
+A generator holds one row's whole state, so rows with other step counts, samplers and seeds can share a batch: whoever
+runs the network collects one ``Evaluation`` from each row and sends each row its ``Prediction``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from services.diffusion.prediction import Prediction
+from services.diffusion.schedule import Schedule
+
+SamplerName = Literal["ancestral", "ddim", "dpm++2m"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One network evaluation for one row: the noisy sample x and its timestep."""
+
+    x: Tensor
+    t: int
+
+
+Sampler = Generator[Evaluation, Prediction, Tensor]
+
+
+def ancestral(schedule: Schedule, x: Tensor, timesteps: Sequence[int], generator: torch.Generator) -> Sampler:
+    """unCLIP's own sampler: DDPM over spaced timesteps (arXiv 2006.11239, equation 7; ``UnCLIPScheduler``).
+
+    Its variance is the posterior's, or interpolated where the network learns it (arXiv 2102.09672, equation 15).
+    """
+    for t, previous in pairwise([*timesteps, -1]):
+        prediction = yield Evaluation(x, t)
+        now, before = schedule.at(t), schedule.at(previous)
+        beta = 1 - now / before
+        mean = (before**0.5 * beta * prediction.x0 + (1 - beta) ** 0.5 * (1 - before) * x) / (1 - now)
+        if t == 0:
+            return mean
+        posterior = max(beta * (1 - before) / (1 - now), 1e-20)
+        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
+        if prediction.variance is None:
+            x = mean + posterior**0.5 * noise
+        else:
+            share = (prediction.variance + 1) / 2
+            x = mean + (0.5 * (share * math.log(beta) + (1 - share) * math.log(posterior))).exp() * noise
+    return x
+
+
+def ddim(schedule: Schedule, x: Tensor, timesteps: Sequence[int]) -> Sampler:
+    """Deterministic DDIM (arXiv 2010.02502, equation 12 with sigma = 0)."""
+    for t, previous in pairwise([*timesteps, -1]):
+        x0 = (yield Evaluation(x, t)).x0
+        now, before = schedule.at(t), schedule.at(previous)
+        noise = (x - now**0.5 * x0) / (1 - now) ** 0.5
+        x = before**0.5 * x0 + (1 - before) ** 0.5 * noise
+    return x
+
+
+def dpm_solver_pp_2m(schedule: Schedule, x: Tensor, timesteps: Sequence[int]) -> Sampler:
+    """DPM-Solver++(2M), multistep of second order (arXiv 2211.01095, algorithm 2); the last step is of first order."""
+    last_x0, last_h = None, 0.0
+    for t, previous in pairwise([*timesteps, -1]):
+        x0 = (yield Evaluation(x, t)).x0
+        if previous < 0:
+            return x0
+        h = _half_log_snr(schedule.at(previous)) - _half_log_snr(schedule.at(t))
+        direction = x0
+        if last_x0 is not None:
+            r = last_h / h
+            direction = (1 + 1 / (2 * r)) * x0 - last_x0 / (2 * r)
+        sigma_ratio = ((1 - schedule.at(previous)) / (1 - schedule.at(t))) ** 0.5
+        x = sigma_ratio * x - schedule.at(previous) ** 0.5 * math.expm1(-h) * direction
+        last_x0, last_h = x0, h
+    return x
+
+
+def _half_log_snr(alpha_bar: float) -> float:
+    """lambda = log(alpha / sigma)."""
+    return 0.5 * math.log(alpha_bar / (1 - alpha_bar))
+
+
+def make_sampler(name: SamplerName, schedule: Schedule, x: Tensor, timesteps: Sequence[int], generator: torch.Generator) -> Sampler:
+    """The sampler of that name. ``generator`` is the row's own; deterministic samplers leave it alone."""
+    if name == "ancestral":
+        return ancestral(schedule, x, timesteps, generator)
+    return {"ddim": ddim, "dpm++2m": dpm_solver_pp_2m}[name](schedule, x, timesteps)
+
+
+def with_x0(sampler: Sampler, change: Callable[[Tensor], Tensor]) -> Sampler:
+    """The sampler, with every clean sample it is sent changed first: clipped, or known pixels put in place."""
+    evaluation = next(sampler)
+    while True:
+        prediction = yield evaluation
+        try:
+            evaluation = sampler.send(replace(prediction, x0=change(prediction.x0)))
+        except StopIteration as stop:
+            result: Tensor = stop.value
+            return result

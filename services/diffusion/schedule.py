@@ -1,0 +1,62 @@
+"""Noise schedules of variance-preserving diffusion: x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) noise."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+TRAIN_STEPS = 1000
+ScheduleName = Literal["cosine", "linear"]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The cumulative signal level of every training timestep: ``alpha_bar``, float64, shape (steps,)."""
+
+    alpha_bar: Tensor
+
+    def __len__(self) -> int:
+        return len(self.alpha_bar)
+
+    def at(self, t: int) -> float:
+        """abar_t; t = -1 stands for the clean picture, where it is 1."""
+        return float(self.alpha_bar[t]) if t >= 0 else 1.0
+
+    def levels(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """(sqrt(abar_t), sqrt(1 - abar_t)) for integer timesteps of shape (B,), float32."""
+        alpha_bar = self.alpha_bar.to(t.device)[t]
+        return alpha_bar.sqrt().float(), (1 - alpha_bar).sqrt().float()
+
+
+def make_schedule(name: ScheduleName, steps: int = TRAIN_STEPS) -> Schedule:
+    """Build a schedule by name.
+
+    cosine: beta_i = min(1 - f((i+1)/T) / f(i/T), 0.999), f(u) = cos^2((u + 0.008) / 1.008 * pi / 2)
+    (arXiv 2102.09672, equation 17); linear: beta from 1e-4 to 0.02 (arXiv 2006.11239, section 4).
+    Raises ValueError for an unknown name.
+    """
+    if name == "cosine":
+        f = [math.cos((i / steps + 0.008) / 1.008 * math.pi / 2) ** 2 for i in range(steps + 1)]
+        betas = torch.tensor([min(1 - f[i + 1] / f[i], 0.999) for i in range(steps)], dtype=torch.float64)
+    elif name == "linear":
+        betas = torch.linspace(1e-4, 0.02, steps, dtype=torch.float64)
+    else:
+        raise ValueError(f"schedule: {name!r} is unknown; allowed are cosine, linear")
+    return Schedule(torch.cumprod(1 - betas, dim=0))
+
+
+def spaced_timesteps(schedule: Schedule, steps: int, *, start: float = 1.0) -> list[int]:
+    """``steps`` timesteps from the noisiest down to 0, evenly spaced: round(i (T-1) / (N-1)), reversed.
+
+    start < 1 begins part of the way, at timestep start * (T-1), with the same spacing and so fewer steps
+    (how a variation keeps its source). At least one timestep is returned.
+    """
+    top = len(schedule) - 1
+    if steps == 1:
+        return [round(start * top)]
+    spaced = [round(i * top / (steps - 1)) for i in reversed(range(steps))]
+    return [t for t in spaced if t <= round(start * top)] or [0]

@@ -1,0 +1,100 @@
+"""Sampling the prior: rows of image embeddings, many requests in one network call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from services.checkpoints.bundle import Bundle
+from services.checkpoints.weights import best_device, load_weights, place
+from services.diffusion.guidance import guided
+from services.diffusion.noise import generator_for
+from services.diffusion.prediction import Prediction, to_x0
+from services.diffusion.row import Row
+from services.diffusion.samplers import make_sampler, with_x0
+from services.diffusion.schedule import make_schedule, spaced_timesteps
+from services.prior.network import Prior, PriorConfig
+
+PART = "prior"
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text as the networks take it: embedding (D,), states (L, D), mask (L,)."""
+
+    embedding: Tensor
+    states: Tensor
+    mask: Tensor
+
+
+@dataclass(frozen=True)
+class PriorConditioning:
+    """The text asked for, and the one guidance is measured against."""
+
+    text: Text
+    unconditional: Text
+
+
+PriorRow = Row[PriorConditioning]
+
+
+class PriorSampler:
+    """The prior's network and how rows advance through it."""
+
+    def __init__(self, bundle: Bundle, *, pad_to: int) -> None:
+        self.config = bundle.config(PART, PriorConfig)
+        self.device = best_device()
+        network = load_weights(Prior(self.config), bundle.weights(PART))
+        self._mean, self._std = (t.float().to(self.device) for t in (network.mean, network.std))
+        self._network = place(network, self.device)
+        self._schedule = make_schedule(self.config.diffusion.schedule)
+        self._pad_to = pad_to
+
+    def start(self, conditioning: PriorConditioning, *, seed: int, candidate: int, steps: int, guidance: float) -> PriorRow:
+        """A row for one candidate; its noise is its own, whatever else runs."""
+        generator = generator_for(seed, "prior", candidate)
+        x = torch.randn(self.config.embedding_dim, generator=generator).to(self.device)
+        timesteps = spaced_timesteps(self._schedule, steps)
+        sampler = make_sampler(self.config.diffusion.sampling.sampler, self._schedule, x, timesteps, generator)
+        bound = self.config.diffusion.clip
+        row: PriorRow = Row("prior", conditioning, guidance, len(timesteps))
+        row.start(with_x0(sampler, lambda x0: x0.clamp(-bound, bound)))
+        return row
+
+    @torch.inference_mode()
+    def advance(self, rows: Sequence[PriorRow]) -> None:
+        """Take one denoising step with all rows."""
+        outputs = guided(
+            lambda which, conditional: self._evaluate([rows[i] for i in which], conditional),
+            [row.guidance for row in rows],
+            self.config.embedding_dim,
+            self._pad_to,
+        )
+        for row, output in zip(rows, outputs, strict=True):
+            assert row.pending is not None
+            x, t = row.pending.x, row.pending.t
+            row.advance(Prediction(to_x0(output, x, self._schedule.at(t), self.config.diffusion.prediction)))
+
+    def _evaluate(self, rows: Sequence[PriorRow], conditional: Sequence[bool]) -> Tensor:
+        texts = [r.conditioning.text if c else r.conditioning.unconditional for r, c in zip(rows, conditional, strict=True)]
+        pending = [row.pending for row in rows if row.pending is not None]
+        dtype = next(self._network.parameters()).dtype
+        output: Tensor = self._network(
+            torch.stack([p.x for p in pending]).to(dtype),
+            torch.tensor([p.t for p in pending], device=self.device),
+            torch.stack([t.embedding for t in texts]).to(dtype),
+            torch.stack([t.states for t in texts]).to(dtype),
+            torch.stack([t.mask for t in texts]),
+        )
+        return output.float()
+
+    def best(self, rows: Sequence[PriorRow]) -> tuple[Tensor, float]:
+        """Of finished rows, the embedding (D,) with the highest cosine to its text, and that cosine (paper, 2.2)."""
+        embeddings = [row.result * self._std + self._mean for row in rows if row.result is not None]
+        texts = [row.conditioning.text.embedding for row in rows]
+        cosines = [float(torch.cosine_similarity(e, t.float(), dim=0)) for e, t in zip(embeddings, texts, strict=True)]
+        place = max(range(len(rows)), key=cosines.__getitem__)
+        return embeddings[place], cosines[place]

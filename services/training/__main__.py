@@ -1,0 +1,57 @@
+"""Train the bundle: ``python -m services.training`` runs the whole chain, ``python -m services.training prior`` one stage.
+
+Every stage resumes from its checkpoint; a stage that is done is not trained again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import torch
+
+from services.checkpoints.bundle import ROOT, Licence, write_manifest
+from services.training import clip, decoder, judge, loop, prior, upsampler
+
+Trainer = Callable[[Path, loop.Recipe], object]
+STAGES: dict[str, tuple[Trainer, loop.Recipe]] = {
+    "clip": (clip.train, clip.RECIPE),
+    "decoder": (decoder.train, decoder.RECIPE),
+    "prior": (prior.train, prior.RECIPE),
+    "upsampler": (upsampler.train, upsampler.RECIPE),
+    "judge": (judge.train, judge.RECIPE),
+}
+LICENCES = (
+    Licence(subject="model weights", identifier="MIT", source="trained by this project's own code (make train)"),
+    Licence(subject="training artwork: Fluent Emoji 3D", identifier="MIT", source="npm @lobehub/fluent-emoji-3d, by Microsoft"),
+    Licence(subject="names of the artwork: emojibase-data", identifier="MIT", source="npm emojibase-data, by Miles Johnson"),
+)
+
+
+@click.command()
+@click.argument("stages", nargs=-1, type=click.Choice(list(STAGES)))
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=ROOT / "out/training", show_default="out/training",
+              help="Where checkpoints, sample grids and the bundle go.")
+@click.option("--minutes", type=float, default=0.0, help="Train each stage for that long instead of its recipe's steps.")
+@click.option("--threads", type=int, default=os.cpu_count(), show_default="all cores", help="Of torch, on a CPU.")
+@click.option("--version", default="0", show_default=True, help="Of the bundle, for its manifest.")
+@click.option("--install", is_flag=True, help="Put the finished bundle into models/.")
+def main(stages: tuple[str, ...], out: Path, minutes: float, threads: int, version: str, install: bool) -> None:
+    """Train STAGES (all, in order, if none is named) and write the bundle with its manifest."""
+    torch.set_num_threads(threads)
+    for stage in stages or STAGES:
+        train, recipe = STAGES[stage]
+        train(out, replace(recipe, minutes=minutes))
+    write_manifest(out / "bundle", "unclip-emoji", version, LICENCES)
+    loop.console.print(f"the bundle is in {out / 'bundle'}", highlight=False)
+    if install:
+        shutil.rmtree(ROOT / "models", ignore_errors=True)
+        shutil.copytree(out / "bundle", ROOT / "models")
+
+
+if __name__ == "__main__":
+    main()

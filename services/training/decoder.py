@@ -1,0 +1,98 @@
+"""Train the base decoder at 64 px, with joint inpainting, on scenes embedded by the bundle's CLIP as they are composed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from services.decoder.conditioning import ConditioningConfig
+from services.decoder.network import MASK_CHANNELS, Decoder, DecoderConfig, known_channels
+from services.decoder.unet import UNetConfig, initialise
+from services.diffusion.config import DiffusionConfig, SamplingConfig
+from services.diffusion.prediction import to_x0, x0_weight
+from services.diffusion.schedule import make_schedule, spaced_timesteps
+from services.training import loop
+from services.training.embedder import Embedder, drop_text, to_signal
+from services.training.export import save_stage
+from services.training.holes import draw_keep
+from services.training.scenes import compose, render, sample_scene
+
+SIDE = 64
+CONFIG = DecoderConfig(
+    side=SIDE,
+    unet=UNetConfig(
+        in_channels=3 + MASK_CHANNELS, out_channels=3, channels=(128, 256), layers_per_level=1,
+        attention=(False, True), mid_attention=True, context_dim=192, patch_size=4,
+    ),
+    conditioning=ConditioningConfig(embedding_dim=192, text_dim=192),
+    diffusion=DiffusionConfig(
+        prediction="sample", sampling=SamplingConfig(sampler="dpm++2m", steps=20, guidance=3.0)
+    ),
+)
+RECIPE = loop.Recipe(steps=12_000, learning_rate=8e-4, batch=32, warmup=200, ema=0.998)
+ALL_HIDDEN = 0.7  # share of the batch with no known pixels: plain generation
+DROP_IMAGE, DROP_TEXT = 0.1, 0.25
+
+
+def train(folder: Path, recipe: loop.Recipe = RECIPE) -> None:
+    """Train and write ``folder/bundle/decoder``; sample grids go to ``folder/samples``."""
+    embedder, schedule = Embedder(folder), make_schedule("cosine")
+    torch.manual_seed(2)
+    model = Decoder(CONFIG).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    initialise(model.unet)
+    blank = embedder.text([""])
+
+    def loss_of(model: nn.Module, step: int) -> Tensor:
+        rng = np.random.default_rng((2, step))
+        generator = torch.Generator(loop.device()).manual_seed(step)
+        pictures, scenes = compose(rng, recipe.batch, SIDE)
+        x0, image = to_signal(pictures), embedder.image(pictures)
+        text, states, mask = drop_text(embedder.text([s.caption for s in scenes]), blank, DROP_TEXT, rng)
+        dropped = torch.from_numpy(rng.random(recipe.batch) < DROP_IMAGE).to(loop.device())[:, None]
+        image = torch.where(dropped, model.conditioning.null_image, image)  # type: ignore[union-attr, arg-type]
+        known = known_channels(x0, draw_keep(rng, recipe.batch, SIDE, ALL_HIDDEN))
+        t = torch.randint(len(schedule), (recipe.batch,), device=loop.device(), generator=generator)
+        noise = torch.randn(x0.shape, device=loop.device(), generator=generator)
+        signal, sigma = (level[:, None, None, None] for level in schedule.levels(t))
+        with loop.autocast(), loop.fast_attention():
+            output = model(signal * x0 + sigma * noise, t, known, image, text, states, mask)
+            error = (output.float() - x0).square().mean((1, 2, 3))
+            return (error * x0_weight(schedule, t)).mean()
+
+    def look(ema: nn.Module, step: int) -> None:
+        sample_grid(ema, embedder, folder / "samples" / f"decoder-{step:06d}.png")
+
+    ema = loop.Run("decoder", model, recipe, folder).train(loss_of, save_every=400, sample=look)
+    save_stage(ema, CONFIG, folder / "bundle/decoder")
+
+
+@torch.no_grad()
+def sample_grid(model: nn.Module, embedder: Embedder, path: Path, *, steps: int = 12, guidance: float = 3.0) -> None:
+    """A grid of 16 generated scenes from true image embeddings, DDIM, with the real scenes above them."""
+    rng = np.random.default_rng(5)
+    scenes = [sample_scene(rng) for _ in range(16)]
+    pictures = np.stack([render(s, SIDE) for s in scenes])
+    text, states, mask = embedder.text([s.caption for s in scenes])
+    image, n = embedder.image(pictures), len(scenes)
+    blank = [b.expand(n, *b.shape[1:]) for b in embedder.text([""])]
+    null = model.conditioning.null_image.expand(n, -1)  # type: ignore[union-attr, operator]
+    conditions = [torch.cat(pair) for pair in zip((image, text, states, mask), (null, *blank), strict=True)]
+    schedule = make_schedule("cosine")
+    x = torch.randn((n, 3, SIDE, SIDE), generator=torch.Generator().manual_seed(3)).to(loop.device())
+    timesteps = spaced_timesteps(schedule, steps)
+    for t, following in zip(timesteps, [*timesteps[1:], -1], strict=True):
+        known = torch.zeros((2 * n, MASK_CHANNELS, SIDE, SIDE), device=x.device)
+        with loop.autocast():
+            output = model(torch.cat([x, x]), torch.full((2 * n,), t, device=x.device), known, *conditions).float()
+        guided = output[n:] + guidance * (output[:n] - output[n:])
+        now, then = schedule.at(t), schedule.at(following)
+        x0 = to_x0(guided, x, now, CONFIG.diffusion.prediction).clamp(-1, 1)
+        x = then**0.5 * x0 + (1 - then) ** 0.5 * (x - now**0.5 * x0) / (1 - now) ** 0.5
+    made = ((x.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    rows = [row for i in range(0, n, 8) for row in (pictures[i : i + 8], made[i : i + 8])]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.concatenate([np.concatenate(list(r), axis=1) for r in rows])).save(path)

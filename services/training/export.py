@@ -1,0 +1,18 @@
+"""Write trained stages as a bundle: config and bfloat16 safetensors for each, then a manifest over all files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel
+from safetensors.torch import save_file
+from torch import nn
+
+
+def save_stage(model: nn.Module, config: BaseModel, target: Path) -> None:
+    """``target/config.json`` and ``target/model.safetensors`` (bfloat16)."""
+    target.mkdir(parents=True, exist_ok=True)
+    (target / "config.json").write_text(config.model_dump_json(indent=2) + "\n")
+    weights = {name: value.to(torch.bfloat16).contiguous() for name, value in model.state_dict().items()}
+    save_file(weights, target / "model.safetensors")

@@ -1,0 +1,1 @@
+"""Between the wire and the stages: protobuf tensors to numpy arrays, and errors to gRPC statuses."""
