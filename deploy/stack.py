@@ -141,7 +141,9 @@ def gateway_running(stages: str, settings: GatewaySettings, timeout: float = 60.
     require_free(settings.port, "UNCLIP_PORT")
     addresses = {f"UNCLIP_{stage.upper()}_ADDRESS": stages for stage in STAGES}
     process = subprocess.Popen(
-        [sys.executable, "-m", "gateway.server"], env={**os.environ, **addresses, "UNCLIP_PORT": str(settings.port)}, cwd=ROOT,
+        [sys.executable, "-m", "gateway.server"],
+        env={**os.environ, **addresses, "UNCLIP_PORT": str(settings.port)},
+        cwd=ROOT,
         start_new_session=True,
     )
     address = f"{settings.host}:{settings.port}"
@@ -160,7 +162,7 @@ def _wait_for_gateway(process: subprocess.Popen[bytes], address: str, timeout: f
     started = time.monotonic()
     console.print("waiting for: gateway")
     with grpc.insecure_channel(address) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
+        stub: Any = health_pb2_grpc.HealthStub(channel)
         while time.monotonic() - started < timeout:
             if process.poll() is not None:
                 raise StackError("the gateway did not start; its own message is above")

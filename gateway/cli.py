@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 import grpc
@@ -22,10 +22,10 @@ from grpc_status import rpc_status
 from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from unclip.v1 import image_service_pb2 as pb
-from unclip.v1 import image_service_pb2_grpc as pb_grpc
 
 from gateway.settings import CLIENT_ADDRESS
+from unclip.v1 import image_service_pb2 as pb
+from unclip.v1 import image_service_pb2_grpc as pb_grpc
 
 RETRY = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.DEADLINE_EXCEEDED}
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_TRY_AGAIN = 1, 2, 3
@@ -55,16 +55,26 @@ SAMPLING = option_set(
     click.option("--guidance", "decoder_guidance", type=float, help="How strictly the decoder follows the prompt."),
     click.option("--upsampler-steps", type=int, help="Denoising steps of the upsampler."),
     click.option("--preview", "preview_interval", type=int, help="Write a preview beside the picture every so many steps."),
-    click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), default=Path("unclip.png"), show_default=True,
-                 help="Where to write; with -n, a number is added to the name."),
+    click.option(
+        "-o",
+        "--output",
+        type=click.Path(dir_okay=False, path_type=Path),
+        default=Path("unclip.png"),
+        show_default=True,
+        help="Where to write; with -n, a number is added to the name.",
+    ),
     click.option("--sheet", type=click.Path(dir_okay=False, path_type=Path), help="Also write all pictures on one sheet."),
 )
 SIZE = click.option("--size", type=int, default=0, help="Side in pixels, one of the model's sizes.")
 PICTURE = click.argument("picture", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog="Exit codes: 0 done, 2 bad input, 3 try again later, 1 failed.")
-@click.option("--address", envvar=CLIENT_ADDRESS, default="127.0.0.1:50051", show_default=True, show_envvar=True, help="The gateway's host and port.")
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]}, epilog="Exit codes: 0 done, 2 bad input, 3 try again later, 1 failed."
+)
+@click.option(
+    "--address", envvar=CLIENT_ADDRESS, default="127.0.0.1:50051", show_default=True, show_envvar=True, help="The gateway's host and port."
+)
 @click.option("--timeout", type=float, default=600.0, show_default=True, help="Seconds to wait for a result.")
 @click.pass_context
 def main(context: click.Context, address: str, timeout: float) -> None:
@@ -112,10 +122,10 @@ class Client:
         try:
             yield
         except grpc.RpcError as error:
-            assert isinstance(error, grpc.Call)
-            for line in explain(error, self._address):
+            call = cast(grpc.Call, error)
+            for line in explain(call, self._address):
                 console.print(line, style="red", markup=False, highlight=False)
-            code = error.code()
+            code = call.code()
             sys.exit(EXIT_BAD_INPUT if code is grpc.StatusCode.INVALID_ARGUMENT else EXIT_TRY_AGAIN if code in RETRY else EXIT_FAILED)
 
 
@@ -172,7 +182,10 @@ def draws(kind: str) -> Callable[[Callable[..., Any]], Callable[..., None]]:
         def command(client: Client, output: Path, sheet: Path | None, **arguments: Any) -> None:
             names = [f.name for f in pb.SamplingOptions.DESCRIPTOR.fields]
             given = {name: arguments.pop(name) for name in names}
-            options = pb.SamplingOptions(**{name: checked(name, value) for name, value in given.items() if value is not None})
+            options = pb.SamplingOptions()
+            for name, value in given.items():
+                if value is not None:
+                    setattr(options, name, checked(name, value))
             request = build(options=options, **arguments)
             n = max(given["n"], 1)
             paths = [numbered(output, i) if n > 1 else output for i in range(n)]
@@ -182,7 +195,9 @@ def draws(kind: str) -> Callable[[Callable[..., Any]], Callable[..., None]]:
             )
             for path, picture in zip(paths, pictures, strict=True):
                 write(path, picture.png)
-                seconds = ", ".join(f"{pb.Stage.Name(t.stage)[6:].lower()} {t.duration.ToNanoseconds() / 1e9:.1f} s" for t in picture.stage_times)
+                seconds = ", ".join(
+                    f"{pb.Stage.Name(t.stage)[6:].lower()} {t.duration.ToNanoseconds() / 1e9:.1f} s" for t in picture.stage_times
+                )
                 click.echo(f"{path}  {picture.width}x{picture.height}  seed {picture.seed}  ({seconds})")
             if sheet:
                 write(sheet, contact_sheet([p.png for p in pictures]))
@@ -237,8 +252,11 @@ def generate(prompt: str, size: int, options: pb.SamplingOptions) -> pb.Generate
 @main.command(epilog='Example: unclip inpaint photo.png "an owl in the snow" --mask hole.png -o owl.png')
 @PICTURE
 @click.argument("prompt")
-@click.option("--mask", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-              help="Transparent (or, in an opaque mask, white) = paint here; without it, PICTURE's own transparency.")
+@click.option(
+    "--mask",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Transparent (or, in an opaque mask, white) = paint here; without it, PICTURE's own transparency.",
+)
 @SIZE
 @SAMPLING
 @draws("inpaint")

@@ -6,10 +6,9 @@ import asyncio
 import logging
 from dataclasses import dataclass
 
-from unclip.internal.v1 import stage_service_pb2
-
 from gateway.stages import Stages
 from services.wire.errors import StageUnavailable
+from unclip.internal.v1 import stage_service_pb2
 
 logger = logging.getLogger(__name__)
 Description = stage_service_pb2.DescribeResponse

@@ -9,10 +9,9 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from unclip.internal.v1 import sampling_pb2
-
 from gateway.pictures import Pixels
 from gateway.stages import Budget, task_message
+from unclip.internal.v1 import sampling_pb2
 
 SEEDS = 2**64
 # An odd constant (the golden ratio's, as in splitmix64) keeps the seeds of a picture's frames apart from its neighbours'.
@@ -112,7 +111,9 @@ class Sample:
         self.report(self.index, Previewed(pixels))
 
 
-async def sample_all(make: Callable[[Sample], Awaitable[Pixels]], options: Options, budget: Budget, report: Report, shared: dict[str, float]) -> list[Made]:
+async def sample_all(
+    make: Callable[[Sample], Awaitable[Pixels]], options: Options, budget: Budget, report: Report, shared: dict[str, float]
+) -> list[Made]:
     """Make a request's pictures side by side; the first error cancels the others. ``shared``: seconds spent for all."""
 
     async def one(sample: Sample) -> Made:

@@ -11,12 +11,12 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from pydantic import ValidationError
-from unclip.v1 import image_service_pb2, image_service_pb2_grpc
 
 from gateway.model import ModelWatch
 from gateway.servicer import ImageServicer
 from gateway.settings import Settings, UnknownSetting, load_settings
 from gateway.stages import Stages
+from unclip.v1 import image_service_pb2, image_service_pb2_grpc
 
 logger = logging.getLogger(__name__)
 SERVICE = image_service_pb2.DESCRIPTOR.services_by_name["ImageService"].full_name
@@ -49,13 +49,9 @@ class Gateway:
 
     async def start(self) -> None:
         """Listen, and start watching the stages. Raises PortTaken."""
-        image_service_pb2_grpc.add_ImageServiceServicer_to_server(
-            ImageServicer(self._settings, self._stages, self._watch), self._server
-        )
+        image_service_pb2_grpc.add_ImageServiceServicer_to_server(ImageServicer(self._settings, self._stages, self._watch), self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection(
-            (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
-        )
+        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
         address = f"{self._settings.host}:{self._settings.port}"
         try:
             self.port = self._server.add_insecure_port(address)

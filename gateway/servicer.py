@@ -11,8 +11,6 @@ from typing import Any, TypeVar
 import grpc
 import grpc.aio
 from google.protobuf import duration_pb2
-from unclip.v1 import image_service_pb2 as pb
-from unclip.v1 import image_service_pb2_grpc as pb_grpc
 
 from gateway.flows.rank import rank_captions
 from gateway.flows.request import FlowRequest
@@ -23,6 +21,8 @@ from gateway.settings import Settings
 from gateway.stages import Budget, Stages, normalised
 from gateway.validation import Validation
 from services.wire.errors import DETAILS_KEY, grpc_code, to_status
+from unclip.v1 import image_service_pb2 as pb
+from unclip.v1 import image_service_pb2_grpc as pb_grpc
 
 logger = logging.getLogger(__name__)
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -129,7 +129,7 @@ class ImageServicer(pb_grpc.ImageServiceServicer):
     @answering
     async def RankCaptions(self, request: pb.RankCaptionsRequest, context: Context) -> pb.RankCaptionsResponse:
         """Order captions by how well they fit a picture."""
-        (picture, request_id), _ = await self._validated(lambda v: (v.rank(request), v.request_id(request.request_id)))
+        (picture, request_id), _ = await self._validated(lambda v: (v.rank(request), v.identified(request.request_id)))
         ranked = await rank_captions(picture, list(request.captions), self._stages, self._budget(context, request_id))
         captions = [pb.RankedCaption(caption=r.caption, probability=r.probability, index=r.index) for r in ranked]
         return pb.RankCaptionsResponse(captions=captions, request_id=request_id)
@@ -137,14 +137,14 @@ class ImageServicer(pb_grpc.ImageServiceServicer):
     @answering
     async def EmbedText(self, request: pb.EmbedTextRequest, context: Context) -> pb.EmbedTextResponse:
         """Embed a text."""
-        (_, request_id), _ = await self._validated(lambda v: (v.text(request.text), v.request_id(request.request_id)))
+        request_id, _ = await self._validated(lambda v: v.embed_text(request))
         embeddings, _ = await self._stages.text_encoder.embed([request.text], self._budget(context, request_id))
         return pb.EmbedTextResponse(embedding=embeddings[0].tolist(), request_id=request_id)
 
     @answering
     async def EmbedImage(self, request: pb.EmbedImageRequest, context: Context) -> pb.EmbedImageResponse:
         """Embed a picture."""
-        (picture, request_id), _ = await self._validated(lambda v: (v.picture(request.picture), v.request_id(request.request_id)))
+        (picture, request_id), _ = await self._validated(lambda v: (v.picture(request.picture), v.identified(request.request_id)))
         embedding = await self._stages.image_encoder.encode(picture, self._budget(context, request_id))
         return pb.EmbedImageResponse(embedding=normalised(embedding).tolist(), request_id=request_id)
 

@@ -13,6 +13,11 @@ import grpc.aio
 import numpy as np
 import numpy.typing as npt
 from google.protobuf import duration_pb2
+
+from gateway.pictures import Pixels
+from gateway.settings import Settings
+from services.wire.errors import from_stage
+from services.wire.tensors import from_message, to_message
 from unclip.internal.v1 import (
     decoder_service_pb2,
     decoder_service_pb2_grpc,
@@ -26,11 +31,6 @@ from unclip.internal.v1 import (
     text_encoder_service_pb2,
     text_encoder_service_pb2_grpc,
 )
-
-from gateway.pictures import Pixels
-from gateway.settings import Settings
-from services.wire.errors import from_stage
-from services.wire.tensors import from_message, to_message
 
 if TYPE_CHECKING:
     from gateway.sample import Sample
@@ -187,8 +187,9 @@ class Decoder(Stage):
         super().__init__("decoder", address)
         self._stub: Any = decoder_service_pb2_grpc.DecoderServiceStub(self.channel)
 
-    async def sample(self, embedding: Embedding, text: EncodedText, sample: Sample, *, size: int,
-                     known: Known | None = None, start: Start | None = None) -> Pixels:
+    async def sample(
+        self, embedding: Embedding, text: EncodedText, sample: Sample, *, size: int, known: Known | None = None, start: Start | None = None
+    ) -> Pixels:
         """Make one picture, (size, size, 3)."""
         options = sample.options
         request = decoder_service_pb2.SampleDecoderRequest(
@@ -199,8 +200,10 @@ class Decoder(Stage):
             upsampler_steps=options.upsampler_steps,
             size=size,
             preview_interval=options.preview_interval,
-            known=None if known is None else {"picture": to_message(known.pixels), "keep": to_message(known.keep)},
-            start=None if start is None else {"picture": to_message(start.pixels), "similarity": start.similarity},
+            known=None if known is None else decoder_service_pb2.KnownRegion(picture=to_message(known.pixels), keep=to_message(known.keep)),
+            start=None
+            if start is None
+            else decoder_service_pb2.StartingPoint(picture=to_message(start.pixels), similarity=start.similarity),
         )
         with contextlib.ExitStack() as timing:
             timing.enter_context(sample.timed("decoder"))

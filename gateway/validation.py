@@ -7,8 +7,6 @@ import uuid
 from collections.abc import Callable
 from typing import TypeVar
 
-from unclip.v1 import image_service_pb2 as pb
-
 from gateway.canvas import Canvas, Margins
 from gateway.flows.generate import Generate
 from gateway.flows.paint import Paint
@@ -19,6 +17,7 @@ from gateway.pictures import PictureLimits, Pixels, centre_square, flattened, re
 from gateway.sample import Options
 from gateway.settings import Settings
 from services.wire.errors import InvalidInput
+from unclip.v1 import image_service_pb2 as pb
 
 T = TypeVar("T")
 MAX_REQUEST_ID = 128
@@ -103,10 +102,16 @@ class Validation:
             self._prompt(f"captions[{i}]", caption)
         return self.picture(request.picture)
 
-    def text(self, text: str) -> None:
-        """Check EmbedText's text."""
-        self._prompt("text", text)
+    def embed_text(self, request: pb.EmbedTextRequest) -> str:
+        """A checked EmbedText request's id."""
+        self._prompt("text", request.text)
+        return self.identified(request.request_id)
+
+    def identified(self, given: str) -> str:
+        """The request's id, after everything else about the request was checked."""
+        request_id = self.request_id(given)
         self.finish()
+        return request_id
 
     def picture(self, data: bytes) -> Pixels:
         """A checked picture, flattened on white."""
@@ -151,8 +156,10 @@ class Validation:
     def _options(self, given: pb.SamplingOptions) -> Options:
         settings, prior, decoder = self._settings, self._model.prior, self._model.decoder
 
+        present = {field.name for field, _ in given.ListFields()}
+
         def value(field: str, default: float, low: float, high: float) -> float:
-            found = getattr(given, field) if given.HasField(field) else default
+            found = getattr(given, field) if field in present else default
             self._in_range(f"options.{field}", found, low, high)
             return found
 

@@ -102,11 +102,7 @@ def sha256(file: Path) -> str:
 
 def write_manifest(path: Path, name: str, version: str, licences: tuple[Licence, ...]) -> Manifest:
     """Hash every file of the bundle and write its manifest."""
-    files = {
-        str(file.relative_to(path)): sha256(file)
-        for file in sorted(path.rglob("*"))
-        if file.is_file() and file.name != MANIFEST
-    }
+    files = {str(file.relative_to(path)): sha256(file) for file in sorted(path.rglob("*")) if file.is_file() and file.name != MANIFEST}
     manifest = Manifest(name=name, version=version, licences=licences, files=files)
     (path / MANIFEST).write_text(json.dumps(manifest.model_dump(), indent=2) + "\n")
     return manifest

@@ -1,0 +1,1 @@
+"""The decoder stage: from an image embedding to a picture, by diffusion at 64 px and an upsampler to 256 px."""

@@ -7,10 +7,10 @@ from typing import Any
 
 from ray import serve
 from ray.serve import Application
-from unclip.internal.v1 import decoder_service_pb2, stage_service_pb2
 
 from services.decoder.settings import Settings
 from services.wire import servicing
+from unclip.internal.v1 import decoder_service_pb2, stage_service_pb2
 
 
 @serve.deployment(name="Decoder")
@@ -24,7 +24,9 @@ class DecoderDeployment:
         self._stage = DecoderStage(settings)
 
     @servicing.streaming(decoder_service_pb2.SampleDecoderResponse)
-    def SampleDecoder(self, request: decoder_service_pb2.SampleDecoderRequest) -> AsyncGenerator[decoder_service_pb2.SampleDecoderResponse, None]:
+    def SampleDecoder(
+        self, request: decoder_service_pb2.SampleDecoderRequest
+    ) -> AsyncGenerator[decoder_service_pb2.SampleDecoderResponse, None]:
         """Make one picture."""
         return self._stage.sample(request)
 
@@ -36,4 +38,4 @@ class DecoderDeployment:
 
 def build(args: dict[str, Any]) -> Application:
     """The application, from the ``args`` of its Serve config."""
-    return DecoderDeployment.bind(Settings.model_validate(args))  # type: ignore[attr-defined, no-any-return]
+    return DecoderDeployment.bind(Settings.model_validate(args))  # type: ignore[attr-defined]

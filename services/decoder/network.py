@@ -47,8 +47,9 @@ class Decoder(nn.Module):
         self.unet = UNet(config.unet)
         self.conditioning = Conditioning(config.conditioning, config.unet.time_dim, config.unet.context_dim)
 
-    def forward(self, x: Tensor, timesteps: Tensor, known: Tensor | None, image: Tensor, text: Tensor,
-                states: Tensor, mask: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, timesteps: Tensor, known: Tensor | None, image: Tensor, text: Tensor, states: Tensor, mask: Tensor
+    ) -> Tensor:
         """x: (B, 3, side, side); the rest as in ``Conditioning``. Returns the U-Net's output for every row."""
         time_extra, context, bias = self.conditioning(image, text, states, mask)
         return self.denoise(x, timesteps, known, time_extra, context, bias)

@@ -18,7 +18,7 @@ from services.diffusion.noise import generator_for
 from services.diffusion.prediction import Prediction, to_x0
 from services.diffusion.row import Row
 from services.diffusion.samplers import Sampler, make_sampler, with_x0
-from services.diffusion.schedule import Schedule, make_schedule, spaced_timesteps
+from services.diffusion.schedule import make_schedule, spaced_timesteps
 
 BASE, UPSAMPLER = "decoder", "upsampler"
 MAX_START_SHARE = 0.96  # of the noise that similarity 0 begins with; see ``_starting_level``
@@ -115,7 +115,9 @@ class DecoderSampler:
             picture = yield from self._denoise(row, UPSAMPLER, diffusion, side, raised, None)
         return picture.clamp(-1, 1)
 
-    def _denoise(self, row: DecoderRow, network: str, diffusion: DiffusionConfig, side: int, timesteps: Sequence[int], start: Tensor | None) -> Sampler:
+    def _denoise(
+        self, row: DecoderRow, network: str, diffusion: DiffusionConfig, side: int, timesteps: Sequence[int], start: Tensor | None
+    ) -> Sampler:
         schedule = self._schedules[network]
         generator = generator_for(row.conditioning.seed, network)
         x = torch.randn((3, side, side), generator=generator).to(self.device)
@@ -124,7 +126,11 @@ class DecoderSampler:
             x = level**0.5 * _resized(start, side) + (1 - level) ** 0.5 * x
         known = row.conditioning.known
         pixels, keep = (None, None) if known is None else (_resized(known.pixels, side), _resized(known.keep, side).floor())
-        row.known = torch.zeros(4, side, side, device=self.device) if pixels is None or keep is None else known_channels(pixels[None], keep[None])[0]
+        row.known = (
+            torch.zeros(4, side, side, device=self.device)
+            if pixels is None or keep is None
+            else known_channels(pixels[None], keep[None])[0]
+        )
 
         def imposed(x0: Tensor) -> Tensor:
             x0 = x0.clamp(-diffusion.clip, diffusion.clip)

@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator
 
 import torch
 from torch import Tensor
-from unclip.internal.v1 import decoder_service_pb2, sampling_pb2, stage_service_pb2, tensor_pb2, text_encoder_service_pb2
 
 from services.checkpoints.bundle import Bundle
 from services.decoder.sampler import BASE, UPSAMPLER, DecoderRow, DecoderSampler, DecoderTask, Picture
@@ -16,6 +15,7 @@ from services.wire import servicing
 from services.wire.conditioning import MAX_STEPS, check_task, text_arrays
 from services.wire.errors import InvalidInput
 from services.wire.tensors import from_message, to_message
+from unclip.internal.v1 import decoder_service_pb2, sampling_pb2, stage_service_pb2, tensor_pb2, text_encoder_service_pb2
 
 Response = decoder_service_pb2.SampleDecoderResponse
 
@@ -37,11 +37,11 @@ class DecoderStage:
             async for event in events:
                 yield _to_response(event, row)
                 if _preview_due(row, request.preview_interval) and row.x0 is not None:
-                    yield Response(preview={"picture": _to_pixels(row.x0)})
+                    yield Response(preview=decoder_service_pb2.DecoderPreview(picture=_to_pixels(row.x0)))
         finally:
             await events.aclose()
         assert row.result is not None
-        yield Response(result={"picture": _to_pixels(row.result)})
+        yield Response(result=decoder_service_pb2.DecoderResult(picture=_to_pixels(row.result)))
 
     def _task(self, request: decoder_service_pb2.SampleDecoderRequest) -> DecoderTask:
         check_task(request.task)
@@ -108,5 +108,8 @@ def _to_response(event: Event, row: DecoderRow) -> Response:
     upsampling = event.step > row.base_steps
     done, steps = (event.step - row.base_steps, row.steps - row.base_steps) if upsampling else (event.step, row.base_steps)
     more = not upsampling and row.steps > row.base_steps
-    return Response(progress={"upsampling": upsampling, "progress": {"step": done, "steps": steps}, "more": more})
-
+    return Response(
+        progress=decoder_service_pb2.DecoderProgress(
+            upsampling=upsampling, progress=sampling_pb2.TaskProgress(step=done, steps=steps), more=more
+        )
+    )

@@ -171,8 +171,15 @@ class UNet(nn.Module):
             stages.append(Stage(blocks, self._attentions(level, len(blocks)), ResBlock(config, out, out, "up") if level else None))
         return stages
 
-    def forward(self, x: Tensor, timesteps: Tensor, *, time_extra: Tensor | None = None,
-                context: Tensor | None = None, context_bias: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        *,
+        time_extra: Tensor | None = None,
+        context: Tensor | None = None,
+        context_bias: Tensor | None = None,
+    ) -> Tensor:
         """One evaluation for a batch of rows, each at its own timestep.
 
         x: (B, in_channels, H, W), H and W multiples of patch_size * 2^(levels - 1); timesteps: (B,);

@@ -1,0 +1,1 @@
+"""The maths of diffusion: schedules, predictions, guidance, samplers. torch only."""

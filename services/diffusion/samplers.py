@@ -65,7 +65,11 @@ def ddim(schedule: Schedule, x: Tensor, timesteps: Sequence[int]) -> Sampler:
 
 
 def dpm_solver_pp_2m(schedule: Schedule, x: Tensor, timesteps: Sequence[int]) -> Sampler:
-    """DPM-Solver++(2M), multistep of second order (arXiv 2211.01095, algorithm 2); the last step is of first order."""
+    """DPM-Solver++(2M), multistep of second order (arXiv 2211.01095, algorithm 2).
+
+    The steps to the last timestep and to the clean sample are of first order: both are so long in log SNR that the
+    multistep extrapolation overshoots (the authors' ``lower_order_final``).
+    """
     last_x0, last_h = None, 0.0
     for t, previous in pairwise([*timesteps, -1]):
         x0 = (yield Evaluation(x, t)).x0
@@ -73,7 +77,7 @@ def dpm_solver_pp_2m(schedule: Schedule, x: Tensor, timesteps: Sequence[int]) ->
             return x0
         h = _half_log_snr(schedule.at(previous)) - _half_log_snr(schedule.at(t))
         direction = x0
-        if last_x0 is not None:
+        if last_x0 is not None and previous != timesteps[-1]:
             r = last_h / h
             direction = (1 + 1 / (2 * r)) * x0 - last_x0 / (2 * r)
         sigma_ratio = ((1 - schedule.at(previous)) / (1 - schedule.at(t))) ** 0.5

@@ -1,0 +1,1 @@
+"""The image encoder stage: CLIP's image tower."""

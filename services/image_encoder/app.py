@@ -7,11 +7,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 from ray.serve import Application
-from unclip.internal.v1 import image_encoder_service_pb2, stage_service_pb2
 
 from services.checkpoints.clip_source import ClipSource
 from services.wire import servicing
 from services.wire.tensors import from_message, to_message
+from unclip.internal.v1 import image_encoder_service_pb2, stage_service_pb2
 
 
 class Settings(BaseModel):
@@ -50,4 +50,4 @@ class ImageEncoderDeployment:
 
 def build(args: dict[str, Any]) -> Application:
     """The application, from the ``args`` of its Serve config."""
-    return ImageEncoderDeployment.bind(Settings.model_validate(args))  # type: ignore[attr-defined, no-any-return]
+    return ImageEncoderDeployment.bind(Settings.model_validate(args))  # type: ignore[attr-defined]

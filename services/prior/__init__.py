@@ -1,0 +1,1 @@
+"""The prior stage: from a text to an image embedding, by diffusion."""

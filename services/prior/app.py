@@ -7,10 +7,10 @@ from typing import Any
 
 from ray import serve
 from ray.serve import Application
-from unclip.internal.v1 import prior_service_pb2, stage_service_pb2
 
 from services.prior.settings import Settings
 from services.wire import servicing
+from unclip.internal.v1 import prior_service_pb2, stage_service_pb2
 
 
 @serve.deployment(name="Prior")
@@ -36,4 +36,4 @@ class PriorDeployment:
 
 def build(args: dict[str, Any]) -> Application:
     """The application, from the ``args`` of its Serve config."""
-    return PriorDeployment.bind(Settings.model_validate(args))  # type: ignore[attr-defined, no-any-return]
+    return PriorDeployment.bind(Settings.model_validate(args))  # type: ignore[attr-defined]

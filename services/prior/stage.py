@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 
 import torch
-from unclip.internal.v1 import prior_service_pb2, sampling_pb2, stage_service_pb2, text_encoder_service_pb2
 
 from services.checkpoints.bundle import Bundle
 from services.engine import Event, Queued, StepEngine
@@ -15,6 +14,8 @@ from services.wire import servicing
 from services.wire.conditioning import check_task, text_arrays
 from services.wire.errors import InvalidInput
 from services.wire.tensors import to_message
+from unclip.internal.v1 import prior_service_pb2, sampling_pb2, stage_service_pb2, text_encoder_service_pb2
+
 
 class PriorStage:
     """One replica's prior: its network and its engine."""
@@ -65,4 +66,3 @@ def _to_response(event: Event) -> prior_service_pb2.SamplePriorResponse:
     if isinstance(event, Queued):
         return prior_service_pb2.SamplePriorResponse(queued=sampling_pb2.TaskQueued(position=event.position))
     return prior_service_pb2.SamplePriorResponse(progress=sampling_pb2.TaskProgress(step=event.step, steps=event.steps))
-

@@ -1,0 +1,1 @@
+"""The text encoder stage: CLIP's text tower."""

@@ -7,12 +7,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 from ray.serve import Application
-from unclip.internal.v1 import stage_service_pb2, text_encoder_service_pb2
 
 from services.checkpoints.clip_source import ClipSource
 from services.wire import servicing
 from services.wire.errors import InvalidInput
 from services.wire.tensors import to_message
+from unclip.internal.v1 import stage_service_pb2, text_encoder_service_pb2
 
 MAX_TEXTS = 256
 
@@ -46,7 +46,9 @@ class TextEncoderDeployment:
         encoded = await servicing.in_thread(self._encoder.encode, list(request.texts))
         return text_encoder_service_pb2.EncodeTextResponse(
             texts=[
-                {"embedding": to_message(e.embedding), "states": to_message(e.states), "mask": to_message(e.mask)}
+                text_encoder_service_pb2.TextConditioning(
+                    embedding=to_message(e.embedding), states=to_message(e.states), mask=to_message(e.mask)
+                )
                 for e in encoded
             ],
             logit_scale=self._encoder.logit_scale,
@@ -60,4 +62,4 @@ class TextEncoderDeployment:
 
 def build(args: dict[str, Any]) -> Application:
     """The application, from the ``args`` of its Serve config."""
-    return TextEncoderDeployment.bind(Settings.model_validate(args))  # type: ignore[attr-defined, no-any-return]
+    return TextEncoderDeployment.bind(Settings.model_validate(args))  # type: ignore[attr-defined]

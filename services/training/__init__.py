@@ -1,0 +1,1 @@
+"""How the bundle in models/ is made: scenes, training of every stage, evaluation."""

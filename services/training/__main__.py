@@ -34,8 +34,13 @@ LICENCES = (
 
 @click.command()
 @click.argument("stages", nargs=-1, type=click.Choice(list(STAGES)))
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=ROOT / "out/training", show_default="out/training",
-              help="Where checkpoints, sample grids and the bundle go.")
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=ROOT / "out/training",
+    show_default="out/training",
+    help="Where checkpoints, sample grids and the bundle go.",
+)
 @click.option("--minutes", type=float, default=0.0, help="Train each stage for that long instead of its recipe's steps.")
 @click.option("--threads", type=int, default=os.cpu_count(), show_default="all cores", help="Of torch, on a CPU.")
 @click.option("--version", default="0", show_default=True, help="Of the bundle, for its manifest.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import tomllib
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from PIL import Image
@@ -64,7 +64,7 @@ def sprite(path: Path, side: int, flip: bool) -> Image.Image:
     return picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else picture
 
 
-@lru_cache(maxsize=None)
+@cache
 def _premultiplied(path: Path) -> Image.Image:
     with Image.open(path) as picture:
         return picture.convert("RGBA").convert("RGBa")

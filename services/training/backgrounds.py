@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
 SIDE = 256
-Pixels = npt.NDArray[np.float32]
+Pixels = npt.NDArray[np.floating]
 Rng = np.random.Generator
 
 

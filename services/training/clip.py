@@ -80,7 +80,7 @@ def train(folder: Path, recipe: loop.Recipe) -> None:
     _export(model, target)
 
 
-def retrieval(model: nn.Module, tokenizer: SimpleTokenizer, count: int = 1000) -> float:
+def retrieval(model: Any, tokenizer: SimpleTokenizer, count: int = 1000) -> float:
     """The share of held-out pictures whose best caption among all ``count`` says what is in them.
 
     Wordings of one scene are many; a caption is right if its own scene has the same objects, relation and background.
@@ -88,7 +88,10 @@ def retrieval(model: nn.Module, tokenizer: SimpleTokenizer, count: int = 1000) -
     rng = np.random.default_rng(99)
     scenes = [sample_scene(rng, held_out=True, count=1 + i % 2) for i in range(count)]
     with loop.evaluating(model), loop.autocast():
-        images = [model.encode_image(to_input(np.stack([render(s, 64) for s in scenes[i : i + 100]])), normalize=True) for i in range(0, count, 100)]
+        images = [
+            model.encode_image(to_input(np.stack([render(s, 64) for s in scenes[i : i + 100]])), normalize=True)
+            for i in range(0, count, 100)
+        ]
         texts = model.encode_text(tokenizer([s.caption for s in scenes]).to(loop.device()), normalize=True)
     best = (torch.cat(images).float() @ texts.float().T).argmax(1).cpu()
     said = [(s.objects, s.relation, s.background.name) for s in scenes]

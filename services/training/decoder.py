@@ -25,13 +25,17 @@ SIDE = 64
 CONFIG = DecoderConfig(
     side=SIDE,
     unet=UNetConfig(
-        in_channels=3 + MASK_CHANNELS, out_channels=3, channels=(128, 256), layers_per_level=1,
-        attention=(False, True), mid_attention=True, context_dim=192, patch_size=4,
+        in_channels=3 + MASK_CHANNELS,
+        out_channels=3,
+        channels=(128, 256),
+        layers_per_level=1,
+        attention=(False, True),
+        mid_attention=True,
+        context_dim=192,
+        patch_size=4,
     ),
     conditioning=ConditioningConfig(embedding_dim=192, text_dim=192),
-    diffusion=DiffusionConfig(
-        prediction="sample", sampling=SamplingConfig(sampler="dpm++2m", steps=20, guidance=3.0)
-    ),
+    diffusion=DiffusionConfig(prediction="sample", sampling=SamplingConfig(sampler="dpm++2m", steps=20, guidance=3.0)),
 )
 RECIPE = loop.Recipe(steps=12_000, learning_rate=8e-4, batch=32, warmup=200, ema=0.998)
 ALL_HIDDEN = 0.7  # share of the batch with no known pixels: plain generation
@@ -42,7 +46,7 @@ def train(folder: Path, recipe: loop.Recipe = RECIPE) -> None:
     """Train and write ``folder/bundle/decoder``; sample grids go to ``folder/samples``."""
     embedder, schedule = Embedder(folder), make_schedule("cosine")
     torch.manual_seed(2)
-    model = Decoder(CONFIG).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = Decoder(CONFIG).to(memory_format=torch.channels_last)
     initialise(model.unet)
     blank = embedder.text([""])
 

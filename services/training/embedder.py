@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,8 @@ class Embedder:
     """The frozen CLIP: captions and pictures to what the decoder is conditioned on."""
 
     def __init__(self, folder: Path) -> None:
-        self.model, self.tokenizer = clip.load(folder)
+        model, self.tokenizer = clip.load(folder)
+        self.model: Any = model
 
     @torch.no_grad()
     def text(self, captions: Sequence[str]) -> Text:
@@ -33,7 +35,7 @@ class Embedder:
     def image(self, pictures: np.ndarray) -> Tensor:
         """uint8 (B, H, W, 3) -> (B, D)."""
         with loop.autocast():
-            return self.model.encode_image(clip.to_input(pictures)).float()  # type: ignore[no-any-return]
+            return self.model.encode_image(clip.to_input(pictures)).float()
 
 
 def to_signal(pictures: np.ndarray) -> Tensor:

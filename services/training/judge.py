@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
+from services.decoder.unet import GroupNorm
 from services.training import loop
 from services.training.artwork import load_vocabulary
 from services.training.backgrounds import BACKGROUNDS
@@ -23,9 +24,8 @@ RECIPE = loop.Recipe(steps=1_500, learning_rate=2e-3, batch=64, warmup=60, weigh
 
 def build() -> nn.Module:
     """An untrained judge: (B, 3, 64, 64) -> logits of every object, then of every background."""
-    model = resnet18(num_classes=len(load_vocabulary()) + len(BACKGROUNDS), norm_layer=lambda c: nn.GroupNorm(16, c))
+    model = resnet18(num_classes=len(load_vocabulary()) + len(BACKGROUNDS), norm_layer=lambda c: GroupNorm(16, c))
     model.conv1 = nn.Conv2d(3, 64, 5, stride=2, padding=2, bias=False)
-    model.maxpool = nn.Identity()
     return model
 
 
@@ -54,7 +54,7 @@ def train(folder: Path, recipe: loop.Recipe = RECIPE) -> nn.Module:
         found = F.binary_cross_entropy_with_logits(logits[:, :split], objects, reduction="none").sum(1).mean()
         return found + F.cross_entropy(logits[:, split:], places)
 
-    model = build().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = build().to(memory_format=torch.channels_last)
     return loop.Run("judge", model, recipe, folder).train(loss_of)
 
 

@@ -86,8 +86,9 @@ class Run:
         by_time = self.seconds / (self.recipe.minutes * 60) if self.recipe.minutes else 0.0
         return max(self.step / self.recipe.steps, by_time)
 
-    def train(self, loss_of: Loss, *, every: float = 20.0, save_every: float = 180.0,
-              sample: Callable[[nn.Module, int], None] | None = None) -> nn.Module:
+    def train(
+        self, loss_of: Loss, *, every: float = 20.0, save_every: float = 180.0, sample: Callable[[nn.Module, int], None] | None = None
+    ) -> nn.Module:
         """Run to the end and return the EMA weights.
 
         loss_of(model, step) draws its own batch; ``every`` and ``save_every`` are seconds between progress lines and
@@ -100,7 +101,7 @@ class Run:
             loss_sum, count = loss_sum + self._update(loss_of), count + 1
             now = time.monotonic()
             self.seconds += now - started
-            if now - shown >= every or count == 1 and self.step == 1:
+            if now - shown >= every or (count == 1 and self.step == 1):
                 self._show(loss_sum / count, count * self.recipe.batch / (now - shown))
                 shown, loss_sum, count = now, 0.0, 0
             if now - saved >= save_every:
@@ -141,8 +142,13 @@ class Run:
 
     def save(self) -> None:
         """Write the checkpoint, whole or not at all."""
-        state = {"model": self.model.state_dict(), "ema": self.ema.state_dict(),
-                 "optimizer": self.optimizer.state_dict(), "step": self.step, "seconds": self.seconds}
+        state = {
+            "model": self.model.state_dict(),
+            "ema": self.ema.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+        }
         self.path.parent.mkdir(parents=True, exist_ok=True)
         partial = self.path.with_suffix(".partial")
         torch.save(state, partial)

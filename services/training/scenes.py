@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -55,7 +55,7 @@ def is_held_out(name: str, background: str) -> bool:
     return hashlib.sha256(f"{name}|{background}".encode()).digest()[0] < HELD_OUT_BELOW
 
 
-@lru_cache(maxsize=None)
+@cache
 def objects_for(background: str, held_out: bool) -> tuple[Artwork, ...]:
     """The objects that may stand on this background in the given split."""
     return tuple(a for a in load_vocabulary() if is_held_out(a.name, background) == held_out)
@@ -99,9 +99,7 @@ def _place(rng: np.random.Generator, count: int) -> tuple[str, tuple[Placement, 
     else:
         relation, centres = "", np.array([(0.19, 0.55), (0.5, 0.55), (0.81, 0.55)]) + jitter * (0.4, 2.0)
     flips = rng.random(count) < 0.5
-    return relation, tuple(
-        Placement(float(x), float(y), float(s), bool(f)) for (x, y), s, f in zip(centres, sides, flips, strict=True)
-    )
+    return relation, tuple(Placement(float(x), float(y), float(s), bool(f)) for (x, y), s, f in zip(centres, sides, flips, strict=True))
 
 
 RELATION_WORDS = {
@@ -139,7 +137,7 @@ def with_article(name: str) -> str:
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
-@lru_cache(maxsize=None)
+@cache
 def _backdrops(name: str, side: int) -> list[Image.Image]:
     """All variants of a background at ``side`` px; the same ones at every size and in every run."""
     background = next(b for b in BACKGROUNDS if b.name == name)

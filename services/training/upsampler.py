@@ -26,8 +26,14 @@ CONFIG = UpsamplerConfig(
     side_in=SIDE_IN,
     side=SIDE,
     unet=UNetConfig(
-        in_channels=6 + MASK_CHANNELS, out_channels=3, channels=(64, 128), layers_per_level=1,
-        attention=(False, False), mid_attention=False, patch_size=4, scale_shift=False,
+        in_channels=6 + MASK_CHANNELS,
+        out_channels=3,
+        channels=(64, 128),
+        layers_per_level=1,
+        attention=(False, False),
+        mid_attention=False,
+        patch_size=4,
+        scale_shift=False,
     ),
     diffusion=DiffusionConfig(prediction="sample", sampling=SamplingConfig(sampler="dpm++2m", steps=8)),
 )
@@ -41,7 +47,7 @@ def train(folder: Path, recipe: loop.Recipe = RECIPE) -> None:
     """Train and write ``folder/bundle/upsampler``."""
     schedule = make_schedule("cosine")
     torch.manual_seed(4)
-    model = Upsampler(CONFIG).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = Upsampler(CONFIG).to(memory_format=torch.channels_last)
     initialise(model.unet)
 
     def loss_of(model: nn.Module, step: int) -> Tensor:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from unclip.internal.v1 import sampling_pb2, text_encoder_service_pb2
-
 from services.wire.errors import InvalidInput
 from services.wire.tensors import Array, from_message
+from unclip.internal.v1 import sampling_pb2, text_encoder_service_pb2
 
 MAX_STEPS = 1000
 

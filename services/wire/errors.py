@@ -58,9 +58,7 @@ def from_stage(stage: str, error: grpc.aio.AioRpcError | None) -> Exception:
 def to_status(error: BaseException) -> status_pb2.Status:
     """The status a caller sees for an error: INTERNAL, without a word of detail, for anything not foreseen."""
     if isinstance(error, InvalidInput):
-        bad = error_details_pb2.BadRequest(
-            field_violations=[{"field": field, "description": text} for field, text in error.violations]
-        )
+        bad = error_details_pb2.BadRequest(field_violations=[{"field": field, "description": text} for field, text in error.violations])
         return _status(code_pb2.INVALID_ARGUMENT, str(error), bad)
     if isinstance(error, QueueFull):
         whole = math.ceil(error.retry_after)

@@ -12,10 +12,10 @@ from typing import Any, Protocol, TypeVar
 
 import grpc
 from google.rpc import code_pb2
-from unclip.internal.v1 import sampling_pb2, stage_service_pb2
 
 from services.checkpoints.bundle import Bundle
 from services.wire.errors import DETAILS_KEY, grpc_code, to_status
+from unclip.internal.v1 import sampling_pb2, stage_service_pb2
 
 logger = logging.getLogger("unclip.stage")
 Request = TypeVar("Request")
@@ -35,7 +35,9 @@ class GrpcContext(Protocol):
         """Set what is sent after the response."""
 
 
-def unary(empty: Callable[[], Response]) -> Callable[[Callable[[Any, Request], Awaitable[Response]]], Callable[[Any, Request, GrpcContext], Awaitable[Response]]]:
+def unary(
+    empty: Callable[[], Response],
+) -> Callable[[Callable[[Any, Request], Awaitable[Response]]], Callable[[Any, Request, GrpcContext], Awaitable[Response]]]:
     """Make ``async def Method(self, request)`` a servicer method; an error is answered with its status and ``empty()``."""
 
     def wrap(method: Callable[[Any, Request], Awaitable[Response]]) -> Callable[[Any, Request, GrpcContext], Awaitable[Response]]:
@@ -52,13 +54,19 @@ def unary(empty: Callable[[], Response]) -> Callable[[Callable[[Any, Request], A
     return wrap
 
 
-def streaming(empty: Callable[[], Response]) -> Callable[[Callable[[Any, Request], AsyncGenerator[Response, None]]], Callable[[Any, Request, GrpcContext], AsyncGenerator[Response, None]]]:
+def streaming(
+    empty: Callable[[], Response],
+) -> Callable[
+    [Callable[[Any, Request], AsyncGenerator[Response, None]]], Callable[[Any, Request, GrpcContext], AsyncGenerator[Response, None]]
+]:
     """The same for ``async def Method(self, request) -> AsyncGenerator``: an error ends the stream with an empty message.
 
     Ray Serve carries a status with a message only, so the last message of a failed stream is an empty one.
     """
 
-    def wrap(method: Callable[[Any, Request], AsyncGenerator[Response, None]]) -> Callable[[Any, Request, GrpcContext], AsyncGenerator[Response, None]]:
+    def wrap(
+        method: Callable[[Any, Request], AsyncGenerator[Response, None]],
+    ) -> Callable[[Any, Request, GrpcContext], AsyncGenerator[Response, None]]:
         @functools.wraps(method)
         async def answer(self: Any, request: Request, grpc_context: GrpcContext) -> AsyncGenerator[Response, None]:
             events = method(self, request)

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from unclip.internal.v1 import tensor_pb2
 
 from services.wire.errors import InvalidInput
+from unclip.internal.v1 import tensor_pb2
 
 Array = npt.NDArray[Any]
-_TYPES = {
+_TYPES: dict[int, np.dtype[Any]] = {
     tensor_pb2.DATA_TYPE_FLOAT32: np.dtype("<f4"),
     tensor_pb2.DATA_TYPE_FLOAT16: np.dtype("<f2"),
     tensor_pb2.DATA_TYPE_UINT8: np.dtype("u1"),
@@ -22,7 +22,9 @@ _CODES = {dtype: code for code, dtype in _TYPES.items()}
 
 def to_message(array: Array) -> tensor_pb2.Tensor:
     """An array (float32, float16, uint8 or bool) as a message. Raises KeyError for another type."""
-    return tensor_pb2.Tensor(data_type=_CODES[array.dtype], shape=array.shape, data=np.ascontiguousarray(array).tobytes())
+    return tensor_pb2.Tensor(
+        data_type=tensor_pb2.DataType.ValueType(_CODES[array.dtype]), shape=array.shape, data=np.ascontiguousarray(array).tobytes()
+    )
 
 
 def from_message(message: tensor_pb2.Tensor, field: str, shape: tuple[int | None, ...]) -> Array:

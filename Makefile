@@ -1,0 +1,77 @@
+# Everything a developer runs. `make help` lists it.
+PYTHON ?= python3
+PROMPT ?= a red apple on a wooden table
+VENV := .venv
+BIN := $(VENV)/bin
+PROTOS := $(shell find protos -name '*.proto')
+TRAIN ?=
+EVALUATE ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-node stubs demo serve test check format train evaluate bench lock clean
+
+help: ## List these targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: .stamps/python .stamps/stubs ## Create the environment (.venv) and generate the stubs
+
+.stamps/python: requirements-uv.lock requirements-dev.lock pyproject.toml
+	@echo "creating the environment in $(VENV) (a minute on the first run)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON to one")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip sync --quiet --require-hashes requirements-dev.lock
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
+	@mkdir -p .stamps && touch $@
+
+.stamps/stubs: $(PROTOS) deploy/protos.py .stamps/python
+	@$(BIN)/python -m deploy.protos
+	@mkdir -p .stamps && touch $@
+
+# The linter of the contract, and the artwork that training and its tests compose scenes from.
+setup-node: .stamps/node
+
+.stamps/node: package-lock.json
+	@npm ci --ignore-scripts --no-audit --no-fund --silent
+	@mkdir -p .stamps && touch $@
+
+stubs: .stamps/stubs ## Generate the protobuf and gRPC stubs
+
+demo: setup ## Start the stack, draw four pictures of PROMPT="..." into out/, stop the stack
+	@$(BIN)/python -m deploy.stack -- $(BIN)/unclip generate "$$PROMPT" -n 4 -o out/demo.png --sheet out/demo-sheet.png
+demo: export PROMPT := $(PROMPT)
+
+serve: setup ## Run the local stack in the foreground until Ctrl-C
+	@exec $(BIN)/python -m deploy.stack
+
+test: setup setup-node ## Run every test
+	@$(BIN)/python -m pytest
+
+check: setup setup-node ## Format, lint, strict types, contract lint, fresh stubs
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy services gateway deploy tests
+	@node_modules/.bin/buf lint protos
+	@$(BIN)/python -m deploy.protos --check
+
+format: setup ## Format and mend what can be mended
+	@$(BIN)/ruff check --fix --quiet .
+	@$(BIN)/ruff format --quiet .
+
+train: setup setup-node ## Train the bundle from scratch, or resume (TRAIN="prior --minutes 10" for one stage)
+	@$(BIN)/python -m services.training $(TRAIN)
+
+evaluate: setup setup-node ## Judge the shipped bundle on prompts and write out/evaluate/
+	@$(BIN)/python -m services.training.evaluate $(EVALUATE)
+
+bench: setup ## Time the stages of a request, and the overhead of gateway and hops
+	@$(BIN)/python -m tests.bench
+
+lock: .stamps/python ## Pin the requirements anew
+	@for name in requirements requirements-dev requirements-uv; do \
+		VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+			$$name.in -o $$name.lock || exit 1; done
+
+clean: ## Remove what was generated, the environment too
+	@rm -rf $(VENV) node_modules .stamps out .mypy_cache .ruff_cache .pytest_cache
+	@find protos -name '*_pb2*' -delete
