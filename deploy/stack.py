@@ -32,6 +32,18 @@ ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "deploy/serve"
 STAGES = ("text_encoder", "image_encoder", "prior", "decoder")
 STOP_SECONDS = 20.0
+RAY_ENVIRONMENT = {
+    # Nothing is reported anywhere, and no hub is asked for models.
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "HF_HUB_OFFLINE": "1",
+    # Other users of this machine must not be able to run code in our Ray.
+    "RAY_AUTH_MODE": "token",
+    "RAY_SERVE_LOG_TO_STDERR": "0",
+    # Ray's workers are the service here, not background work.
+    "RAY_worker_niceness": "0",
+    # A busy machine takes longer than 5 s to start a proxy.
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "120",
+}
 console = Console(stderr=True)
 
 
@@ -76,8 +88,7 @@ def stages_running(stages: Sequence[str] = STAGES, settings: StackSettings | Non
     settings = settings or StackSettings()
     require_free(settings.grpc_port, "STACK_GRPC_PORT")
     require_free(settings.http_port, "STACK_HTTP_PORT")
-    # Before Ray is imported: it reads these once. Nothing is reported anywhere, and no hub is asked for models.
-    os.environ.update({"RAY_USAGE_STATS_ENABLED": "0", "HF_HUB_OFFLINE": "1", "RAY_SERVE_LOG_TO_STDERR": "0"})
+    os.environ.update(RAY_ENVIRONMENT)  # before Ray is imported: it reads these once
     import ray
     from ray import serve
     from ray.serve.context import _get_global_client
@@ -132,7 +143,7 @@ def _wait_for_applications(serve: Any, timeout: float) -> None:
                 raise StackError(f"{name} does not start: {application.message}")
         if time.monotonic() - started > timeout:
             raise StackError(f"not ready after {timeout:.0f} s: {line}; STACK_TIMEOUT allows more")
-        time.sleep(0.3)
+        time.sleep(1.0)
 
 
 @contextlib.contextmanager

@@ -165,6 +165,7 @@ class ImageServicer(pb_grpc.ImageServiceServicer):
                 max_captions=settings.max_captions,
                 max_picture_bytes=settings.max_picture_bytes,
                 max_picture_pixels=settings.max_picture_pixels,
+                max_aspect_ratio=settings.max_aspect_ratio,
             ),
             defaults=pb.SamplingOptions(
                 n=1,

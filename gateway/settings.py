@@ -39,6 +39,8 @@ class Settings(BaseSettings):
     max_captions: int = Field(default=100, ge=2)
     max_picture_bytes: int = Field(default=16 * 2**20, ge=1)
     max_picture_pixels: int = Field(default=4 * 2**20, ge=1)
+    # A canvas is painted in square frames: a longer one would take any number of them.
+    max_aspect_ratio: float = Field(default=8.0, ge=1)
 
 
 def load_settings() -> Settings:

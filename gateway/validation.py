@@ -128,6 +128,7 @@ class Validation:
 
     def _with_hole(self, request: pb.InpaintRequest) -> Canvas:
         picture = read_picture(request.picture, "picture", self._limits)
+        self._require_paintable("picture", picture.width, picture.height)
         return Canvas(rgb(picture), read_hole(request.mask, picture, self._limits))
 
     def _extended(self, request: pb.OutpaintRequest) -> Canvas:
@@ -138,7 +139,13 @@ class Validation:
         width, height = picture.width + added.left + added.right, picture.height + added.top + added.bottom
         if width * height > self._limits.max_pixels:
             raise InvalidInput("margins", f"makes {width} x {height}; at most {self._limits.max_pixels} pixels are allowed")
+        self._require_paintable("margins", width, height)
         return Canvas.extended(rgb(flattened(picture).convert("RGBA")), added)
+
+    def _require_paintable(self, field: str, width: int, height: int) -> None:
+        most = self._settings.max_aspect_ratio
+        if max(width, height) > most * min(width, height):
+            raise InvalidInput(field, f"makes {width} x {height}; one side may be at most {most:g} times the other")
 
     def _prompt(self, field: str, text: str) -> None:
         most = self._settings.max_prompt_characters

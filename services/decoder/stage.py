@@ -90,6 +90,7 @@ class DecoderStage:
         response.defaults.steps, response.defaults.guidance = sampling.steps, sampling.guidance
         response.defaults.upsampler_steps = self._sampler.upsampler_config.diffusion.sampling.steps
         response.defaults.similarity = self._settings.similarity
+        response.load.CopyFrom(servicing.load_message(self._engine.load))
         return response
 
 

@@ -59,6 +59,7 @@ class PriorStage:
         response, sampling = servicing.describe(self._bundle), self._sampler.config.diffusion.sampling
         response.defaults.steps, response.defaults.guidance = sampling.steps, sampling.guidance
         response.defaults.candidates = self._settings.candidates
+        response.load.CopyFrom(servicing.load_message(self._engine.load))
         return response
 
 

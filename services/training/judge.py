@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models import resnet18
 
 from services.decoder.unet import GroupNorm
 from services.training import loop
@@ -19,14 +19,26 @@ from services.training.embedder import to_signal
 from services.training.scenes import Scene, compose
 
 SIDE = 64
-RECIPE = loop.Recipe(steps=1_500, learning_rate=2e-3, batch=64, warmup=60, weight_decay=0.05, ema=0.99)
+WIDTHS = (32, 64, 128, 256)
+RECIPE = loop.Recipe(steps=2_500, learning_rate=2e-3, batch=64, warmup=60, weight_decay=0.05, ema=0.99)
 
 
-def build() -> nn.Module:
-    """An untrained judge: (B, 3, 64, 64) -> logits of every object, then of every background."""
-    model = resnet18(num_classes=len(load_vocabulary()) + len(BACKGROUNDS), norm_layer=lambda c: GroupNorm(16, c))
-    model.conv1 = nn.Conv2d(3, 64, 5, stride=2, padding=2, bias=False)
-    return model
+class Judge(nn.Module):
+    """A small convolutional classifier: (B, 3, 64, 64) in [-1, 1] -> logits of every object, then of every background."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for channels_in, channels in pairwise((3, *WIDTHS)):
+            layers += [nn.Conv2d(channels_in, channels, 3, stride=2, padding=1), GroupNorm(16, channels), nn.SiLU()]
+            layers += [nn.Conv2d(channels, channels, 3, padding=1), GroupNorm(16, channels), nn.SiLU()]
+        self.features = nn.Sequential(*layers)
+        self.classify = nn.Linear(2 * WIDTHS[-1], len(load_vocabulary()) + len(BACKGROUNDS))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pools by mean (backgrounds are everywhere) and by maximum (objects are somewhere)."""
+        features = self.features(x)
+        return self.classify(torch.cat([features.mean((2, 3)), features.amax((2, 3))], dim=1))
 
 
 def labels(scenes: Sequence[Scene]) -> tuple[Tensor, Tensor]:
@@ -54,7 +66,7 @@ def train(folder: Path, recipe: loop.Recipe = RECIPE) -> nn.Module:
         found = F.binary_cross_entropy_with_logits(logits[:, :split], objects, reduction="none").sum(1).mean()
         return found + F.cross_entropy(logits[:, split:], places)
 
-    model = build().to(memory_format=torch.channels_last)
+    model = Judge().to(memory_format=torch.channels_last)
     return loop.Run("judge", model, recipe, folder).train(loss_of)
 
 

@@ -14,6 +14,7 @@ import grpc
 from google.rpc import code_pb2
 
 from services.checkpoints.bundle import Bundle
+from services.engine import Load
 from services.wire.errors import DETAILS_KEY, grpc_code, to_status
 from unclip.internal.v1 import sampling_pb2, stage_service_pb2
 
@@ -116,6 +117,11 @@ def describe(bundle: Bundle) -> stage_service_pb2.DescribeResponse:
         model_version=manifest.version,
         licences=[stage_service_pb2.LicenceNotice(**licence.model_dump()) for licence in manifest.licences],
     )
+
+
+def load_message(load: Load) -> stage_service_pb2.EngineLoad:
+    """How busy an engine is."""
+    return stage_service_pb2.EngineLoad(rows_running=load.running, rows_waiting=load.waiting, steps=load.steps)
 
 
 async def in_thread(function: Callable[..., Response], *arguments: Any) -> Response:

@@ -1,0 +1,93 @@
+"""``python -m tests.bench``: time per stage of one request, and what the gateway and the hops add with stages that do nothing.
+
+Prints a table, and writes the same figures to out/bench.json.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import click
+import grpc.aio
+from rich.console import Console
+from rich.table import Table
+
+from deploy.stack import StackSettings, gateway_running, stages_running
+from gateway.server import Gateway
+from gateway.settings import Settings, load_settings
+from services.checkpoints.bundle import ROOT
+from tests.bench.no_op_stages import serve_no_op_stages
+from unclip.v1 import image_service_pb2 as pb
+from unclip.v1 import image_service_pb2_grpc
+
+PROMPT = "a red apple on a wooden table"
+Figures = dict[str, list[float]]
+
+
+async def generate(address: str, repeats: int, n: int) -> Figures:
+    """Seconds of whole requests and of their stages, by name, at one gateway; one request first to warm up."""
+    seconds: Figures = {}
+    async with grpc.aio.insecure_channel(address, options=[("grpc.max_receive_message_length", -1)]) as channel:
+        stub: Any = image_service_pb2_grpc.ImageServiceStub(channel)
+        for i in range(repeats + 1):
+            started = time.perf_counter()
+            response = await stub.Generate(pb.GenerateRequest(prompt=PROMPT, options=pb.SamplingOptions(seed=i, n=n)))
+            whole = time.perf_counter() - started
+            if i:
+                seconds.setdefault("request", []).append(whole)
+                for stage in response.pictures[0].stage_times:
+                    name = pb.Stage.Name(stage.stage).removeprefix("STAGE_").lower()
+                    seconds.setdefault(name, []).append(stage.duration.ToNanoseconds() / 1e9)
+    return seconds
+
+
+async def overhead(repeats: int) -> Figures:
+    """The same against stages that answer at once: what is left is the gateway, the hops and the PNG."""
+    async with serve_no_op_stages() as address:
+        addresses = {f"{stage}_address": address for stage in ("text_encoder", "image_encoder", "prior", "decoder")}
+        gateway = Gateway(Settings(port=0, **addresses))
+        await gateway.start()
+        try:
+            return await generate(f"127.0.0.1:{gateway.port}", repeats, 1)
+        finally:
+            await gateway.stop(0)
+
+
+def summary(values: Sequence[float]) -> dict[str, float]:
+    """Milliseconds: the middle, the best and the worst."""
+    ordered = sorted(1000 * v for v in values)
+    return {"median_ms": round(statistics.median(ordered), 2), "min_ms": round(ordered[0], 2), "max_ms": round(ordered[-1], 2)}
+
+
+@click.command()
+@click.option("--repeats", type=click.IntRange(1), default=10, show_default=True)
+def main(repeats: int) -> None:
+    """Run both benchmarks, print a table and write out/bench.json."""
+    no_op = asyncio.run(overhead(repeats * 10))
+    settings = StackSettings()
+    with stages_running(settings=settings) as stages, gateway_running(stages, load_settings()) as address:
+        one, four = (asyncio.run(generate(address, repeats, n)) for n in (1, 4))
+    groups = {"one picture": one, "four pictures": four, "no-op stages": no_op}
+    report = {name: {key: summary(values) for key, values in figures.items()} for name, figures in groups.items()}
+    table = Table("what", "stage", "median ms", "min ms", "max ms")
+    for name, figures in report.items():
+        for stage, figure in figures.items():
+            table.add_row(name, stage, *(f"{figure[k]:.1f}" for k in ("median_ms", "min_ms", "max_ms")))
+    share = report["no-op stages"]["request"]["median_ms"] / report["one picture"]["request"]["median_ms"]
+    Console().print(table)
+    click.echo(f"gateway and hops: {100 * share:.1f} % of a one-picture request")
+    target = ROOT / "out/bench.json"
+    target.parent.mkdir(exist_ok=True)
+    machine = {"machine": platform.machine(), "cores": os.cpu_count(), "repeats": repeats}
+    target.write_text(json.dumps({"machine": machine, "overhead_share": share, "figures": report}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

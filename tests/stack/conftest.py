@@ -1,0 +1,112 @@
+"""The real stack: Ray Serve with the shipped bundle, and the gateway, as ``make serve`` runs them."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import grpc.aio
+import numpy as np
+import pytest
+from PIL import Image
+
+from services.checkpoints.bundle import ROOT
+from unclip.internal.v1 import stage_service_pb2, stage_service_pb2_grpc
+from unclip.v1 import image_service_pb2 as pb
+from unclip.v1 import image_service_pb2_grpc
+
+OPTIONS = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass(frozen=True)
+class Addresses:
+    gateway: str
+    stages: str
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Addresses]:
+    """``python -m deploy.stack`` on free ports, until it says that it is ready."""
+    gateway, serve, http = free_port(), free_port(), free_port()
+    environment = {"UNCLIP_PORT": str(gateway), "STACK_GRPC_PORT": str(serve), "STACK_HTTP_PORT": str(http), "STACK_TIMEOUT": "480"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "deploy.stack"], cwd=ROOT, env={**os.environ, **environment}, stderr=subprocess.PIPE, text=True
+    )
+    with process:
+        assert process.stderr is not None
+        lines = []
+        for line in process.stderr:
+            lines.append(line)
+            if line.startswith("ready:"):
+                break
+        else:
+            pytest.fail("the stack did not start:\n" + "".join(lines))
+        # Keep reading: a full pipe would block the stack.
+        reader = threading.Thread(target=process.stderr.read, daemon=True)
+        reader.start()
+        yield Addresses(f"127.0.0.1:{gateway}", f"127.0.0.1:{serve}")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(90) == 0
+        reader.join()
+
+
+@pytest.fixture(scope="session")
+async def images(stack: Addresses) -> AsyncIterator[Any]:
+    """A stub of the public service."""
+    async with grpc.aio.insecure_channel(stack.gateway, options=OPTIONS) as channel:
+        yield image_service_pb2_grpc.ImageServiceStub(channel)
+
+
+class StageInfo:
+    """What a stage says of itself."""
+
+    def __init__(self, channel: grpc.aio.Channel, stage: str) -> None:
+        self._stub: Any = stage_service_pb2_grpc.StageServiceStub(channel)
+        self._metadata = (("application", stage),)
+
+    async def load(self) -> stage_service_pb2.EngineLoad:
+        response = await self._stub.Describe(stage_service_pb2.DescribeRequest(), metadata=self._metadata, timeout=30)
+        load: stage_service_pb2.EngineLoad = response.load
+        return load
+
+
+@pytest.fixture(scope="session")
+async def decoder(stack: Addresses) -> AsyncIterator[StageInfo]:
+    async with grpc.aio.insecure_channel(stack.stages) as channel:
+        yield StageInfo(channel, "decoder")
+
+
+@pytest.fixture(scope="session")
+async def prior(stack: Addresses) -> AsyncIterator[StageInfo]:
+    async with grpc.aio.insecure_channel(stack.stages) as channel:
+        yield StageInfo(channel, "prior")
+
+
+def quick(**given: Any) -> pb.SamplingOptions:
+    """Few steps: what is tested is the path, not the picture."""
+    options = {"seed": 7, "prior_steps": 4, "decoder_steps": 4, "upsampler_steps": 2, "prior_candidates": 1}
+    return pb.SamplingOptions(**{**options, **given})
+
+
+def pixels(png: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+
+
+def png_of(picture: Image.Image | np.ndarray, kind: str = "PNG") -> bytes:
+    stream = io.BytesIO()
+    (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(stream, kind)
+    return stream.getvalue()

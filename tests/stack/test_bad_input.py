@@ -1,0 +1,121 @@
+"""Bad input: INVALID_ARGUMENT with the field's name, never INTERNAL."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+from PIL import Image
+
+from tests.gateway.test_pictures import declared
+from tests.stack.conftest import png_of, quick
+from unclip.v1 import image_service_pb2 as pb
+
+SQUARE = png_of(Image.new("RGB", (32, 32), "red"))
+MASK = png_of(Image.new("L", (32, 32), 255))
+OK = {"prompt": "a fox"}
+
+
+def generate(**fields: Any) -> pb.GenerateRequest:
+    return pb.GenerateRequest(**{**OK, **fields})
+
+
+def options(**fields: Any) -> pb.GenerateRequest:
+    return generate(options=pb.SamplingOptions(**fields))
+
+
+def inpaint(**fields: Any) -> pb.InpaintRequest:
+    return pb.InpaintRequest(**{**OK, "picture": SQUARE, "mask": MASK, **fields})
+
+
+def outpaint(**fields: Any) -> pb.OutpaintRequest:
+    return pb.OutpaintRequest(**{**OK, "picture": SQUARE, "margins": pb.Margins(left=8), **fields})
+
+
+CASES = [
+    ("Generate", generate(prompt=""), "prompt"),
+    ("Generate", generate(prompt=" \n"), "prompt"),
+    ("Generate", generate(prompt="x" * 1001), "prompt"),
+    ("Generate", generate(size=100), "size"),
+    ("Generate", generate(request_id="x" * 200), "request_id"),
+    ("Generate", options(n=0), "options.n"),
+    ("Generate", options(n=11), "options.n"),
+    ("Generate", options(prior_steps=0), "options.prior_steps"),
+    ("Generate", options(decoder_steps=100_000), "options.decoder_steps"),
+    ("Generate", options(upsampler_steps=0), "options.upsampler_steps"),
+    ("Generate", options(prior_candidates=0), "options.prior_candidates"),
+    ("Generate", options(decoder_guidance=math.nan), "options.decoder_guidance"),
+    ("Generate", options(prior_guidance=math.inf), "options.prior_guidance"),
+    ("Generate", options(prior_guidance=-1), "options.prior_guidance"),
+    ("Inpaint", inpaint(picture=b""), "picture"),
+    ("Inpaint", inpaint(picture=b"GIF89a"), "picture"),
+    ("Inpaint", inpaint(picture=SQUARE[:50]), "picture"),
+    ("Inpaint", inpaint(picture=declared(60_000, 60_000)), "picture"),
+    ("Inpaint", inpaint(mask=declared(60_000, 60_000)), "mask"),
+    ("Inpaint", inpaint(mask=png_of(Image.new("L", (32, 31), 255))), "mask"),
+    ("Inpaint", inpaint(mask=png_of(Image.new("L", (32, 32), 0))), "mask"),
+    ("Inpaint", inpaint(mask=b""), "mask"),
+    ("Inpaint", inpaint(size=7), "size"),
+    ("Outpaint", outpaint(margins=pb.Margins()), "margins"),
+    ("Outpaint", outpaint(margins=pb.Margins(left=2**32 - 1)), "margins"),
+    ("Outpaint", outpaint(picture=b"x"), "picture"),
+    ("Outpaint", outpaint(margins=pb.Margins(left=1000)), "margins"),
+    ("Inpaint", inpaint(picture=png_of(Image.new("RGBA", (900, 100))), mask=b""), "picture"),
+    ("Vary", pb.VaryRequest(picture=b""), "picture"),
+    ("Vary", pb.VaryRequest(picture=SQUARE, similarity=1.5), "similarity"),
+    ("Vary", pb.VaryRequest(picture=SQUARE, similarity=math.nan), "similarity"),
+    ("RankCaptions", pb.RankCaptionsRequest(picture=SQUARE, captions=["one"]), "captions"),
+    ("RankCaptions", pb.RankCaptionsRequest(picture=SQUARE, captions=["one", ""]), "captions[1]"),
+    ("RankCaptions", pb.RankCaptionsRequest(picture=b"", captions=["one", "two"]), "picture"),
+    ("EmbedText", pb.EmbedTextRequest(), "text"),
+    ("EmbedImage", pb.EmbedImageRequest(picture=b"\x89PNG"), "picture"),
+]
+
+
+def violations(error: grpc.aio.AioRpcError) -> list[str]:
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT, error
+    status = rpc_status.from_call(error)  # type: ignore[arg-type]
+    bad = error_details_pb2.BadRequest()
+    assert status is not None
+    assert status.details[0].Unpack(bad)
+    assert all(v.description for v in bad.field_violations)
+    return [v.field for v in bad.field_violations]
+
+
+@pytest.mark.parametrize(("method", "request_", "field"), CASES)
+async def test_the_field_is_named(images: Any, method: str, request_: Any, field: str) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as failure:
+        await getattr(images, method)(request_)
+    assert violations(failure.value) == [field]
+
+
+async def test_everything_wrong_is_told_at_once(images: Any) -> None:
+    request = pb.GenerateRequest(size=5, options=pb.SamplingOptions(n=99, decoder_guidance=math.nan))
+    with pytest.raises(grpc.aio.AioRpcError) as failure:
+        await images.Generate(request)
+    assert violations(failure.value) == ["prompt", "size", "options.n", "options.decoder_guidance"]
+
+
+async def test_streams_refuse_in_the_same_way(images: Any) -> None:
+    for request, field in ((pb.StreamRequest(), "request"), (pb.StreamRequest(generate=generate(prompt="")), "prompt")):
+        with pytest.raises(grpc.aio.AioRpcError) as failure:
+            await images.Stream(request).read()
+        assert violations(failure.value) == [field]
+
+
+@pytest.mark.parametrize("prompt", ["\0", "🦊🏖️", "x" * 1000, "<end_of_text>", "ａ ｆｏｘ", "'; DROP TABLE"])
+async def test_odd_prompts_are_drawn_all_the_same(images: Any, prompt: str) -> None:
+    response = await images.Generate(pb.GenerateRequest(prompt=prompt, size=64, options=quick()))
+    assert len(response.pictures) == 1
+
+
+@pytest.mark.parametrize("size", [(1, 1), (20, 100), (400, 53)])
+async def test_odd_pictures_are_extended_all_the_same(images: Any, size: tuple[int, int]) -> None:
+    request = outpaint(picture=png_of(Image.new("RGB", size, "blue")), margins=pb.Margins(left=2, bottom=1), options=quick(decoder_steps=1))
+    picture = (await images.Outpaint(request)).pictures[0]
+    assert (picture.width, picture.height) == (size[0] + 2, size[1] + 1)

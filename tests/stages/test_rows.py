@@ -1,0 +1,101 @@
+"""A row's picture depends on nothing but its own request, whatever shares its batches; with the shipped bundle."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from services.checkpoints.bundle import Bundle
+from services.decoder.sampler import DecoderRow, DecoderSampler, DecoderTask, Picture
+from services.prior.sampler import PriorConditioning, PriorRow, PriorSampler, Text
+
+PAD_TO = 16  # as in deploy/serve/prior.yaml
+
+
+@pytest.fixture(scope="module")
+def decoder() -> DecoderSampler:
+    return DecoderSampler(Bundle("models", "decoder", "upsampler"), pad_to=0)
+
+
+@pytest.fixture(scope="module")
+def prior() -> PriorSampler:
+    return PriorSampler(Bundle("models", "prior"), pad_to=PAD_TO)
+
+
+def text(seed: int, sampler: DecoderSampler | PriorSampler) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    parts = torch.randn(192, generator=generator), torch.randn(32, 192, generator=generator), torch.arange(32) < 5 + seed % 20
+    return parts[0].to(sampler.device), parts[1].to(sampler.device), parts[2].to(sampler.device)
+
+
+def task(sampler: DecoderSampler, seed: int, **given: object) -> DecoderTask:
+    image = torch.randn(192, generator=torch.Generator().manual_seed(seed)).to(sampler.device)
+    fields = {"seed": seed, "steps": 3, "guidance": 2.0, "upsampler_steps": 2, "size": 64, **given}
+    return DecoderTask(sampler.project(image, *text(seed, sampler)), sampler.project(None, *text(0, sampler)), **fields)  # type: ignore[arg-type]
+
+
+def run(sampler: DecoderSampler, rows: list[DecoderRow]) -> list[Tensor]:
+    while running := [row for row in rows if not row.finished]:
+        sampler.advance([row for row in running if row.key == running[0].key])
+    return [row.result for row in rows if row.result is not None]
+
+
+def test_pictures_are_the_same_alone_and_in_company(decoder: DecoderSampler) -> None:
+    tasks = [
+        task(decoder, 1),
+        task(decoder, 2, steps=5, guidance=1.0),
+        task(decoder, 3, guidance=4.0, size=256),
+        task(decoder, 4, size=256),
+    ]
+    alone = [run(decoder, [decoder.start(t)])[0] for t in tasks]
+    together = run(decoder, [decoder.start(t) for t in tasks])
+    for one, other in zip(alone, together, strict=True):
+        assert torch.equal(one, other)
+    assert [tuple(p.shape) for p in together] == [(3, 64, 64), (3, 64, 64), (3, 256, 256), (3, 256, 256)]
+
+
+def test_embeddings_are_the_same_alone_and_in_company(prior: PriorSampler) -> None:
+    def start(seed: int) -> PriorRow:
+        conditioning = PriorConditioning(Text(*text(seed, prior)), Text(*text(0, prior)))
+        return prior.start(conditioning, seed=seed, candidate=seed % 3, steps=3 + seed % 4, guidance=1.0 + seed % 2)
+
+    def finish(rows: list[PriorRow]) -> list[Tensor]:
+        while running := [row for row in rows if not row.finished]:
+            prior.advance(running)
+        return [row.result for row in rows if row.result is not None]
+
+    alone = [finish([start(seed)])[0] for seed in range(1, 8)]
+    together = finish([start(seed) for seed in reversed(range(1, 8))])[::-1]
+    for one, other in zip(alone, together, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_the_known_region_is_imposed_at_every_step(decoder: DecoderSampler) -> None:
+    side = decoder.sizes[-1]
+    pixels = torch.full((3, side, side), 0.5)
+    keep = torch.zeros(1, side, side)
+    keep[:, : side // 2] = 1
+    for size in decoder.sizes:
+        result = run(decoder, [decoder.start(task(decoder, 5, size=size, known=Picture(pixels, keep)))])[0]
+        torch.testing.assert_close(result[:, : size // 2], torch.full((3, size // 2, size), 0.5))
+        assert result[:, size // 2 :].std() > 0
+
+
+def test_more_similar_variations_take_fewer_steps_and_stay_nearer(decoder: DecoderSampler) -> None:
+    side = decoder.sizes[-1]
+    ramp = torch.linspace(-1, 1, side).expand(3, side, side).contiguous()
+    small = torch.nn.functional.interpolate(ramp[None], size=(64, 64), mode="area")[0]
+    distances, steps = [], []
+    for similarity in (0.0, 0.5, 0.95):
+        row = decoder.start(task(decoder, 6, steps=12, start=ramp, similarity=similarity))
+        steps.append(row.steps)
+        distances.append(float((run(decoder, [row])[0] - small).abs().mean()))
+    assert steps == sorted(steps, reverse=True)
+    assert distances[0] > distances[1] > distances[2]
+
+
+def test_seeds_make_different_pictures(decoder: DecoderSampler) -> None:
+    first, second = (run(decoder, [decoder.start(task(decoder, 7, seed=seed))])[0] for seed in (1, 2))
+    assert np.abs((first - second).numpy()).mean() > 0.01

@@ -1,0 +1,67 @@
+"""The training loop: it learns, and an interruption costs nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from services.training.loop import Recipe, Run, learning_rate_at
+
+RECIPE = Recipe(steps=60, learning_rate=0.05, batch=8, warmup=5, ema=0.9, weight_decay=0.0)
+
+
+def loss_of(model: nn.Module, step: int) -> Tensor:
+    x = torch.randn(8, 3, generator=torch.Generator().manual_seed(step))
+    loss: Tensor = (model(x) - x.sum(1, keepdim=True)).square().mean()
+    return loss
+
+
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Linear(3, 1)
+
+
+def test_it_learns(tmp_path: Path) -> None:
+    trained = Run("line", model(), RECIPE, tmp_path).train(loss_of)
+    assert float(loss_of(trained, 999)) < 0.1 * float(loss_of(model(), 999))
+
+
+def test_an_interrupted_run_ends_where_it_would_have(tmp_path: Path) -> None:
+    whole = Run("line", model(), RECIPE, tmp_path / "whole").train(loss_of)
+    stops: list[int] = []
+
+    def interrupt(model: nn.Module, step: int) -> Tensor:
+        if step == 25 and not stops:
+            stops.append(step)
+            raise KeyboardInterrupt
+        return loss_of(model, step)
+
+    first = Run("line", model(), RECIPE, tmp_path / "parts")
+    try:
+        first.train(interrupt)
+    except KeyboardInterrupt:
+        first.save()
+    resumed = Run("line", model(), RECIPE, tmp_path / "parts")
+    assert resumed.step == 25
+    parts = resumed.train(loss_of)
+    for a, b in zip(whole.parameters(), parts.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
+    Run("line", model(), RECIPE, tmp_path).train(loss_of)
+
+    def fail(model: nn.Module, step: int) -> Tensor:
+        raise AssertionError("trained again")
+
+    Run("line", model(), RECIPE, tmp_path).train(fail)
+
+
+def test_the_learning_rate_warms_up_holds_and_falls_to_zero() -> None:
+    recipe = replace(RECIPE, warmup=10)
+    assert learning_rate_at(0.0, 0, recipe) == 0.1 * recipe.learning_rate
+    assert learning_rate_at(0.3, 100, recipe) == recipe.learning_rate
+    assert learning_rate_at(1.0, 100, recipe) < 1e-6 * recipe.learning_rate
