@@ -65,7 +65,7 @@ class DecoderRow(Row[DecoderTask]):
 class DecoderSampler:
     """The base network, the upsampler, and how rows advance through them."""
 
-    def __init__(self, bundle: Bundle, *, pad_to: int) -> None:
+    def __init__(self, bundle: Bundle, *, call_sizes: dict[str, int]) -> None:
         self.config = bundle.config(BASE, DecoderConfig)
         self.upsampler_config = bundle.config(UPSAMPLER, UpsamplerConfig)
         self.device = best_device()
@@ -75,7 +75,7 @@ class DecoderSampler:
             BASE: make_schedule(self.config.diffusion.schedule),
             UPSAMPLER: make_schedule(self.upsampler_config.diffusion.schedule),
         }
-        self._pad_to = pad_to
+        self._call_sizes = call_sizes
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -149,7 +149,7 @@ class DecoderSampler:
             lambda which, conditional: evaluate([rows[i] for i in which], conditional),
             [row.guidance for row in rows],
             3,
-            self._pad_to,
+            self._call_sizes[network],
         )
         for row, output in zip(rows, outputs, strict=True):
             assert row.pending is not None

@@ -8,11 +8,16 @@ from services.engine.settings import EngineSettings
 
 
 class Settings(BaseModel):
-    """The application's arguments in its Serve config. similarity: of variations, unless a request says."""
+    """The application's arguments in its Serve config. similarity: of variations, unless a request says.
+
+    call_size, upsampler_call_size: evaluations of every network call (0: as many as there are), see ``guided``.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     bundle: str
     threads: int = Field(default=1, ge=1)
+    call_size: int = Field(default=0, ge=0)
+    upsampler_call_size: int = Field(default=0, ge=0)
     engine: EngineSettings = EngineSettings()
     similarity: float = Field(default=0.3, ge=0, le=1)

@@ -26,7 +26,7 @@ class DecoderStage:
     def __init__(self, settings: Settings) -> None:
         torch.set_num_threads(settings.threads)
         self._settings, self._bundle = settings, Bundle(settings.bundle, BASE, UPSAMPLER)
-        self._sampler = DecoderSampler(self._bundle, pad_to=settings.engine.pad_to)
+        self._sampler = DecoderSampler(self._bundle, call_sizes={BASE: settings.call_size, UPSAMPLER: settings.upsampler_call_size})
         self._engine: StepEngine[DecoderRow] = StepEngine(self._sampler.advance, settings.engine.limits)
 
     async def sample(self, request: decoder_service_pb2.SampleDecoderRequest) -> AsyncGenerator[Response, None]:

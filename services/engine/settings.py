@@ -8,14 +8,13 @@ from services.engine.engine import EngineLimits
 
 
 class EngineSettings(BaseModel):
-    """How a replica batches. pad_to: evaluations are padded to a multiple of it (0: not), see ``guided``."""
+    """How a replica batches: rows of one step, rows with a place, rows that may wait."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_batch: int = Field(default=8, ge=1)
     max_running: int = Field(default=32, ge=1)
     max_waiting: int = Field(default=64, ge=0)
-    pad_to: int = Field(default=0, ge=0)
 
     @property
     def limits(self) -> EngineLimits:

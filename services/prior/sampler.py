@@ -44,14 +44,14 @@ PriorRow = Row[PriorConditioning]
 class PriorSampler:
     """The prior's network and how rows advance through it."""
 
-    def __init__(self, bundle: Bundle, *, pad_to: int) -> None:
+    def __init__(self, bundle: Bundle, *, call_size: int) -> None:
         self.config = bundle.config(PART, PriorConfig)
         self.device = best_device()
         network = load_weights(Prior(self.config), bundle.weights(PART))
         self._mean, self._std = (t.float().to(self.device) for t in (network.mean, network.std))
         self._network = place(network, self.device)
         self._schedule = make_schedule(self.config.diffusion.schedule)
-        self._pad_to = pad_to
+        self._call_size = call_size
 
     def start(self, conditioning: PriorConditioning, *, seed: int, candidate: int, steps: int, guidance: float) -> PriorRow:
         """A row for one candidate; its noise is its own, whatever else runs."""
@@ -71,7 +71,7 @@ class PriorSampler:
             lambda which, conditional: self._evaluate([rows[i] for i in which], conditional),
             [row.guidance for row in rows],
             self.config.embedding_dim,
-            self._pad_to,
+            self._call_size,
         )
         for row, output in zip(rows, outputs, strict=True):
             assert row.pending is not None

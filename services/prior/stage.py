@@ -23,7 +23,7 @@ class PriorStage:
     def __init__(self, settings: Settings) -> None:
         torch.set_num_threads(settings.threads)
         self._settings, self._bundle = settings, Bundle(settings.bundle, PART)
-        self._sampler = PriorSampler(self._bundle, pad_to=settings.engine.pad_to)
+        self._sampler = PriorSampler(self._bundle, call_size=settings.call_size)
         self._engine: StepEngine[PriorRow] = StepEngine(self._sampler.advance, settings.engine.limits)
 
     async def sample(self, request: prior_service_pb2.SamplePriorRequest) -> AsyncGenerator[prior_service_pb2.SamplePriorResponse, None]:

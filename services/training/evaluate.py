@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 from services.checkpoints.bundle import ROOT, Bundle
 from services.checkpoints.clip import load_clip
 from services.checkpoints.clip_source import ClipSource
-from services.decoder.sampler import DecoderRow, DecoderSampler, DecoderTask
+from services.decoder.sampler import BASE, UPSAMPLER, DecoderRow, DecoderSampler, DecoderTask
 from services.prior.sampler import PriorConditioning, PriorRow, PriorSampler, Text
 from services.text_encoder.encoder import EncodedText, TextEncoder
 from services.training import judge as judging
@@ -62,7 +63,7 @@ class Painter:
     def __init__(self, bundle: Path, threads: int) -> None:
         self._text = TextEncoder(load_clip(ClipSource(bundle=str(bundle)), threads))
         opened = Bundle(bundle, "prior", "decoder", "upsampler")
-        self.prior, self.decoder = PriorSampler(opened, pad_to=0), DecoderSampler(opened, pad_to=0)
+        self.prior, self.decoder = PriorSampler(opened, call_size=0), DecoderSampler(opened, call_sizes={BASE: 0, UPSAMPLER: 1})
 
     def defaults(self) -> Settings:
         """What a request that says nothing gets."""
@@ -171,7 +172,7 @@ def main(bundle: Path, training: Path, out: Path, prompts: int, held_out: bool, 
     torch.set_num_threads(threads)
     judge = judging.train(training)
     painter = Painter(bundle.resolve(), threads)
-    given = {"size": size, "decoder_steps": steps, "decoder_guidance": guidance, "prior_guidance": prior_guidance}
+    given: dict[str, Any] = {"size": size, "decoder_steps": steps, "decoder_guidance": guidance, "prior_guidance": prior_guidance}
     settings = replace(painter.defaults(), **{k: v for k, v in given.items() if v is not None})
     real = one_object_scenes(1000, REAL_SEED, held_out=held_out)
     ceiling = accuracy(judge, np.stack([render(s, judging.SIDE) for s in real]), real)

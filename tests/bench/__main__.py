@@ -51,7 +51,7 @@ async def generate(address: str, repeats: int, n: int) -> Figures:
 async def overhead(repeats: int) -> Figures:
     """The same against stages that answer at once: what is left is the gateway, the hops and the PNG."""
     async with serve_no_op_stages() as address:
-        addresses = {f"{stage}_address": address for stage in ("text_encoder", "image_encoder", "prior", "decoder")}
+        addresses: dict[str, Any] = {f"{stage}_address": address for stage in ("text_encoder", "image_encoder", "prior", "decoder")}
         gateway = Gateway(Settings(port=0, **addresses))
         await gateway.start()
         try:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -26,14 +27,14 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 async def test_health_is_serving_when_all_stages_answer(stack: Addresses) -> None:
     async with grpc.aio.insecure_channel(stack.gateway) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
+        stub: Any = health_pb2_grpc.HealthStub(channel)
         for service in ("", "unclip.v1.ImageService"):
             assert (await stub.Check(health_pb2.HealthCheckRequest(service=service))).status == SERVING
 
 
 async def test_reflection_lists_the_services_and_their_files(stack: Addresses) -> None:
     async with grpc.aio.insecure_channel(stack.gateway) as channel:
-        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)  # type: ignore[arg-type]
         requests = [
             reflection_pb2.ServerReflectionRequest(list_services=""),
             reflection_pb2.ServerReflectionRequest(file_containing_symbol="unclip.v1.ImageService"),
@@ -46,14 +47,14 @@ async def test_reflection_lists_the_services_and_their_files(stack: Addresses) -
 
 @pytest.mark.parametrize("stage", ["text_encoder", "prior", "decoder"])
 async def test_a_stage_that_is_down_is_named(stack: Addresses, stage: str) -> None:
-    addresses = {f"{name}_address": stack.stages for name in ("text_encoder", "image_encoder", "prior", "decoder")}
+    addresses: dict[str, Any] = {f"{name}_address": stack.stages for name in ("text_encoder", "image_encoder", "prior", "decoder")}
     up = Gateway(Settings(port=0, **addresses))
     down = Gateway(Settings(port=0, health_interval=0.2, **{**addresses, f"{stage}_address": f"127.0.0.1:{free_port()}"}))
     await up.start()
     await down.start()
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{down.port}") as channel:
-            health = health_pb2_grpc.HealthStub(channel)
+            health: Any = health_pb2_grpc.HealthStub(channel)
             assert (await health.Check(health_pb2.HealthCheckRequest())).status == NOT_SERVING
             stub = image_service_pb2_grpc.ImageServiceStub(channel)
             with pytest.raises(grpc.aio.AioRpcError) as failure:

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from services.checkpoints.bundle import Bundle
-from services.decoder.sampler import DecoderRow, DecoderSampler, DecoderTask, Picture
+from services.decoder.sampler import BASE, UPSAMPLER, DecoderRow, DecoderSampler, DecoderTask, Picture
 from services.prior.sampler import PriorConditioning, PriorRow, PriorSampler, Text
 
-PAD_TO = 16  # as in deploy/serve/prior.yaml
+CALL_SIZE = 16  # as in deploy/serve/prior.yaml
 
 
 @pytest.fixture(scope="module")
 def decoder() -> DecoderSampler:
-    return DecoderSampler(Bundle("models", "decoder", "upsampler"), pad_to=0)
+    return DecoderSampler(Bundle("models", "decoder", "upsampler"), call_sizes={BASE: 0, UPSAMPLER: 1})
 
 
 @pytest.fixture(scope="module")
 def prior() -> PriorSampler:
-    return PriorSampler(Bundle("models", "prior"), pad_to=PAD_TO)
+    return PriorSampler(Bundle("models", "prior"), call_size=CALL_SIZE)
 
 
 def text(seed: int, sampler: DecoderSampler | PriorSampler) -> tuple[Tensor, Tensor, Tensor]:
@@ -97,5 +99,5 @@ def test_more_similar_variations_take_fewer_steps_and_stay_nearer(decoder: Decod
 
 
 def test_seeds_make_different_pictures(decoder: DecoderSampler) -> None:
-    first, second = (run(decoder, [decoder.start(task(decoder, 7, seed=seed))])[0] for seed in (1, 2))
+    first, second = (run(decoder, [decoder.start(replace(task(decoder, 7), seed=seed))])[0] for seed in (1, 2))
     assert np.abs((first - second).numpy()).mean() > 0.01

@@ -26,7 +26,7 @@ def model() -> nn.Module:
 
 def test_it_learns(tmp_path: Path) -> None:
     trained = Run("line", model(), RECIPE, tmp_path).train(loss_of)
-    assert float(loss_of(trained, 999)) < 0.1 * float(loss_of(model(), 999))
+    assert loss_of(trained, 999).item() < 0.1 * loss_of(model(), 999).item()
 
 
 def test_an_interrupted_run_ends_where_it_would_have(tmp_path: Path) -> None:
