@@ -20,18 +20,18 @@ import click
 import grpc
 import yaml
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from rich.console import Console
 
 from deploy.loopback import NODE_ADDRESS
 from gateway.settings import Settings as GatewaySettings
-from gateway.settings import load_settings
+from gateway.settings import UnknownSetting, load_settings, refuse_unknown
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "deploy/serve"
 STAGES = ("text_encoder", "image_encoder", "prior", "decoder")
-STOP_SECONDS = 20.0
+STOP_GRACE, STOP_SECONDS = 2.0, 15.0
 RAY_ENVIRONMENT = {
     # Nothing is reported anywhere, and no hub is asked for models.
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -55,6 +55,12 @@ class StackSettings(BaseSettings):
     grpc_port: int = Field(default=9000, ge=1, le=65535)
     http_port: int = Field(default=8000, ge=1, le=65535)
     timeout: float = Field(default=300.0, gt=0)
+
+
+def load_stack_settings() -> StackSettings:
+    """Read the environment. Raises UnknownSetting for a misspelt variable, ValidationError for a bad value."""
+    refuse_unknown("STACK_", [f"STACK_{field.upper()}" for field in StackSettings.model_fields])
+    return StackSettings()
 
 
 class StackError(Exception):
@@ -85,7 +91,7 @@ def require_free(port: int, setting: str) -> None:
 @contextlib.contextmanager
 def stages_running(stages: Sequence[str] = STAGES, settings: StackSettings | None = None) -> Iterator[str]:
     """The stages on an embedded Ray, healthy inside the block; yields their address. Raises StackError."""
-    settings = settings or StackSettings()
+    settings = settings or load_stack_settings()
     require_free(settings.grpc_port, "STACK_GRPC_PORT")
     require_free(settings.http_port, "STACK_HTTP_PORT")
     os.environ.update(RAY_ENVIRONMENT)  # before Ray is imported: it reads these once
@@ -153,7 +159,7 @@ def gateway_running(stages: str, settings: GatewaySettings, timeout: float = 60.
     addresses = {f"UNCLIP_{stage.upper()}_ADDRESS": stages for stage in STAGES}
     process = subprocess.Popen(
         [sys.executable, "-m", "gateway.server"],
-        env={**os.environ, **addresses, "UNCLIP_PORT": str(settings.port)},
+        env={**os.environ, **addresses, "UNCLIP_PORT": str(settings.port), "UNCLIP_STOP_GRACE": str(STOP_GRACE)},
         cwd=ROOT,
         start_new_session=True,
     )
@@ -167,6 +173,7 @@ def gateway_running(stages: str, settings: GatewaySettings, timeout: float = 60.
             process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
+            process.wait()
 
 
 def _wait_for_gateway(process: subprocess.Popen[bytes], address: str, timeout: float) -> None:
@@ -187,7 +194,7 @@ def _wait_for_gateway(process: subprocess.Popen[bytes], address: str, timeout: f
 @contextlib.contextmanager
 def running() -> Iterator[str]:
     """The whole stack; yields the gateway's address."""
-    settings, gateway = StackSettings(), load_settings()
+    settings, gateway = load_stack_settings(), load_settings()
     require_free(gateway.port, "UNCLIP_PORT")
     with stages_running(settings=settings) as stages, gateway_running(stages, gateway) as address:
         yield address
@@ -205,7 +212,7 @@ def main(command: tuple[str, ...]) -> None:
                 sys.exit(code)
             console.print(f"ready: the gateway listens on {address}; stop with Ctrl-C")
             signal.pause()
-    except StackError as error:
+    except (StackError, UnknownSetting, ValidationError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         console.print("stopped")

@@ -6,7 +6,6 @@ frames of it; every frame overlaps what is known, and what it paints is known to
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +13,7 @@ from PIL import Image
 
 from gateway.pictures import Mask, Pixels
 
-POSITIONS = 16  # candidate places of a frame for each frame side along the canvas
+POSITIONS = 16  # candidate places of a frame for each of its sides along the canvas
 MIN_KNOWN = 0.5  # of a frame, where the canvas offers that much
 
 
@@ -69,32 +68,37 @@ class Canvas:
         hole = np.asarray(Image.fromarray(self.hole).convert("L").resize(size, Image.Resampling.BILINEAR)) > 0
         return Canvas(pixels, hole)
 
-    def frames(self) -> Iterator[Frame]:
-        """Frames to paint, one after the other, until the hole is gone; paint each before asking for the next.
+    def next_frame(self) -> Frame | None:
+        """The frame to paint next; None when the hole is gone.
 
         A frame is as large as the canvas allows. The next one is where at least half is known (or as much as there
-        is) and, of these, where it closes most of the hole.
+        is), of these where it closes most of the hole, and of these the one nearest to the hole's middle.
         """
-        while self.hole.any():
-            yield max(self._candidates(), key=self._merit)
+        rows, columns = np.nonzero(self.hole)
+        if not len(rows):
+            return None
+        middle_x, middle_y = float(columns.mean()), float(rows.mean())
+        # A table of sums over all windows from the origin gives any window's in four look-ups.
+        sums = np.pad(self.hole.cumsum(0, dtype=np.int64).cumsum(1), ((1, 0), (1, 0)))
+
+        def merit(frame: Frame) -> tuple[float, float, float]:
+            x, y, side = frame.x, frame.y, frame.side
+            hidden = float(sums[y + side, x + side] - sums[y, x + side] - sums[y + side, x] + sums[y, x])
+            off_centre = abs(x + side / 2 - middle_x) + abs(y + side / 2 - middle_y)
+            known = 1 - hidden / side**2
+            return (min(known, MIN_KNOWN) if hidden else -1.0, hidden, -off_centre)
+
+        return max(self._candidates(), key=merit)
 
     def _candidates(self) -> list[Frame]:
         height, width = self.hole.shape
         side = min(height, width)
         stride = max(1, side // POSITIONS)
-        frames = [
+        return [
             Frame(x, y, side)
             for y in sorted({*range(0, height - side, stride), height - side})
             for x in sorted({*range(0, width - side, stride), width - side})
         ]
-        return [frame for frame in frames if self.hole[frame.window].any()]
-
-    def _merit(self, frame: Frame) -> tuple[float, float, float]:
-        hole = self.hole[frame.window]
-        known = 1 - float(hole.mean())
-        rows, columns = np.nonzero(self.hole)
-        off_centre = abs(frame.x + frame.side / 2 - columns.mean()) + abs(frame.y + frame.side / 2 - rows.mean())
-        return min(known, MIN_KNOWN), float(hole.sum()), -float(off_centre)
 
     def view(self, frame: Frame, side: int) -> tuple[Pixels, Pixels]:
         """What the decoder is shown of a frame: (side, side, 3) and (side, side), 255 where wholly known."""

@@ -1,7 +1,7 @@
 """The command line: ``unclip generate "a fox on a sandy beach"`` against any gateway.
 
 Exit codes: 0 done; 2 bad input (usage or INVALID_ARGUMENT); 3 try again later (unavailable, queue full, out of time);
-130 interrupted; 1 anything else.
+1 anything else.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ SAMPLING = option_set(
     ),
     click.option("--sheet", type=click.Path(dir_okay=False, path_type=Path), help="Also write all pictures on one sheet."),
 )
-SIZE = click.option("--size", type=int, default=0, help="Side in pixels, one of the model's sizes.")
+SIZE = click.option("--size", type=click.IntRange(0, 2**31), default=0, help="Side in pixels, one of the model's sizes.")
 PICTURE = click.argument("picture", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 
 
@@ -126,6 +126,8 @@ class Client:
             for line in explain(call, self._address):
                 console.print(line, style="red", markup=False, highlight=False)
             code = call.code()
+            if code is grpc.StatusCode.RESOURCE_EXHAUSTED and rpc_status.from_call(call) is None:
+                sys.exit(EXIT_BAD_INPUT)  # gRPC's own refusal of a message that is too large, which trying again does not mend
             sys.exit(EXIT_BAD_INPUT if code is grpc.StatusCode.INVALID_ARGUMENT else EXIT_TRY_AGAIN if code in RETRY else EXIT_FAILED)
 
 

@@ -12,6 +12,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from pydantic import ValidationError
 
+from gateway.malformed import MalformedRequests
 from gateway.model import ModelWatch
 from gateway.servicer import ImageServicer
 from gateway.settings import Settings, UnknownSetting, load_settings
@@ -20,7 +21,6 @@ from unclip.v1 import image_service_pb2, image_service_pb2_grpc
 
 logger = logging.getLogger(__name__)
 SERVICE = image_service_pb2.DESCRIPTOR.services_by_name["ImageService"].full_name
-GRACE_SECONDS = 30.0
 # Besides pictures and masks a request holds little.
 OVERHEAD_BYTES = 2**20
 
@@ -38,11 +38,13 @@ class Gateway:
         self._watch = ModelWatch(self._stages)
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(
+            interceptors=(MalformedRequests(),),
+            maximum_concurrent_rpcs=settings.max_requests,
             options=(
                 ("grpc.max_receive_message_length", 2 * settings.max_picture_bytes + OVERHEAD_BYTES),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.so_reuseport", 0),
-            )
+            ),
         )
         self._watching: asyncio.Task[None] | None = None
         self.port = settings.port
@@ -56,7 +58,9 @@ class Gateway:
         try:
             self.port = self._server.add_insecure_port(address)
         except RuntimeError:
-            raise PortTaken(f"cannot listen on {address}: port {self._settings.port} is in use; set UNCLIP_PORT to another") from None
+            raise PortTaken(
+                f"cannot listen on {address}: is port {self._settings.port} in use? UNCLIP_PORT and UNCLIP_HOST change it"
+            ) from None
         await self._set_health(False)
         await self._server.start()
         self._watching = asyncio.create_task(self._keep_watching())
@@ -76,7 +80,7 @@ class Gateway:
         for service in ("", SERVICE):
             await self._health.set(service, status)
 
-    async def stop(self, grace: float = GRACE_SECONDS) -> None:
+    async def stop(self, grace: float) -> None:
         """Refuse new calls, give those running ``grace`` seconds, then close."""
         await self._health.enter_graceful_shutdown()
         if self._watching is not None:
@@ -94,7 +98,7 @@ async def serve(settings: Settings) -> None:
         loop.add_signal_handler(name, stopping.set)
     logger.info("listening on %s:%d", settings.host, gateway.port)
     await stopping.wait()
-    await gateway.stop()
+    await gateway.stop(settings.stop_grace)
 
 
 def main() -> None:

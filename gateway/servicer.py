@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
 import grpc
@@ -14,6 +15,7 @@ from google.protobuf import duration_pb2
 
 from gateway.flows.rank import rank_captions
 from gateway.flows.request import FlowRequest
+from gateway.malformed import well_formed
 from gateway.model import Model, ModelWatch
 from gateway.pictures import encode_png
 from gateway.sample import Event, Made, Previewed, Progressed, Queued
@@ -51,7 +53,7 @@ def answering(method: Callable[[Any, Any, Context], Awaitable[T]]) -> Callable[[
     @functools.wraps(method)
     async def answer(self: Any, request: Any, context: Context) -> T:
         try:
-            return await method(self, request, context)
+            return await method(self, well_formed(request), context)
         except Exception as error:
             await refuse(error, context)
             raise
@@ -66,8 +68,8 @@ class ImageServicer(pb_grpc.ImageServiceServicer):
         self._settings, self._stages, self._watch = settings, stages, watch
 
     def _budget(self, context: Context, request_id: str) -> Budget:
-        left = context.time_remaining()
-        return Budget(min(left or self._settings.request_timeout, self._settings.request_timeout), request_id)
+        left, most = context.time_remaining(), self._settings.request_timeout
+        return Budget(most if left is None else min(left, most), request_id, is_deadline=left is not None and left < most)
 
     async def _validated(self, check: Callable[[Validation], T]) -> tuple[T, Model]:
         """Run a check in a thread (it may decode pictures) against the model that is served."""
@@ -107,13 +109,15 @@ class ImageServicer(pb_grpc.ImageServiceServicer):
     async def Stream(self, request: pb.StreamRequest, context: Context) -> AsyncIterator[pb.StreamResponse]:
         """Any of the four flows, with what happens on the way."""
         try:
-            flow, model = await self._validated(lambda v: v.stream(request))
-            async for index, event in self._events(flow, self._budget(context, flow.request_id)):
-                yield await asyncio.to_thread(to_response, index, event, flow.request_id, model)
+            stream = well_formed(request)
+            flow, model = await self._validated(lambda v: v.stream(stream))
+            async with contextlib.aclosing(self._events(flow, self._budget(context, flow.request_id))) as events:
+                async for index, event in events:
+                    yield await asyncio.to_thread(to_response, index, event, flow.request_id, model)
         except Exception as error:
             await refuse(error, context)
 
-    async def _events(self, flow: FlowRequest, budget: Budget) -> AsyncIterator[tuple[int, Event]]:
+    async def _events(self, flow: FlowRequest, budget: Budget) -> AsyncGenerator[tuple[int, Event], None]:
         """The flow's events as they come; leaving early cancels the flow."""
         queue: asyncio.Queue[tuple[int, Event] | None] = asyncio.Queue()
         running = asyncio.create_task(flow.run(self._stages, budget, lambda index, event: queue.put_nowait((index, event))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -26,10 +27,15 @@ class Settings(BaseSettings):
     image_encoder_address: str = "127.0.0.1:9000"
     prior_address: str = "127.0.0.1:9000"
     decoder_address: str = "127.0.0.1:9000"
-    # Seconds a request may take if its caller set no deadline.
+    # The most seconds a request may take, whatever its caller's deadline.
     request_timeout: float = Field(default=600.0, gt=0)
     # Seconds between looks at whether all stages answer.
     health_interval: float = Field(default=2.0, gt=0)
+
+    # Seconds that running requests are given when the gateway stops.
+    stop_grace: float = Field(default=30.0, ge=0)
+    # Calls at a time; more are refused with RESOURCE_EXHAUSTED.
+    max_requests: int = Field(default=256, ge=1)
 
     max_n: int = Field(default=10, ge=1)
     max_prompt_characters: int = Field(default=1000, ge=1)
@@ -45,10 +51,15 @@ class Settings(BaseSettings):
 
 def load_settings() -> Settings:
     """Read the environment. Raises UnknownSetting for a misspelt variable, ValidationError for a bad value."""
-    unknown = [name for name in os.environ if name.startswith(PREFIX) and name not in (*known_names(), CLIENT_ADDRESS)]
-    if unknown:
-        raise UnknownSetting(f"{', '.join(sorted(unknown))}: no such setting; known are {', '.join(sorted(known_names()))}")
+    refuse_unknown(PREFIX, [*known_names(), CLIENT_ADDRESS])
     return Settings()
+
+
+def refuse_unknown(prefix: str, known: Sequence[str]) -> None:
+    """Raises UnknownSetting if the environment has a variable with the prefix that is not known."""
+    unknown = [name for name in os.environ if name.startswith(prefix) and name not in known]
+    if unknown:
+        raise UnknownSetting(f"{', '.join(sorted(unknown))}: no such setting; known are {', '.join(sorted(known))}")
 
 
 def known_names() -> list[str]:

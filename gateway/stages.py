@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 import grpc.aio
 import numpy as np
 import numpy.typing as npt
-from google.protobuf import duration_pb2
 
 from gateway.pictures import Pixels
 from gateway.settings import Settings
-from services.wire.errors import from_stage
-from services.wire.tensors import from_message, to_message
+from services.wire.errors import InvalidInput, StageMismatch, from_stage
+from services.wire.tensors import Array, from_message, to_message
 from unclip.internal.v1 import (
     decoder_service_pb2,
     decoder_service_pb2_grpc,
@@ -28,6 +28,7 @@ from unclip.internal.v1 import (
     sampling_pb2,
     stage_service_pb2,
     stage_service_pb2_grpc,
+    tensor_pb2,
     text_encoder_service_pb2,
     text_encoder_service_pb2_grpc,
 )
@@ -35,17 +36,22 @@ from unclip.internal.v1 import (
 if TYPE_CHECKING:
     from gateway.sample import Sample
 
+logger = logging.getLogger(__name__)
 MESSAGE_BYTES = 64 * 2**20
 CHANNEL_OPTIONS = (("grpc.max_receive_message_length", MESSAGE_BYTES), ("grpc.max_send_message_length", MESSAGE_BYTES))
 DESCRIBE_SECONDS = 5.0
 Embedding = npt.NDArray[np.float32]
+Result = TypeVar("Result")
 
 
 class Budget:
-    """What is left of a request's time, and its id: every call on a stage carries both."""
+    """What is left of a request's time, and its id: every call on a stage carries both.
 
-    def __init__(self, seconds: float, request_id: str) -> None:
-        self._deadline, self.request_id = time.monotonic() + seconds, request_id
+    is_deadline: the caller set it, so stages run the earliest first; the gateway's own limit makes nobody urgent.
+    """
+
+    def __init__(self, seconds: float, request_id: str, *, is_deadline: bool = True) -> None:
+        self._deadline, self.request_id, self.is_deadline = time.monotonic() + seconds, request_id, is_deadline
 
     @property
     def seconds_left(self) -> float:
@@ -93,7 +99,7 @@ class Stage:
             )
             return response
 
-    async def events(self, method: Callable[..., Any], request: Any, budget: Budget) -> AsyncIterator[Any]:
+    async def events(self, method: Callable[..., Any], request: Any, budget: Budget) -> AsyncGenerator[Any, None]:
         """The events of a sampling call; leaving early cancels it, which frees its rows."""
         stream = method(request, timeout=budget.seconds_left, metadata=self.metadata)
         try:
@@ -111,6 +117,20 @@ class Stage:
         except grpc.aio.AioRpcError as error:
             raise from_stage(self.name, error) from None
 
+    def finished(self, result: Result | None) -> Result:
+        """A sampling call's result. Raises StageUnavailable if the stream closed without one."""
+        if result is None:
+            raise from_stage(self.name, None)
+        return result
+
+    def array(self, message: tensor_pb2.Tensor, *shape: int | None) -> Array:
+        """An array of the stage's answer. Raises StageMismatch if it is not what was asked for."""
+        try:
+            return from_message(message, self.name, shape)
+        except InvalidInput as error:
+            logger.error("%s answered: %s", self.name, error)
+            raise StageMismatch("the stages do not fit together; the operator has to mend that") from None
+
 
 class TextEncoder(Stage):
     """Client of TextEncoderService."""
@@ -127,7 +147,7 @@ class TextEncoder(Stage):
     async def embed(self, texts: Sequence[str], budget: Budget) -> tuple[npt.NDArray[np.float32], float]:
         """Unit embeddings (n, D), and CLIP's logit scale."""
         response = await self._encode(texts, budget)
-        rows = [from_message(t.embedding, "embedding", (None,)) for t in response.texts]
+        rows = [self.array(t.embedding, None) for t in response.texts]
         return np.stack([normalised(row) for row in rows]), response.logit_scale
 
     async def _encode(self, texts: Sequence[str], budget: Budget) -> text_encoder_service_pb2.EncodeTextResponse:
@@ -151,7 +171,7 @@ class ImageEncoder(Stage):
         request = image_encoder_service_pb2.EncodeImageRequest(picture=to_message(pixels), request_id=budget.request_id)
         with self.errors():
             response = await self._stub.EncodeImage(request, timeout=budget.seconds_left, metadata=self.metadata)
-        return from_message(response.embedding, "embedding", (None,))
+        return self.array(response.embedding, None)
 
 
 class Prior(Stage):
@@ -169,15 +189,17 @@ class Prior(Stage):
             unconditional=text.blank,
             candidates=sample.options.prior_candidates,
         )
+        result: Embedding | None = None
         with sample.timed("prior"):
-            async for event in self.events(self._stub.SamplePrior, request, sample.budget):
-                if event.HasField("queued"):
-                    sample.queued("prior", event.queued.position)
-                elif event.HasField("progress"):
-                    sample.progressed("prior", event.progress.step, event.progress.steps)
-                elif event.HasField("result"):
-                    return from_message(event.result.embedding, "embedding", (None,))
-        raise from_stage(self.name, None)
+            async with contextlib.aclosing(self.events(self._stub.SamplePrior, request, sample.budget)) as events:
+                async for event in events:
+                    if event.HasField("queued"):
+                        sample.queued("prior", event.queued.position)
+                    elif event.HasField("progress"):
+                        sample.progressed("prior", event.progress.step, event.progress.steps)
+                    elif event.HasField("result"):
+                        result = self.array(event.result.embedding, None)
+        return self.finished(result)
 
 
 class Decoder(Stage):
@@ -205,22 +227,29 @@ class Decoder(Stage):
             if start is None
             else decoder_service_pb2.StartingPoint(picture=to_message(start.pixels), similarity=start.similarity),
         )
-        with contextlib.ExitStack() as timing:
-            timing.enter_context(sample.timed("decoder"))
-            async for event in self.events(self._stub.SampleDecoder, request, sample.budget):
-                if event.HasField("queued"):
-                    sample.queued("decoder", event.queued.position)
-                elif event.HasField("progress"):
-                    stage = "upsampler" if event.progress.upsampling else "decoder"
-                    if stage == "decoder" and event.progress.progress.step == event.progress.progress.steps and event.progress.more:
-                        timing.close()
-                        timing.enter_context(sample.timed("upsampler"))
-                    sample.progressed(stage, event.progress.progress.step, event.progress.progress.steps)
-                elif event.HasField("preview"):
-                    sample.previewed(from_message(event.preview.picture, "picture", (None, None, 3)))
-                elif event.HasField("result"):
-                    return from_message(event.result.picture, "picture", (size, size, 3))
-        raise from_stage(self.name, None)
+        result: Pixels | None = None
+        async with contextlib.aclosing(self.events(self._stub.SampleDecoder, request, sample.budget)) as events:
+            with contextlib.ExitStack() as timing:
+                timing.enter_context(sample.timed("decoder"))
+                async for event in events:
+                    if event.HasField("queued"):
+                        sample.queued("decoder", event.queued.position)
+                    elif event.HasField("progress"):
+                        self._progressed(event.progress, sample, timing)
+                    elif event.HasField("preview"):
+                        sample.previewed(self.array(event.preview.picture, None, None, 3))
+                    elif event.HasField("result"):
+                        result = self.array(event.result.picture, size, size, 3)
+        return self.finished(result)
+
+    @staticmethod
+    def _progressed(event: decoder_service_pb2.DecoderProgress, sample: Sample, timing: contextlib.ExitStack) -> None:
+        """Pass progress on; when the base picture is done, the upsampler's time begins."""
+        progress = event.progress
+        if event.more and progress.step == progress.steps:
+            timing.close()
+            timing.enter_context(sample.timed("upsampler"))
+        sample.progressed("upsampler" if event.upsampling else "decoder", progress.step, progress.steps)
 
 
 def normalised(embedding: Embedding) -> Embedding:
@@ -261,6 +290,7 @@ class Stages:
 
 def task_message(seed: int, steps: int, guidance: float, budget: Budget) -> sampling_pb2.SamplingTask:
     """What every sampling request carries."""
-    left = duration_pb2.Duration()
-    left.FromNanoseconds(int(budget.seconds_left * 1e9))
-    return sampling_pb2.SamplingTask(request_id=budget.request_id, seed=seed, steps=steps, guidance=guidance, time_left=left)
+    task = sampling_pb2.SamplingTask(request_id=budget.request_id, seed=seed, steps=steps, guidance=guidance)
+    if budget.is_deadline:
+        task.time_left.FromNanoseconds(int(budget.seconds_left * 1e9))
+    return task

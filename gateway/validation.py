@@ -7,6 +7,8 @@ import uuid
 from collections.abc import Callable
 from typing import TypeVar
 
+import numpy as np
+
 from gateway.canvas import Canvas, Margins
 from gateway.flows.generate import Generate
 from gateway.flows.paint import Paint
@@ -115,10 +117,10 @@ class Validation:
 
     def picture(self, data: bytes) -> Pixels:
         """A checked picture, flattened on white."""
-        picture = self._attempt(lambda: flattened(read_picture(data, "picture", self._limits)))
+        picture = self._attempt(lambda: np.asarray(flattened(read_picture(data, "picture", self._limits))))
         self.finish()
         assert picture is not None
-        return centre_square(picture.convert("RGBA"), self._model.sizes[-1])
+        return picture
 
     def request_id(self, given: str) -> str:
         """The caller's id, or a drawn one."""
@@ -140,7 +142,7 @@ class Validation:
         if width * height > self._limits.max_pixels:
             raise InvalidInput("margins", f"makes {width} x {height}; at most {self._limits.max_pixels} pixels are allowed")
         self._require_paintable("margins", width, height)
-        return Canvas.extended(rgb(flattened(picture).convert("RGBA")), added)
+        return Canvas.extended(np.asarray(flattened(picture)), added)
 
     def _require_paintable(self, field: str, width: int, height: int) -> None:
         most = self._settings.max_aspect_ratio

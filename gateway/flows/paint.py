@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 from dataclasses import dataclass
 
 from gateway.canvas import Canvas
@@ -27,10 +29,14 @@ class Paint(FlowRequest):
         async def make(sample: Sample) -> Pixels:
             embedding = await stages.prior.sample(text, sample)
             canvas = Canvas(self.canvas.pixels, self.canvas.hole)
-            for number, frame in enumerate(canvas.frames()):
-                known = Known(*canvas.view(frame, self.frame_side))
+            for number in itertools.count():
+                # Large canvases take a while: not on the event loop.
+                frame = await asyncio.to_thread(canvas.next_frame)
+                if frame is None:
+                    break
+                known = Known(*await asyncio.to_thread(canvas.view, frame, self.frame_side))
                 painted = await stages.decoder.sample(embedding, text, sample.for_frame(number), size=self.frame_side, known=known)
-                canvas.paint(frame, painted)
+                await asyncio.to_thread(canvas.paint, frame, painted)
             return canvas.pixels
 
         return await sample_all(make, self.options, budget, report, shared)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,7 +22,8 @@ class RankedCaption:
 
 async def rank_captions(picture: Pixels, captions: Sequence[str], stages: Stages, budget: Budget) -> list[RankedCaption]:
     """Best first; probabilities are the softmax of CLIP's scaled cosines (arXiv 2103.00020, section 3.1.2)."""
-    image, (texts, scale) = await asyncio.gather(stages.image_encoder.encode(picture, budget), stages.text_encoder.embed(captions, budget))
+    image = await stages.image_encoder.encode(picture, budget)
+    texts, scale = await stages.text_encoder.embed(captions, budget)
     logits = scale * (texts @ normalised(image)).astype(np.float64)
     weights = np.exp(logits - logits.max())
     probabilities = weights / weights.sum()

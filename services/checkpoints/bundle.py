@@ -59,6 +59,7 @@ class Bundle:
 
     def config(self, part: str, kind: type[Config]) -> Config:
         """The part's ``config.json`` as its strict model. Raises BundleError naming what does not fit."""
+        self._require(f"{part}/config.json")
         try:
             return kind.model_validate_json((self.part(part) / "config.json").read_bytes())
         except ValidationError as error:
@@ -66,7 +67,12 @@ class Bundle:
 
     def weights(self, part: str) -> Path:
         """The part's weights."""
+        self._require(f"{part}/model.safetensors")
         return self.part(part) / "model.safetensors"
+
+    def _require(self, name: str) -> None:
+        if name not in self.manifest.files:
+            raise BundleError(f"{name} is not in the manifest of {self.path}, so it is not read")
 
     def _read_manifest(self) -> Manifest:
         try:

@@ -58,8 +58,14 @@ class DecoderRow(Row[DecoderTask]):
     def __init__(self, task: DecoderTask, base_steps: int, upsampler_steps: int) -> None:
         super().__init__(BASE, task, task.guidance, base_steps + upsampler_steps)
         self.base_steps = base_steps
+        self.x0: Tensor | None = None  # what the picture looks like so far, known pixels in place
         self.low: Tensor | None = None
         self.known: Tensor | None = None
+
+    @property
+    def key(self) -> str:
+        """Rows share a batch if they are in one network and their contexts are of one length."""
+        return f"{self.network}/{len(self.conditioning.context[1])}"
 
 
 class DecoderSampler:
@@ -134,7 +140,8 @@ class DecoderSampler:
 
         def imposed(x0: Tensor) -> Tensor:
             x0 = x0.clamp(-diffusion.clip, diffusion.clip)
-            return x0 if pixels is None or keep is None else keep * pixels + (1 - keep) * x0
+            row.x0 = x0 if pixels is None or keep is None else keep * pixels + (1 - keep) * x0
+            return row.x0
 
         return (yield from with_x0(make_sampler(diffusion.sampling.sampler, schedule, x, timesteps, generator), imposed))
 

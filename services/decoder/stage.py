@@ -10,7 +10,7 @@ from torch import Tensor
 from services.checkpoints.bundle import Bundle
 from services.decoder.sampler import BASE, UPSAMPLER, DecoderRow, DecoderSampler, DecoderTask, Picture
 from services.decoder.settings import Settings
-from services.engine import Event, Queued, StepEngine
+from services.engine import Event, Queued, StepEngine, Stepped
 from services.wire import servicing
 from services.wire.conditioning import MAX_STEPS, check_task, text_arrays
 from services.wire.errors import InvalidInput
@@ -36,7 +36,7 @@ class DecoderStage:
         try:
             async for event in events:
                 yield _to_response(event, row)
-                if _preview_due(row, request.preview_interval) and row.x0 is not None:
+                if isinstance(event, Stepped) and _preview_due(event, row, request.preview_interval) and row.x0 is not None:
                     yield Response(preview=decoder_service_pb2.DecoderPreview(picture=_to_pixels(row.x0)))
         finally:
             await events.aclose()
@@ -94,8 +94,8 @@ class DecoderStage:
         return response
 
 
-def _preview_due(row: DecoderRow, interval: int) -> bool:
-    return interval > 0 and 0 < row.step < row.steps and row.step <= row.base_steps and row.step % interval == 0
+def _preview_due(event: Stepped, row: DecoderRow, interval: int) -> bool:
+    return interval > 0 and event.step < event.steps and event.step <= row.base_steps and event.step % interval == 0
 
 
 def _to_pixels(picture: Tensor) -> tensor_pb2.Tensor:

@@ -23,7 +23,6 @@ class Row(Generic[Conditioning]):
     def __init__(self, network: str, conditioning: Conditioning, guidance: float, steps: int) -> None:
         self.network, self.conditioning, self.guidance = network, conditioning, guidance
         self.step, self.steps = 0, steps
-        self.x0: Tensor | None = None
         self.result: Tensor | None = None
         self.pending: Evaluation | None = None
         self._life: Generator[Evaluation, Prediction, Tensor] | None = None
@@ -46,7 +45,6 @@ class Row(Generic[Conditioning]):
     def advance(self, prediction: Prediction) -> None:
         """Take one step with what the network predicted for the pending evaluation."""
         assert self._life is not None
-        self.x0 = prediction.x0
         self.step += 1
         try:
             self.pending = self._life.send(prediction)

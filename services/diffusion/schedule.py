@@ -52,11 +52,8 @@ def make_schedule(name: ScheduleName, steps: int = TRAIN_STEPS) -> Schedule:
 def spaced_timesteps(schedule: Schedule, steps: int, *, start: float = 1.0) -> list[int]:
     """``steps`` timesteps from the noisiest down to 0, evenly spaced: round(i (T-1) / (N-1)), reversed.
 
-    start < 1 begins part of the way, at timestep start * (T-1), with the same spacing and so fewer steps
-    (how a variation keeps its source). At least one timestep is returned.
+    start < 1 begins part of the way, at timestep start * (T-1), with about the same spacing and so fewer steps
+    (how a variation keeps its source); at least one.
     """
-    top = len(schedule) - 1
-    if steps == 1:
-        return [round(start * top)]
-    spaced = [round(i * top / (steps - 1)) for i in reversed(range(steps))]
-    return [t for t in spaced if t <= round(start * top)] or [0]
+    top, count = round(start * (len(schedule) - 1)), max(1, round(start * steps))
+    return [top] if count == 1 else [round(i * top / (count - 1)) for i in reversed(range(count))]

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 logger = logging.getLogger(__name__)
-SMOOTHING = 0.2  # of the moving average of step times
+SMOOTHING = 0.2  # of the moving average of what a row's step costs
 
 
 class EngineRow(Protocol):
@@ -102,14 +102,15 @@ class _Group(Generic[R]):
     deadline: float
     priority: int
     arrival: int
+    served: int = 0  # the engine's step number when it last ran
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     error: Exception | None = None
     running: bool = False
 
     @property
-    def urgency(self) -> tuple[int, float, int]:
-        """Sorts the most urgent first: by priority, then earliest deadline, then arrival."""
-        return (-self.priority, self.deadline, self.arrival)
+    def urgency(self) -> tuple[int, float, int, int]:
+        """Sorts the most urgent first: by priority, then earliest deadline, then whose last step is longest ago."""
+        return (-self.priority, self.deadline, self.served, self.arrival)
 
     @property
     def finished(self) -> bool:
@@ -135,7 +136,7 @@ class StepEngine(Generic[R]):
         self._running: list[_Group[R]] = []
         self._waiting: list[_Group[R]] = []
         self._arrivals = itertools.count()
-        self._step_seconds: dict[Hashable, float] = {}
+        self._row_seconds: dict[Hashable, float] = {}
         self._steps = 0
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="step")
         self._loop: asyncio.Task[None] | None = None
@@ -204,12 +205,12 @@ class StepEngine(Generic[R]):
         return _count(self._running) + _count([g for g in self._waiting if g.urgency < group.urgency])
 
     def _seconds_for(self, groups: Sequence[_Group[R]]) -> float:
-        """How long these groups will take together, by the step times seen so far; 0 while none was seen."""
-        if not self._step_seconds or not groups:
-            return 0.0
-        mean = sum(self._step_seconds.values()) / len(self._step_seconds)
-        left = [row.steps - row.step for group in groups for row in group.rows]
-        return mean * max(max(left), sum(left) / self._limits.max_batch)
+        """At least how long these groups will take together, by what a row's step has cost; 0 while none was seen.
+
+        The cheapest key's cost stands for all: refusing a request that could have been served is the worse error.
+        """
+        cost = min(self._row_seconds.values(), default=0.0)
+        return cost * sum(row.steps - row.step for group in groups for row in group.rows)
 
     def _drop(self, group: _Group[R]) -> None:
         for queue in (self._running, self._waiting):
@@ -241,8 +242,9 @@ class StepEngine(Generic[R]):
                 logger.exception("a step of %d rows failed", len(batch))
                 error = StepFailed("the step failed")
                 error.__cause__ = cause
-            self._measure(key, time.monotonic() - started)
+            self._measure(key, (time.monotonic() - started) / len(batch))
             for group in {id(g): g for g, _ in batch}.values():
+                group.served = self._steps
                 if error is not None or group.finished:
                     self._drop(group)
                 group.wake(error)
@@ -251,8 +253,8 @@ class StepEngine(Generic[R]):
 
     def _measure(self, key: Hashable, seconds: float) -> None:
         self._steps += 1
-        before = self._step_seconds.get(key, seconds)
-        self._step_seconds[key] = before + SMOOTHING * (seconds - before)
+        before = self._row_seconds.get(key, seconds)
+        self._row_seconds[key] = before + SMOOTHING * (seconds - before)
 
 
 def _count(groups: Sequence[_Group[R]]) -> int:

@@ -52,7 +52,8 @@ class PriorStage:
 
     def _text(self, message: text_encoder_service_pb2.TextConditioning, field: str) -> Text:
         dim = self._sampler.config.embedding_dim
-        return Text(*(torch.from_numpy(a.copy()).to(self._sampler.device) for a in text_arrays(message, field, dim, dim)))
+        arrays = text_arrays(message, field, dim, dim, self._sampler.config.text_tokens)
+        return Text(*(torch.from_numpy(a.copy()).to(self._sampler.device) for a in arrays))
 
     def describe(self) -> stage_service_pb2.DescribeResponse:
         """Say what is served."""

@@ -11,6 +11,8 @@ import torch
 
 from services.checkpoints.clip import Clip
 
+MAX_WORDS = 50_000
+
 
 @dataclass(frozen=True)
 class EncodedText:
@@ -33,6 +35,10 @@ class TextEncoder:
     @torch.inference_mode()
     def encode(self, texts: Sequence[str]) -> list[EncodedText]:
         """Encode texts one by one: a text's result must not depend on its company."""
+        # open_clip's tokenizer remembers every word it has ever seen.
+        remembered = getattr(self._clip.tokenizer, "cache", {})
+        for word in list(remembered)[MAX_WORDS:]:
+            del remembered[word]
         return [self._encode(text) for text in texts]
 
     def _encode(self, text: str) -> EncodedText:

@@ -9,9 +9,14 @@ from unclip.internal.v1 import sampling_pb2, text_encoder_service_pb2
 MAX_STEPS = 1000
 
 
-def text_arrays(message: text_encoder_service_pb2.TextConditioning, field: str, dim: int, width: int) -> tuple[Array, Array, Array]:
-    """(embedding (D,), states (L, W), mask (L,)) of a text. Raises InvalidInput naming the part that does not fit."""
-    states = from_message(message.states, f"{field}.states", (None, width))
+def text_arrays(
+    message: text_encoder_service_pb2.TextConditioning, field: str, dim: int, width: int, length: int | None = None
+) -> tuple[Array, Array, Array]:
+    """(embedding (D,), states (L, W), mask (L,)) of a text; any L unless ``length`` is given.
+
+    Raises InvalidInput naming the part that does not fit.
+    """
+    states = from_message(message.states, f"{field}.states", (length, width))
     return (
         from_message(message.embedding, f"{field}.embedding", (dim,)),
         states,

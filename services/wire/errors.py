@@ -29,6 +29,10 @@ class StageUnavailable(Exception):
     """A stage does not answer, or its replica died on the way; the same request may be tried again."""
 
 
+class StageMismatch(Exception):
+    """The stages do not fit together (another model's embeddings, say); nothing a caller can change."""
+
+
 class StageRefused(Exception):
     """A stage answered with a status of its own, which goes to the caller as it is."""
 
@@ -48,11 +52,19 @@ def from_stage(stage: str, error: grpc.aio.AioRpcError | None) -> Exception:
             return DeadlineMissed("the deadline has passed")
         trailing = dict(error.trailing_metadata() or ())
         if DETAILS_KEY in trailing:
-            return StageRefused(status_pb2.Status.FromString(trailing[DETAILS_KEY]))
+            return _refusal(stage, status_pb2.Status.FromString(trailing[DETAILS_KEY]))
         if error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED:
             return QueueFull(retry_after=1.0)
         logger.warning("%s: %s %s", stage, error.code(), error.details())
     return StageUnavailable(f"the {stage.replace('_', ' ')} is not available; try again")
+
+
+def _refusal(stage: str, status: status_pb2.Status) -> Exception:
+    """What a stage itself answered. The gateway sends it nothing invalid, unless the stages serve different models."""
+    if status.code != code_pb2.INVALID_ARGUMENT:
+        return StageRefused(status)
+    logger.error("%s: %s", stage, status.message)
+    return StageMismatch("the stages do not fit together; the operator has to mend that")
 
 
 def to_status(error: BaseException) -> status_pb2.Status:
@@ -68,6 +80,8 @@ def to_status(error: BaseException) -> status_pb2.Status:
         return _status(code_pb2.DEADLINE_EXCEEDED, str(error))
     if isinstance(error, StageUnavailable):
         return _status(code_pb2.UNAVAILABLE, str(error))
+    if isinstance(error, StageMismatch):
+        return _status(code_pb2.FAILED_PRECONDITION, str(error))
     if isinstance(error, StageRefused):
         return error.status
     return _status(code_pb2.INTERNAL, "an error in the service; it has been logged")

@@ -38,6 +38,8 @@ def from_message(message: tensor_pb2.Tensor, field: str, shape: tuple[int | None
     if len(found) != len(shape) or any(want not in (None, have) for want, have in zip(shape, found, strict=True)):
         wanted = " x ".join("any" if want is None else str(want) for want in shape)
         raise InvalidInput(field, f"has shape {found}; it must be {wanted}")
+    if 0 in found:
+        raise InvalidInput(field, "is empty")
     if len(message.data) != int(np.prod(found, dtype=np.int64)) * dtype.itemsize:
         raise InvalidInput(field, "has more or fewer bytes than its shape says")
     array = np.frombuffer(message.data, dtype).reshape(found)

@@ -19,7 +19,7 @@ import grpc.aio
 from rich.console import Console
 from rich.table import Table
 
-from deploy.stack import StackSettings, gateway_running, stages_running
+from deploy.stack import gateway_running, load_stack_settings, stages_running
 from gateway.server import Gateway
 from gateway.settings import Settings, load_settings
 from services.checkpoints.bundle import ROOT
@@ -71,7 +71,7 @@ def summary(values: Sequence[float]) -> dict[str, float]:
 def main(repeats: int) -> None:
     """Run both benchmarks, print a table and write out/bench.json."""
     no_op = asyncio.run(overhead(repeats * 10))
-    settings = StackSettings()
+    settings = load_stack_settings()
     with stages_running(settings=settings) as stages, gateway_running(stages, load_settings()) as address:
         one, four = (asyncio.run(generate(address, repeats, n)) for n in (1, 4))
     groups = {"one picture": one, "four pictures": four, "no-op stages": no_op}

@@ -100,6 +100,7 @@ def test_dpm_solver_is_of_higher_order_than_ddim() -> None:
 def test_a_later_start_skips_the_noisiest_steps() -> None:
     assert spaced_timesteps(SCHEDULE, 11, start=0.5) == spaced_timesteps(SCHEDULE, 11)[5:]
     assert spaced_timesteps(SCHEDULE, 11, start=0.0) == [0]
+    assert [spaced_timesteps(SCHEDULE, steps, start=0.7)[0] for steps in (1, 2, 3, 30)] == [699] * 4
     lengths = [len(spaced_timesteps(SCHEDULE, 20, start=s / 10)) for s in range(11)]
     assert lengths == sorted(lengths)
     assert lengths[-1] == 20

@@ -134,6 +134,30 @@ async def test_the_earliest_deadline_runs_first_and_priority_before_it() -> None
     assert [batch[0] for batch in recorder.batches[2:]] == [urgent, soon, late]
 
 
+async def test_a_late_short_row_is_not_starved_by_long_ones() -> None:
+    recorder = Recorder()
+    engine = engine_of(recorder, max_batch=2)
+    long = [asyncio.create_task(collect(engine.run([Row(60)]))) for _ in range(4)]
+    while len(recorder.batches) < 5:
+        await asyncio.sleep(0.001)
+    await collect(engine.run([Row(5)]))
+    assert len(recorder.batches) < 30
+    await asyncio.gather(*long)
+
+
+async def test_a_busy_time_does_not_refuse_what_an_idle_engine_can_do() -> None:
+    costs, recorder = {"cheap": 0.001, "dear": 0.01}, Recorder()
+
+    def advance(rows: Sequence[Row]) -> None:
+        time.sleep(sum(costs[row.key] for row in rows))
+        recorder(rows)
+
+    engine = StepEngine(advance, EngineLimits(8, 8, 8))
+    await asyncio.gather(*(collect(engine.run([Row(4, key="dear")])) for _ in range(8)))
+    await collect(engine.run([Row(2, key="cheap")]))
+    await collect(engine.run([Row(40, key="cheap")], deadline=time.monotonic() + 2))
+
+
 async def test_a_row_that_cannot_make_its_deadline_is_refused_on_arrival() -> None:
     recorder = Recorder(hold=lambda: time.sleep(0.02))
     engine = engine_of(recorder)

@@ -15,7 +15,7 @@ def noise(height: int, width: int) -> np.ndarray:
 def paint_all(canvas: Canvas, side: int = 64, value: int = 0) -> int:
     """Paint every frame with one colour; returns how many it took."""
     count = 0
-    for frame in canvas.frames():
+    while frame := canvas.next_frame():
         pixels, keep = canvas.view(frame, side)
         assert pixels.shape == (side, side, 3)
         assert keep.shape == (side, side)
@@ -54,7 +54,7 @@ def test_outpainting_paints_the_whole_border_and_keeps_the_picture(margins: Marg
 def test_frames_overlap_what_is_known() -> None:
     canvas = Canvas.extended(noise(64, 64), Margins(0, 0, 256, 0))
     shares = []
-    for frame in canvas.frames():
+    while frame := canvas.next_frame():
         shares.append(1 - canvas.hole[frame.window].mean())
         canvas.paint(frame, np.zeros((64, 64, 3), np.uint8))
     assert min(shares) >= 0.5
@@ -65,7 +65,8 @@ def test_a_hole_that_fits_a_frame_takes_one() -> None:
     hole = np.zeros((64, 200), np.bool_)
     hole[20:40, 90:110] = True
     canvas = Canvas(noise(64, 200), hole)
-    frame = next(canvas.frames())
+    frame = canvas.next_frame()
+    assert frame is not None
     assert abs(frame.x + 32 - 100) <= 8
     assert paint_all(canvas) == 1
 
@@ -74,7 +75,9 @@ def test_only_wholly_known_pixels_are_shown_as_kept() -> None:
     hole = np.zeros((128, 128), np.bool_)
     hole[33:, :] = True
     canvas = Canvas(noise(128, 128), hole)
-    _, keep = canvas.view(next(canvas.frames()), 64)
+    frame = canvas.next_frame()
+    assert frame is not None
+    _, keep = canvas.view(frame, 64)
     assert (keep[:16] == 255).all()
     assert (keep[16:] == 0).all()
 

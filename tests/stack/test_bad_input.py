@@ -13,7 +13,7 @@ from grpc_status import rpc_status
 from PIL import Image
 
 from tests.gateway.test_pictures import declared
-from tests.stack.conftest import png_of, quick
+from tests.stack.conftest import Addresses, png_of, quick
 from unclip.v1 import image_service_pb2 as pb
 
 SQUARE = png_of(Image.new("RGB", (32, 32), "red"))
@@ -106,6 +106,19 @@ async def test_streams_refuse_in_the_same_way(images: Any) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as failure:
             await images.Stream(request).read()
         assert violations(failure.value) == [field]
+
+
+@pytest.mark.parametrize("data", [b"\x0a\x02\xff\xfe", b"\xff\xff\xff"])
+async def test_bytes_that_are_no_message_are_bad_input(stack: Addresses, data: bytes) -> None:
+    async with grpc.aio.insecure_channel(stack.gateway) as channel:
+        generate_raw: Any = channel.unary_unary("/unclip.v1.ImageService/Generate")
+        with pytest.raises(grpc.aio.AioRpcError) as failure:
+            await generate_raw(data)
+        assert violations(failure.value) == ["request"]
+        stream_raw: Any = channel.unary_stream("/unclip.v1.ImageService/Stream")
+        with pytest.raises(grpc.aio.AioRpcError) as failure:
+            await stream_raw(data).read()
+        assert violations(failure.value) == ["request"]
 
 
 @pytest.mark.parametrize("prompt", ["\0", "🦊🏖️", "x" * 1000, "<end_of_text>", "ａ ｆｏｘ", "'; DROP TABLE"])
