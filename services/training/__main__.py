@@ -51,6 +51,8 @@ def main(stages: tuple[str, ...], out: Path, minutes: float, threads: int, versi
     for stage in stages or STAGES:
         train, recipe = STAGES[stage]
         train(out, replace(recipe, minutes=minutes))
+    notices = "".join(f"* {x.subject}: {x.identifier}; {x.source}\n" for x in LICENCES)
+    (out / "bundle/LICENSE.md").write_text(f"# Licences of this bundle\n\n{notices}")
     write_manifest(out / "bundle", "unclip-emoji", version, LICENCES)
     loop.console.print(f"the bundle is in {out / 'bundle'}", highlight=False)
     if install:
