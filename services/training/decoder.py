@@ -35,7 +35,7 @@ CONFIG = DecoderConfig(
         patch_size=4,
     ),
     conditioning=ConditioningConfig(embedding_dim=192, text_dim=192),
-    diffusion=DiffusionConfig(prediction="sample", sampling=SamplingConfig(sampler="dpm++2m", steps=20, guidance=3.0)),
+    diffusion=DiffusionConfig(prediction="sample", sampling=SamplingConfig(sampler="dpm++2m", steps=20, guidance=2.5)),
 )
 RECIPE = loop.Recipe(steps=12_000, learning_rate=8e-4, batch=32, warmup=200, ema=0.998)
 ALL_HIDDEN = 0.7  # share of the batch with no known pixels: plain generation
