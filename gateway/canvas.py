@@ -68,6 +68,10 @@ class Canvas:
         hole = np.asarray(Image.fromarray(self.hole).convert("L").resize(size, Image.Resampling.BILINEAR)) > 0
         return Canvas(pixels, hole)
 
+    def frame_size(self, sizes: tuple[int, ...]) -> int:
+        """Of the sizes that can be painted, smallest first, the one to paint frames at: none of their detail is lost."""
+        return next((size for size in sizes[1:] if size >= min(self.hole.shape)), sizes[-1])
+
     def next_frame(self) -> Frame | None:
         """The frame to paint next; None when the hole is gone.
 

@@ -53,7 +53,7 @@ SAMPLING = option_set(
     click.option("--candidates", "prior_candidates", type=int, help="Image embeddings drawn for each picture; the best is kept."),
     click.option("--steps", "decoder_steps", type=int, help="Denoising steps of the decoder."),
     click.option("--guidance", "decoder_guidance", type=float, help="How strictly the decoder follows the prompt."),
-    click.option("--upsampler-steps", type=int, help="Denoising steps of the upsampler."),
+    click.option("--upsampler-steps", type=int, help="Denoising steps of each upsampler."),
     click.option("--preview", "preview_interval", type=int, help="Write a preview beside the picture every so many steps."),
     click.option(
         "-o",

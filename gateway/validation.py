@@ -66,7 +66,7 @@ class Validation:
         canvas = self._attempt(lambda: self._with_hole(request))
         self.finish()
         assert canvas is not None
-        return Paint(options, request_id, request.prompt, canvas.scaled(size) if size else canvas, self._model.sizes[-1])
+        return Paint(options, request_id, request.prompt, canvas.scaled(size) if size else canvas, self._model.sizes)
 
     def outpaint(self, request: pb.OutpaintRequest) -> Paint:
         """A checked Outpaint request, its picture on a canvas with room around it."""
@@ -75,7 +75,7 @@ class Validation:
         canvas = self._attempt(lambda: self._extended(request))
         self.finish()
         assert canvas is not None
-        return Paint(options, request_id, request.prompt, canvas, self._model.sizes[-1])
+        return Paint(options, request_id, request.prompt, canvas, self._model.sizes)
 
     def vary(self, request: pb.VaryRequest) -> Vary:
         """A checked Vary request."""
@@ -83,7 +83,7 @@ class Validation:
         self._in_range("similarity", similarity, 0, 1)
         size, options = self._size(request.size), self._options(request.options)
         request_id = self.request_id(request.request_id)
-        picture = self._attempt(lambda: centre_square(read_picture(request.picture, "picture", self._limits), self._model.sizes[-1]))
+        picture = self._attempt(lambda: centre_square(read_picture(request.picture, "picture", self._limits), size))
         self.finish()
         assert picture is not None
         return Vary(options, request_id, picture, similarity, size)
@@ -160,7 +160,7 @@ class Validation:
         sizes = self._model.sizes
         if size and size not in sizes:
             self.problem("size", f"is {size}; allowed are {', '.join(map(str, sizes))}")
-        return size or sizes[-1]
+        return size or self._model.decoder.size
 
     def _options(self, given: pb.SamplingOptions) -> Options:
         settings, prior, decoder = self._settings, self._model.prior, self._model.decoder

@@ -15,16 +15,17 @@ from gateway.stages import Budget, Known, Stages
 
 @dataclass(frozen=True)
 class Paint(FlowRequest):
-    """What belongs in the hole of a canvas, and the side in px of the frames that the decoder paints."""
+    """What belongs in the hole of a canvas, and the sides in px of the frames that the decoder can paint."""
 
     prompt: str
     canvas: Canvas
-    frame_side: int
+    sizes: tuple[int, ...]
 
     async def run(self, stages: Stages, budget: Budget, report: Report) -> list[Made]:
         """Paint the hole, frame by frame until nothing of it is left; known pixels stay as they are."""
         shared: dict[str, float] = {}
         text = await self.encode(self.prompt, stages, budget, shared)
+        side = self.canvas.frame_size(self.sizes)
 
         async def make(sample: Sample) -> Pixels:
             embedding = await stages.prior.sample(text, sample)
@@ -34,8 +35,8 @@ class Paint(FlowRequest):
                 frame = await asyncio.to_thread(canvas.next_frame)
                 if frame is None:
                     break
-                known = Known(*await asyncio.to_thread(canvas.view, frame, self.frame_side))
-                painted = await stages.decoder.sample(embedding, text, sample.for_frame(number), size=self.frame_side, known=known)
+                known = Known(*await asyncio.to_thread(canvas.view, frame, side))
+                painted = await stages.decoder.sample(embedding, text, sample.for_frame(number), size=side, known=known)
                 await asyncio.to_thread(canvas.paint, frame, painted)
             return canvas.pixels
 

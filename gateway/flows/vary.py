@@ -13,7 +13,7 @@ from gateway.stages import Budget, Stages, Start
 
 @dataclass(frozen=True)
 class Vary(FlowRequest):
-    """A picture, (S, S, 3), S the largest size served; how similar to stay, in [0, 1]; the side of the results in px."""
+    """A picture, (size, size, 3); how similar to stay, in [0, 1]; the side of the results in px."""
 
     picture: Pixels
     similarity: float

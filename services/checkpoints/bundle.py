@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import json
 from pathlib import Path
@@ -41,17 +42,22 @@ class Manifest(BaseModel):
 
 
 class Bundle:
-    """An opened bundle. ``part`` is the folder of one stage; its files are verified when the bundle is opened."""
+    """An opened bundle. A part is the folder of one network; its files are verified when the bundle is opened."""
 
     def __init__(self, path: Path | str, *parts: str) -> None:
-        """Open the bundle at ``path`` (relative to the project's root) and verify the files of ``parts``.
+        """Open the bundle at ``path`` (relative to the project's root) and verify the files of ``parts`` (names or patterns).
 
         Raises BundleError for a missing manifest or file, a hash that differs, or pickled weights.
         """
         self.path = ROOT / path
         self.manifest = self._read_manifest()
         for part in parts:
-            self._verify(part)
+            for name in self.parts(part) or [part]:
+                self._verify(name)
+
+    def parts(self, pattern: str) -> list[str]:
+        """Names of the parts that match a shell pattern, such as ``upsampler-*``."""
+        return sorted(fnmatch.filter({name.split("/")[0] for name in self.manifest.files if "/" in name}, pattern))
 
     def part(self, name: str) -> Path:
         """The folder of one part of the bundle."""
@@ -107,8 +113,9 @@ def sha256(file: Path) -> str:
 
 
 def write_manifest(path: Path, name: str, version: str, licences: tuple[Licence, ...]) -> Manifest:
-    """Hash every file of the bundle and write its manifest."""
-    files = {str(file.relative_to(path)): sha256(file) for file in sorted(path.rglob("*")) if file.is_file() and file.name != MANIFEST}
+    """Hash every file of the bundle, but for its manifest and ``docs``, and write its manifest."""
+    named = [file for file in sorted(path.rglob("*")) if file.is_file() and file.name != MANIFEST and (path / "docs") not in file.parents]
+    files = {str(file.relative_to(path)): sha256(file) for file in named}
     manifest = Manifest(name=name, version=version, licences=licences, files=files)
     (path / MANIFEST).write_text(json.dumps(manifest.model_dump(), indent=2) + "\n")
     return manifest

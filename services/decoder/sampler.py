@@ -1,4 +1,4 @@
-"""Sampling the decoder: each row is one picture, first through the base network, then through the upsampler."""
+"""Sampling the decoder: each row is one picture, first through the base network, then through the upsamplers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from torch import Tensor
 from services.checkpoints.bundle import Bundle
 from services.checkpoints.weights import best_device, load_weights, place
 from services.decoder.network import Decoder, DecoderConfig, Upsampler, UpsamplerConfig, known_channels, raise_to
-from services.diffusion.config import DiffusionConfig
 from services.diffusion.guidance import guided
 from services.diffusion.noise import generator_for
 from services.diffusion.prediction import Prediction, to_x0
@@ -20,13 +19,13 @@ from services.diffusion.row import Row
 from services.diffusion.samplers import Sampler, make_sampler, with_x0
 from services.diffusion.schedule import make_schedule, spaced_timesteps
 
-BASE, UPSAMPLER = "decoder", "upsampler"
+BASE, UPSAMPLERS = "decoder", "upsampler-*"  # parts of the bundle; an upsampler's part is named for its side in px
 MAX_START_SHARE = 0.96  # of the noise that similarity 0 begins with; see ``_starting_level``
 
 
 @dataclass(frozen=True)
 class Picture:
-    """Pixels in [-1, 1], (3, S, S), and where they apply, (1, S, S) in [0, 1]; S is the largest size served."""
+    """Pixels in [-1, 1], (3, S, S), and where they apply, (1, S, S) in [0, 1]; S is the size of what is made."""
 
     pixels: Tensor
     keep: Tensor
@@ -36,8 +35,9 @@ class Picture:
 class DecoderTask:
     """What one picture is to be: its conditioning, its seed, how it is sampled, and what is already there.
 
-    context, unconditional: projected conditioning, as ``DecoderSampler.project`` makes it; size: of the picture in
-    px; known: pixels to keep; start: a picture to stay near to, as much as ``similarity`` in [0, 1] says.
+    context, unconditional: projected conditioning, as ``DecoderSampler.project`` makes it; upsampler_steps: of each
+    upsampler; size: of the picture in px; known: pixels to keep; start: a picture (3, size, size) to stay near to, as
+    much as ``similarity`` in [0, 1] says.
     """
 
     context: tuple[Tensor, Tensor, Tensor]
@@ -53,7 +53,7 @@ class DecoderTask:
 
 
 class DecoderRow(Row[DecoderTask]):
-    """One picture being made; ``base_steps`` of its steps are the base network's, the rest the upsampler's."""
+    """One picture being made; ``base_steps`` of its steps are the base network's, the rest the upsamplers'."""
 
     def __init__(self, task: DecoderTask, base_steps: int, upsampler_steps: int) -> None:
         super().__init__(BASE, task, task.guidance, base_steps + upsampler_steps)
@@ -69,24 +69,31 @@ class DecoderRow(Row[DecoderTask]):
 
 
 class DecoderSampler:
-    """The base network, the upsampler, and how rows advance through them."""
+    """The base network, the upsamplers that follow it, and how rows advance through them."""
 
-    def __init__(self, bundle: Bundle, *, call_sizes: dict[str, int]) -> None:
-        self.config = bundle.config(BASE, DecoderConfig)
-        self.upsampler_config = bundle.config(UPSAMPLER, UpsamplerConfig)
+    def __init__(self, bundle: Bundle, *, call_size: int = 0, upsampler_call_size: int = 0) -> None:
+        """Load the networks. The call sizes are those of ``guided``, for the base network and for the upsamplers."""
         self.device = best_device()
+        self.config = bundle.config(BASE, DecoderConfig)
         self._base = place(load_weights(Decoder(self.config), bundle.weights(BASE)), self.device)
-        self._upsampler = place(load_weights(Upsampler(self.upsampler_config), bundle.weights(UPSAMPLER)), self.device)
-        self._schedules = {
-            BASE: make_schedule(self.config.diffusion.schedule),
-            UPSAMPLER: make_schedule(self.upsampler_config.diffusion.schedule),
+        configs = {part: bundle.config(part, UpsamplerConfig) for part in bundle.parts(UPSAMPLERS)}
+        self.upsamplers = dict(sorted(configs.items(), key=lambda item: item[1].side))
+        self._upsamplers = {
+            part: place(load_weights(Upsampler(config), bundle.weights(part)), self.device) for part, config in self.upsamplers.items()
         }
-        self._call_sizes = call_sizes
+        self._diffusions = {BASE: self.config.diffusion, **{part: config.diffusion for part, config in self.upsamplers.items()}}
+        self._schedules = {part: make_schedule(diffusion.schedule) for part, diffusion in self._diffusions.items()}
+        self._call_size, self._upsampler_call_size = call_size, upsampler_call_size
 
     @property
     def sizes(self) -> tuple[int, ...]:
         """Sides of the pictures that can be made, in px, smallest first."""
-        return (self.config.side, self.upsampler_config.side)
+        return (self.config.side, *(config.side for config in self.upsamplers.values()))
+
+    @property
+    def upsampler_steps(self) -> int:
+        """Steps of each upsampler, unless a request says."""
+        return max((config.diffusion.sampling.steps for config in self.upsamplers.values()), default=1)
 
     @torch.inference_mode()
     def project(self, image: Tensor | None, text: Tensor, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -104,27 +111,27 @@ class DecoderSampler:
         """A row for one picture; its noise is its own, whatever else runs."""
         share = _starting_level(task)
         base = spaced_timesteps(self._schedules[BASE], task.steps, start=share)
-        upsampled = task.size > self.config.side
-        raised = spaced_timesteps(self._schedules[UPSAMPLER], task.upsampler_steps) if upsampled else []
-        row = DecoderRow(task, len(base), len(raised))
+        raised = {
+            part: spaced_timesteps(self._schedules[part], task.upsampler_steps)
+            for part, config in self.upsamplers.items()
+            if config.side <= task.size
+        }
+        row = DecoderRow(task, len(base), sum(map(len, raised.values())))
         row.start(self._life(row, base, raised))
         return row
 
-    def _life(self, row: DecoderRow, base: Sequence[int], raised: Sequence[int]) -> Sampler:
-        """Denoise at the base size, then, if the picture is to be larger, at the upsampler's."""
-        task = row.conditioning
-        picture = yield from self._denoise(row, BASE, self.config.diffusion, self.config.side, base, task.start)
-        if raised:
-            row.network, row.guidance = UPSAMPLER, self.upsampler_config.diffusion.sampling.guidance
-            row.low = raise_to(picture[None], self.upsampler_config.side)[0]
-            diffusion, side = self.upsampler_config.diffusion, self.upsampler_config.side
-            picture = yield from self._denoise(row, UPSAMPLER, diffusion, side, raised, None)
+    def _life(self, row: DecoderRow, base: Sequence[int], raised: dict[str, list[int]]) -> Sampler:
+        """Denoise at the base size, then at each larger one up to the picture's."""
+        picture = yield from self._denoise(row, BASE, self.config.side, base, row.conditioning.start)
+        for part, timesteps in raised.items():
+            config = self.upsamplers[part]
+            row.network, row.guidance = part, config.diffusion.sampling.guidance
+            row.low = raise_to(picture[None], config.side)[0]
+            picture = yield from self._denoise(row, part, config.side, timesteps, None)
         return picture.clamp(-1, 1)
 
-    def _denoise(
-        self, row: DecoderRow, network: str, diffusion: DiffusionConfig, side: int, timesteps: Sequence[int], start: Tensor | None
-    ) -> Sampler:
-        schedule = self._schedules[network]
+    def _denoise(self, row: DecoderRow, network: str, side: int, timesteps: Sequence[int], start: Tensor | None) -> Sampler:
+        diffusion, schedule = self._diffusions[network], self._schedules[network]
         generator = generator_for(row.conditioning.seed, network)
         x = torch.randn((3, side, side), generator=generator).to(self.device)
         if start is not None:
@@ -149,18 +156,18 @@ class DecoderSampler:
     def advance(self, rows: Sequence[DecoderRow]) -> None:
         """Take one denoising step with all rows, which must be in the same network."""
         network = rows[0].network
-        evaluate = self._evaluate_base if network == BASE else self._evaluate_upsampler
-        diffusion = (self.config if network == BASE else self.upsampler_config).diffusion
-        schedule = self._schedules[network]
+        diffusion, schedule = self._diffusions[network], self._schedules[network]
+        evaluate, call_size = (
+            (self._evaluate_base, self._call_size) if network == BASE else (self._evaluate_upsampler, self._upsampler_call_size)
+        )
         outputs = guided(
             lambda which, conditional: evaluate([rows[i] for i in which], conditional),
-            [row.guidance for row in rows],
+            [diffusion.sampling.guidance_at(row.evaluation.t, row.guidance) for row in rows],
             3,
-            self._call_sizes[network],
+            call_size,
         )
         for row, output in zip(rows, outputs, strict=True):
-            assert row.pending is not None
-            x, t = row.pending.x, row.pending.t
+            x, t = row.evaluation.x, row.evaluation.t
             variance = output[3:] if diffusion.learned_range else None
             row.advance(Prediction(to_x0(output[:3], x, schedule.at(t), diffusion.prediction), variance))
 
@@ -174,14 +181,15 @@ class DecoderSampler:
 
     def _evaluate_upsampler(self, rows: Sequence[DecoderRow], conditional: Sequence[bool]) -> Tensor:
         del conditional  # it has none to leave out
-        dtype = next(self._upsampler.parameters()).dtype
-        known = self._stack([r.known for r in rows], dtype) if self.upsampler_config.inpainting else None
+        network = self._upsamplers[rows[0].network]
+        dtype = next(network.parameters()).dtype
+        known = self._stack([r.known for r in rows], dtype) if network.config.inpainting else None
         x, t = self._noisy(rows, dtype)
-        output: Tensor = self._upsampler(x, t, self._stack([r.low for r in rows], dtype), known)
+        output: Tensor = network(x, t, self._stack([r.low for r in rows], dtype), known)
         return output.float()
 
     def _noisy(self, rows: Sequence[DecoderRow], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        pending = [row.pending for row in rows if row.pending is not None]
+        pending = [row.evaluation for row in rows]
         return torch.stack([p.x for p in pending]).to(dtype), torch.tensor([p.t for p in pending], device=self.device)
 
     @staticmethod

@@ -8,7 +8,8 @@ from services.engine.settings import EngineSettings
 
 
 class Settings(BaseModel):
-    """The application's arguments in its Serve config. similarity: of variations, unless a request says.
+    """The application's arguments in its Serve config. similarity: of variations, and size: of pictures in px
+    (0: the largest), unless a request says.
 
     call_size, upsampler_call_size: evaluations of every network call (0: as many as there are), see ``guided``.
     """
@@ -20,4 +21,5 @@ class Settings(BaseModel):
     call_size: int = Field(default=0, ge=0)
     upsampler_call_size: int = Field(default=0, ge=0)
     engine: EngineSettings = EngineSettings()
+    size: int = Field(default=0, ge=0)
     similarity: float = Field(default=0.3, ge=0, le=1)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from services.checkpoints.bundle import Bundle
-from services.decoder.sampler import BASE, UPSAMPLER, DecoderRow, DecoderSampler, DecoderTask, Picture
+from services.decoder.sampler import BASE, UPSAMPLERS, DecoderRow, DecoderSampler, DecoderTask, Picture
 from services.decoder.settings import Settings
 from services.engine import Event, Queued, StepEngine, Stepped
 from services.wire import servicing
@@ -25,8 +25,10 @@ class DecoderStage:
 
     def __init__(self, settings: Settings) -> None:
         torch.set_num_threads(settings.threads)
-        self._settings, self._bundle = settings, Bundle(settings.bundle, BASE, UPSAMPLER)
-        self._sampler = DecoderSampler(self._bundle, call_sizes={BASE: settings.call_size, UPSAMPLER: settings.upsampler_call_size})
+        self._settings, self._bundle = settings, Bundle(settings.bundle, BASE, UPSAMPLERS)
+        self._sampler = DecoderSampler(self._bundle, call_size=settings.call_size, upsampler_call_size=settings.upsampler_call_size)
+        if settings.size not in (0, *self._sampler.sizes):
+            raise ValueError(f"size: {settings.size} is not one of {', '.join(map(str, self._sampler.sizes))}")
         self._engine: StepEngine[DecoderRow] = StepEngine(self._sampler.advance, settings.engine.limits)
 
     async def sample(self, request: decoder_service_pb2.SampleDecoderRequest) -> AsyncGenerator[Response, None]:
@@ -60,8 +62,8 @@ class DecoderStage:
             guidance=request.task.guidance,
             upsampler_steps=request.upsampler_steps,
             size=request.size,
-            known=self._known(request.known) if request.HasField("known") else None,
-            start=self._picture(request.start.picture, "start.picture") if request.HasField("start") else None,
+            known=self._known(request.known, request.size) if request.HasField("known") else None,
+            start=self._picture(request.start.picture, "start.picture", request.size) if request.HasField("start") else None,
             similarity=request.start.similarity,
         )
 
@@ -74,21 +76,20 @@ class DecoderStage:
         embedding, states, mask = (torch.from_numpy(a.copy()).to(self._sampler.device) for a in arrays)
         return embedding, states, mask
 
-    def _picture(self, message: tensor_pb2.Tensor, field: str) -> Tensor:
-        side = self._sampler.sizes[-1]
+    def _picture(self, message: tensor_pb2.Tensor, field: str, side: int) -> Tensor:
         return self._tensor(message, field, (side, side, 3)).permute(2, 0, 1).float() / 127.5 - 1
 
-    def _known(self, message: decoder_service_pb2.KnownRegion) -> Picture:
-        side = self._sampler.sizes[-1]
+    def _known(self, message: decoder_service_pb2.KnownRegion, side: int) -> Picture:
         keep = self._tensor(message.keep, "known.keep", (side, side))[None].float() / 255
-        return Picture(self._picture(message.picture, "known.picture"), keep)
+        return Picture(self._picture(message.picture, "known.picture", side), keep)
 
     def describe(self) -> stage_service_pb2.DescribeResponse:
         """Say what is served."""
         response, sampling = servicing.describe(self._bundle), self._sampler.config.diffusion.sampling
         response.sizes.extend(self._sampler.sizes)
         response.defaults.steps, response.defaults.guidance = sampling.steps, sampling.guidance
-        response.defaults.upsampler_steps = self._sampler.upsampler_config.diffusion.sampling.steps
+        response.defaults.upsampler_steps = self._sampler.upsampler_steps
+        response.defaults.size = self._settings.size or self._sampler.sizes[-1]
         response.defaults.similarity = self._settings.similarity
         response.load.CopyFrom(servicing.load_message(self._engine.load))
         return response

@@ -38,6 +38,12 @@ class Row(Generic[Conditioning]):
         return self.network
 
     @property
+    def evaluation(self) -> Evaluation:
+        """What the row wants evaluated next. Only a row that is not finished has one."""
+        assert self.pending is not None
+        return self.pending
+
+    @property
     def finished(self) -> bool:
         """Whether ``result`` is there."""
         return self.result is not None

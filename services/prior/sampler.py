@@ -69,18 +69,17 @@ class PriorSampler:
         """Take one denoising step with all rows."""
         outputs = guided(
             lambda which, conditional: self._evaluate([rows[i] for i in which], conditional),
-            [row.guidance for row in rows],
+            [self.config.diffusion.sampling.guidance_at(row.evaluation.t, row.guidance) for row in rows],
             self.config.embedding_dim,
             self._call_size,
         )
         for row, output in zip(rows, outputs, strict=True):
-            assert row.pending is not None
-            x, t = row.pending.x, row.pending.t
+            x, t = row.evaluation.x, row.evaluation.t
             row.advance(Prediction(to_x0(output, x, self._schedule.at(t), self.config.diffusion.prediction)))
 
     def _evaluate(self, rows: Sequence[PriorRow], conditional: Sequence[bool]) -> Tensor:
         texts = [r.conditioning.text if c else r.conditioning.unconditional for r, c in zip(rows, conditional, strict=True)]
-        pending = [row.pending for row in rows if row.pending is not None]
+        pending = [row.evaluation for row in rows]
         dtype = next(self._network.parameters()).dtype
         output: Tensor = self._network(
             torch.stack([p.x for p in pending]).to(dtype),

@@ -22,12 +22,15 @@ STAGES: dict[str, tuple[Trainer, loop.Recipe]] = {
     "clip": (clip.train, clip.RECIPE),
     "decoder": (decoder.train, decoder.RECIPE),
     "prior": (prior.train, prior.RECIPE),
-    "upsampler": (upsampler.train, upsampler.RECIPE),
+    **{stage.name: (stage.train, stage.recipe) for stage in upsampler.STAGES},
     "judge": (judge.train, judge.RECIPE),
 }
 LICENCES = (
     Licence(subject="model weights", identifier="MIT", source="trained by this project's own code (make train)"),
     Licence(subject="training artwork: Fluent Emoji 3D", identifier="MIT", source="npm @lobehub/fluent-emoji-3d, by Microsoft"),
+    Licence(
+        subject="training artwork: Fluent Emoji gradient vectors", identifier="MIT", source="npm @iconify-json/fluent-emoji, by Microsoft"
+    ),
     Licence(subject="names of the artwork: emojibase-data", identifier="MIT", source="npm emojibase-data, by Miles Johnson"),
 )
 
@@ -43,14 +46,21 @@ LICENCES = (
 )
 @click.option("--minutes", type=float, default=0.0, help="Train each stage for that long instead of its recipe's steps.")
 @click.option("--threads", type=int, default=os.cpu_count(), show_default="all cores", help="Of torch, on a CPU.")
+@click.option("--scenes", type=click.IntRange(1024), default=loop.Recipe.scenes, show_default=True, help="Size of the corpus.")
+@click.option(
+    "--start-from",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A bundle to begin from (say, models): weights whose names and shapes agree are taken over.",
+)
 @click.option("--version", default="0", show_default=True, help="Of the bundle, for its manifest.")
 @click.option("--install", is_flag=True, help="Put the finished bundle into models/.")
-def main(stages: tuple[str, ...], out: Path, minutes: float, threads: int, version: str, install: bool) -> None:
+def main(stages: tuple[str, ...], out: Path, minutes: float, threads: int, scenes: int, start_from: Path | None,
+         version: str, install: bool) -> None:  # fmt: skip
     """Train STAGES (all, in order, if none is named) and write the bundle with its manifest."""
     torch.set_num_threads(threads)
     for stage in stages or STAGES:
         train, recipe = STAGES[stage]
-        train(out, replace(recipe, minutes=minutes))
+        train(out, replace(recipe, minutes=minutes, scenes=scenes, start_from=start_from))
     notices = "".join(f"* {x.subject}: {x.identifier}; {x.source}\n" for x in LICENCES)
     (out / "bundle/LICENSE.md").write_text(f"# Licences of this bundle\n\n{notices}")
     write_manifest(out / "bundle", "unclip-emoji", version, LICENCES)

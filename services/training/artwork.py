@@ -1,20 +1,26 @@
 """The artwork that scenes are composed of: Fluent Emoji sprites, named by emojibase.
 
-Both packages are MIT licensed and come from the npm registry (see ``package.json``).
+The packages are MIT licensed and come from the npm registry (see ``package.json``).
 """
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import tomllib
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
+from typing import Any
 
+import resvg_py
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
+PIXELS = 256  # side of the sprites
 SPRITES = ROOT / "node_modules/@lobehub/fluent-emoji-3d/assets"
+VECTORS = ROOT / "node_modules/@iconify-json/fluent-emoji"
 LABELS = ROOT / "node_modules/emojibase-data/en/data.json"
 VOCABULARY = Path(__file__).with_name("vocabulary.toml")
 
@@ -24,13 +30,14 @@ class Artwork:
     """One object that can stand in a scene.
 
     name: as captions say it; synonyms: other words for it; the vocabulary's section;
-    path: a square RGBA picture of 256 px.
+    path: a square RGBA picture of 256 px; vector: the name of its gradient vectors, or empty.
     """
 
     name: str
     synonyms: tuple[str, ...]
     group: str
     path: Path
+    vector: str
 
 
 @lru_cache(maxsize=1)
@@ -39,16 +46,22 @@ def load_vocabulary() -> tuple[Artwork, ...]:
 
     Raises FileNotFoundError, naming the command that mends it, where the npm packages are missing.
     """
-    if not LABELS.exists() or not SPRITES.exists():
-        raise FileNotFoundError("the artwork packages are not installed; run `make setup`")
+    if not all(package.exists() for package in (LABELS, SPRITES, VECTORS)):
+        raise FileNotFoundError("the artwork packages are not installed; run `make setup-node`")
     code_points = {e["label"]: e["hexcode"] for e in json.loads(LABELS.read_text())}
     files = {_code_point(p.stem): p for p in SPRITES.glob("*.webp")}
     sections = tomllib.loads(VOCABULARY.read_text())
     return tuple(
-        Artwork(name, tuple(synonyms), group, files[_code_point(code_points[label])])
+        Artwork(name, tuple(synonyms), group, files[_code_point(code_points[label])], _vector_name(label))
         for group, section in sections.items()
         for name, (label, *synonyms) in section.items()
     )
+
+
+def _vector_name(label: str) -> str:
+    """The icon set's name for a label: "jack-o-lantern", "t-rex"."""
+    name = re.sub("[^a-z0-9]+", "-", label.lower())
+    return name if name in _vectors()["icons"] else ""
 
 
 def _code_point(name: str) -> str:
@@ -56,15 +69,33 @@ def _code_point(name: str) -> str:
     return name.lower().replace("-fe0f", "")
 
 
-@lru_cache(maxsize=4096)
-def sprite(path: Path, side: int, flip: bool) -> Image.Image:
-    """The sprite scaled to ``side`` px (RGBA), mirrored if ``flip``; resized with premultiplied alpha."""
-    picture = _premultiplied(path).resize((side, side), Image.Resampling.LANCZOS, reducing_gap=3.0)
-    picture = picture.convert("RGBA")
-    return picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else picture
+@lru_cache(maxsize=16_384)
+def sprite(artwork: Artwork, side: int) -> Image.Image:
+    """The object's picture at ``side`` px (RGBA); past its own resolution, drawn from its vectors."""
+    return _drawn(artwork.vector, side) if side > PIXELS and artwork.vector else _resized(artwork.path, side)
+
+
+def _resized(path: Path, side: int) -> Image.Image:
+    """Resized with premultiplied alpha."""
+    return _premultiplied(path).resize((side, side), Image.Resampling.LANCZOS, reducing_gap=3.0).convert("RGBA")
 
 
 @cache
 def _premultiplied(path: Path) -> Image.Image:
     with Image.open(path) as picture:
         return picture.convert("RGBA").convert("RGBa")
+
+
+def _drawn(vector: str, side: int) -> Image.Image:
+    """The gradient vectors of the object, rasterised."""
+    icons = _vectors()
+    icon, canvas = icons["icons"][vector], icons["height"]
+    box = f"0 0 {icon.get('width', canvas)} {icon.get('height', canvas)}"
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box}" width="{side}" height="{side}">{icon["body"]}</svg>'
+    with Image.open(io.BytesIO(bytes(resvg_py.svg_to_bytes(svg_string=svg)))) as picture:
+        return picture.convert("RGBA")
+
+
+@cache
+def _vectors() -> Any:
+    return json.loads((VECTORS / "icons.json").read_text())

@@ -20,11 +20,15 @@ Rng = np.random.Generator
 
 @dataclass(frozen=True)
 class Background:
-    """A place: its name (as in the held-out split), the phrases captions use, and its painter."""
+    """A place: its name (as in the held-out split), the phrases captions use, and its painter.
+
+    outdoors: whether time of day and weather show there.
+    """
 
     name: str
     phrases: tuple[str, ...]
     paint: Callable[[Rng], Pixels]
+    outdoors: bool = False
 
 
 def _colour(rng: Rng, *anchors: tuple[float, float, float], jitter: float = 0.05) -> Pixels:
@@ -241,16 +245,16 @@ def _sunset(rng: Rng) -> Pixels:
 
 
 BACKGROUNDS = (
-    Background("meadow", ("in a green meadow", "in a meadow", "on the grass"), _meadow),
-    Background("beach", ("on a sandy beach", "on the beach", "at the beach"), _beach),
-    Background("snow", ("in the snow", "in a snowy field", "on a snowy day"), _snow),
+    Background("meadow", ("in a green meadow", "in a meadow", "on the grass"), _meadow, outdoors=True),
+    Background("beach", ("on a sandy beach", "on the beach", "at the beach"), _beach, outdoors=True),
+    Background("snow", ("in the snow", "in a snowy field", "on a snowy day"), _snow, outdoors=True),
     Background("night sky", ("under a starry night sky", "in the night sky", "at night among the stars"), _night_sky),
-    Background("desert", ("in the desert", "in a hot desert", "among the sand dunes"), _desert),
-    Background("ocean", ("on the ocean", "in the ocean", "out at sea"), _ocean),
-    Background("city street", ("on a city street", "in the city", "on a street in town"), _city_street),
+    Background("desert", ("in the desert", "in a hot desert", "among the sand dunes"), _desert, outdoors=True),
+    Background("ocean", ("on the ocean", "in the ocean", "out at sea"), _ocean, outdoors=True),
+    Background("city street", ("on a city street", "in the city", "on a street in town"), _city_street, outdoors=True),
     Background("wooden table", ("on a wooden table", "on a table", "on wooden planks"), _wooden_table),
     Background("plain wall", ("in front of a plain wall", "against a plain wall", "on a plain background"), _plain_wall),
     Background("brick wall", ("in front of a brick wall", "against a brick wall", "by a red brick wall"), _brick_wall),
-    Background("forest", ("in a dark forest", "in the forest", "in the woods"), _forest),
+    Background("forest", ("in a dark forest", "in the forest", "in the woods"), _forest, outdoors=True),
     Background("sunset", ("at sunset", "in front of a sunset", "under a sunset sky"), _sunset),
 )

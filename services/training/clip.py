@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from torch import nn
 
 from services.training import loop
 from services.training.artwork import LABELS
-from services.training.scenes import compose, render, sample_scene
+from services.training.corpus import Corpus
+from services.training.scenes import render, sample_scene
 
 RECIPE = loop.Recipe(steps=1600, learning_rate=1.5e-3, batch=256, warmup=80, weight_decay=0.1, betas=(0.9, 0.98), ema=0.99)
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
@@ -60,17 +62,22 @@ def to_input(pictures: np.ndarray) -> torch.Tensor:
 def train(folder: Path, recipe: loop.Recipe) -> None:
     """Train and write ``folder/bundle/clip``: open_clip config, weights, vocabulary."""
     target = folder / "bundle/clip"
-    build_vocabulary(target / "vocabulary.txt.gz")
+    if recipe.start_from:
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copy(recipe.start_from / "clip/vocabulary.txt.gz", target)
+    else:
+        build_vocabulary(target / "vocabulary.txt.gz")
     tokenizer = SimpleTokenizer(bpe_path=str(target / "vocabulary.txt.gz"), context_length=CONFIG["text_cfg"]["context_length"])
     assert tokenizer.vocab_size == CONFIG["text_cfg"]["vocab_size"], tokenizer.vocab_size
     torch.manual_seed(0)
-    contrast = ClipLoss()
+    contrast, corpus = ClipLoss(), Corpus(folder, recipe.scenes)
+    captions = [s.caption for s in corpus.scenes]
 
     def loss_of(model: nn.Module, step: int) -> torch.Tensor:
-        pictures, scenes = compose(np.random.default_rng((1, step)), recipe.batch, 64)
-        tokens = tokenizer([s.caption for s in scenes]).to(loop.device())
+        batch = corpus.draw(np.random.default_rng((1, step)), recipe.batch)
+        tokens = tokenizer([captions[i] for i in batch]).to(loop.device())
         with loop.autocast(), loop.fast_attention():
-            image, text, scale = model(to_input(pictures), tokens)
+            image, text, scale = model(to_input(corpus.pictures[batch]), tokens)
             loss: torch.Tensor = contrast(image.float(), text.float(), scale)
         return loss
 
@@ -86,7 +93,7 @@ def retrieval(model: Any, tokenizer: SimpleTokenizer, count: int = 1000) -> floa
     Wordings of one scene are many; a caption is right if its own scene has the same objects, relation and background.
     """
     rng = np.random.default_rng(99)
-    scenes = [sample_scene(rng, held_out=True, count=1 + i % 2) for i in range(count)]
+    scenes = [sample_scene(rng, held_out=True, arrangement=("one", "pair")[i % 2]) for i in range(count)]
     with loop.evaluating(model), loop.autocast():
         images = [
             model.encode_image(to_input(np.stack([render(s, 64) for s in scenes[i : i + 100]])), normalize=True)
@@ -94,7 +101,7 @@ def retrieval(model: Any, tokenizer: SimpleTokenizer, count: int = 1000) -> floa
         ]
         texts = model.encode_text(tokenizer([s.caption for s in scenes]).to(loop.device()), normalize=True)
     best = (torch.cat(images).float() @ texts.float().T).argmax(1).cpu()
-    said = [(s.objects, s.relation, s.background.name) for s in scenes]
+    said = [(s.objects, s.relation, s.size, s.light.name, s.background.name) for s in scenes]
     return float(np.mean([said[int(j)] == own for j, own in zip(best, said, strict=True)]))
 
 
@@ -105,8 +112,8 @@ def _export(model: nn.Module, target: Path) -> None:
     save_file(weights, target / "open_clip_model.safetensors")
 
 
-def load(folder: Path) -> tuple[nn.Module, SimpleTokenizer]:
-    """The exported CLIP and its tokenizer, for the stages trained after it."""
-    name = f"local-dir:{folder / 'bundle/clip'}"
+def load(bundle: Path) -> tuple[nn.Module, SimpleTokenizer]:
+    """A bundle's CLIP and its tokenizer."""
+    name = f"local-dir:{bundle / 'clip'}"
     model = open_clip.create_model(name).to(loop.device()).eval().requires_grad_(False)
-    return model, open_clip.get_tokenizer(name, bpe_path=str(folder / "bundle/clip/vocabulary.txt.gz"))
+    return model, open_clip.get_tokenizer(name, bpe_path=str(bundle / "clip/vocabulary.txt.gz"))

@@ -16,10 +16,11 @@ from services.diffusion.config import DiffusionConfig, SamplingConfig
 from services.diffusion.prediction import to_x0, x0_weight
 from services.diffusion.schedule import make_schedule, spaced_timesteps
 from services.training import loop
-from services.training.embedder import Embedder, drop_text, to_signal
+from services.training.corpus import Corpus
+from services.training.embedder import EmbeddedCorpus, Embedder, drop_text, to_signal
 from services.training.export import save_stage
 from services.training.holes import draw_keep
-from services.training.scenes import compose, render, sample_scene
+from services.training.scenes import render, sample_scene
 
 SIDE = 64
 CONFIG = DecoderConfig(
@@ -37,7 +38,7 @@ CONFIG = DecoderConfig(
     conditioning=ConditioningConfig(embedding_dim=192, text_dim=192),
     diffusion=DiffusionConfig(prediction="sample", sampling=SamplingConfig(sampler="dpm++2m", steps=20, guidance=2.5)),
 )
-RECIPE = loop.Recipe(steps=12_000, learning_rate=8e-4, batch=32, warmup=200, ema=0.998)
+RECIPE = loop.Recipe(steps=60_000, learning_rate=1e-3, batch=32, warmup=100, ema=0.998, muon=True)
 ALL_HIDDEN = 0.7  # share of the batch with no known pixels: plain generation
 DROP_IMAGE, DROP_TEXT = 0.1, 0.25
 
@@ -45,6 +46,8 @@ DROP_IMAGE, DROP_TEXT = 0.1, 0.25
 def train(folder: Path, recipe: loop.Recipe = RECIPE) -> None:
     """Train and write ``folder/bundle/decoder``; sample grids go to ``folder/samples``."""
     embedder, schedule = Embedder(folder), make_schedule("cosine")
+    corpus = Corpus(folder, recipe.scenes)
+    seen = EmbeddedCorpus(corpus, embedder)
     torch.manual_seed(2)
     model = Decoder(CONFIG).to(memory_format=torch.channels_last)
     initialise(model.unet)
@@ -53,9 +56,9 @@ def train(folder: Path, recipe: loop.Recipe = RECIPE) -> None:
     def loss_of(model: nn.Module, step: int) -> Tensor:
         rng = np.random.default_rng((2, step))
         generator = torch.Generator(loop.device()).manual_seed(step)
-        pictures, scenes = compose(rng, recipe.batch, SIDE)
-        x0, image = to_signal(pictures), embedder.image(pictures)
-        text, states, mask = drop_text(embedder.text([s.caption for s in scenes]), blank, DROP_TEXT, rng)
+        batch = corpus.draw(rng, recipe.batch)
+        x0, image = to_signal(corpus.pictures[batch]), seen.image(batch)
+        text, states, mask = drop_text(seen.text(batch), blank, DROP_TEXT, rng)
         dropped = torch.from_numpy(rng.random(recipe.batch) < DROP_IMAGE).to(loop.device())[:, None]
         image = torch.where(dropped, model.conditioning.null_image, image)  # type: ignore[union-attr, arg-type]
         known = known_channels(x0, draw_keep(rng, recipe.batch, SIDE, ALL_HIDDEN))

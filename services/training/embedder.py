@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from rich.progress import track
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from services.checkpoints.bundle import sha256
 from services.training import clip, loop
+from services.training.corpus import Corpus, Indices
 
 Text = tuple[Tensor, Tensor, Tensor]
+PART = 512  # scenes embedded at a time
 
 
 class Embedder:
     """The frozen CLIP: captions and pictures to what the decoder is conditioned on."""
 
     def __init__(self, folder: Path) -> None:
-        model, self.tokenizer = clip.load(folder)
+        model, self.tokenizer = clip.load(folder / "bundle")
         self.model: Any = model
+        self.digest = sha256(folder / "bundle/clip/open_clip_model.safetensors")
 
     @torch.no_grad()
     def text(self, captions: Sequence[str]) -> Text:
@@ -32,13 +39,44 @@ class Embedder:
         return out["text_features"].float(), out["text_intermediates"][-1].float(), mask
 
     @torch.no_grad()
-    def image(self, pictures: np.ndarray) -> Tensor:
+    def image(self, pictures: npt.NDArray[np.uint8]) -> Tensor:
         """uint8 (B, H, W, 3) -> (B, D)."""
         with loop.autocast():
             return self.model.encode_image(clip.to_input(pictures)).float()
 
 
-def to_signal(pictures: np.ndarray) -> Tensor:
+class EmbeddedCorpus:
+    """A corpus as CLIP sees it, computed once for each CLIP and kept beside the pictures in half precision."""
+
+    NAMES = ("image", "text", "states", "mask")
+
+    def __init__(self, corpus: Corpus, embedder: Embedder) -> None:
+        path = corpus.folder / f"embeddings-{embedder.digest[:12]}.safetensors"
+        if not path.exists():
+            columns = zip(*_embed(corpus, embedder), strict=True)
+            save_file({name: torch.cat(parts) for name, parts in zip(self.NAMES, columns, strict=True)}, path)
+        tensors = load_file(path)
+        self._image, *self._text = (tensors[name] for name in self.NAMES)
+
+    def image(self, indices: Indices) -> Tensor:
+        """Image embeddings (B, D), float32 on the training device."""
+        return self._image[indices].to(loop.device()).float()
+
+    def text(self, indices: Indices) -> Text:
+        """Text embeddings (B, D), token states (B, L, W) and masks (B, L) on the training device."""
+        text, states, mask = (t[indices].to(loop.device()) for t in self._text)
+        return text.float(), states.float(), mask
+
+
+def _embed(corpus: Corpus, embedder: Embedder) -> Iterator[tuple[Tensor, ...]]:
+    for start in track(range(0, corpus.count, PART), "embedding scenes", console=loop.console):
+        part = slice(start, start + PART)
+        text, states, mask = embedder.text([s.caption for s in corpus.scenes[part]])
+        image = embedder.image(np.array(corpus.pictures[part]))
+        yield image.half().cpu(), text.half().cpu(), states.half().cpu(), mask.cpu()
+
+
+def to_signal(pictures: npt.NDArray[np.uint8]) -> Tensor:
     """uint8 (B, H, W, 3) -> (B, 3, H, W) in [-1, 1] on the training device."""
     return torch.from_numpy(pictures).to(loop.device()).permute(0, 3, 1, 2).float() / 127.5 - 1
 

@@ -1,197 +1,193 @@
-"""Judge the bundle: ``python -m services.training.evaluate`` draws prompts' pictures and asks a classifier what they show.
+"""Judge the bundle: ``python -m services.training.evaluate`` draws pictures and asks a classifier what they show.
 
 The judge is trained on real scenes (it is trained first where it is not there yet) and knows nothing of the bundle's
-CLIP; its own accuracy on real scenes is printed beside every figure, as the ceiling.
+CLIP; what it makes of real scenes is printed beside every figure, as the ceiling.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
-from rich.progress import track
-from torch import Tensor, nn
+from rich.table import Table
 
-from services.checkpoints.bundle import ROOT, Bundle
-from services.checkpoints.clip import load_clip
-from services.checkpoints.clip_source import ClipSource
-from services.decoder.sampler import BASE, UPSAMPLER, DecoderRow, DecoderSampler, DecoderTask
-from services.prior.sampler import PriorConditioning, PriorRow, PriorSampler, Text
-from services.text_encoder.encoder import EncodedText, TextEncoder
+from services.checkpoints.bundle import ROOT
+from services.training import clip, loop
 from services.training import judge as judging
-from services.training import loop
-from services.training.scenes import Scene, render, sample_scene
+from services.training.corpus import Corpus
+from services.training.figures import Evaluation, Figure, Findings, Sheet, frechet, reduced, top1
+from services.training.painter import Painter, Pictures, Settings
 
-BATCH = 25
-PROMPT_SEED, REAL_SEED = 1_000_003, 2_000_003  # of scenes that no training run draws
-GRID = 32
-Pictures = npt.NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """Shares of one-object pictures in which the judge sees what was asked for."""
-
-    background: float
-    object_top1: float
-    object_top5: float
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How the pictures are drawn; None: the bundle's own defaults."""
-
-    size: int
-    candidates: int
-    decoder_steps: int
-    decoder_guidance: float
-    prior_guidance: float
-
-
-class Painter:
-    """The bundle's stages in one process, without Ray: the very code that the replicas run."""
-
-    def __init__(self, bundle: Path, threads: int) -> None:
-        self._text = TextEncoder(load_clip(ClipSource(bundle=str(bundle)), threads))
-        opened = Bundle(bundle, "prior", "decoder", "upsampler")
-        self.prior, self.decoder = PriorSampler(opened, call_size=0), DecoderSampler(opened, call_sizes={BASE: 0, UPSAMPLER: 1})
-
-    def defaults(self) -> Settings:
-        """What a request that says nothing gets."""
-        prior, decoder = self.prior.config.diffusion.sampling, self.decoder.config.diffusion.sampling
-        return Settings(self.decoder.sizes[-1], 2, decoder.steps, decoder.guidance, prior.guidance)
-
-    @torch.inference_mode()
-    def paint(self, prompts: Sequence[str], settings: Settings, seed: int) -> Pictures:
-        """Pictures of prompts, (n, 64, 64, 3): drawn at ``settings.size`` and reduced to what the judge looks at."""
-        blank, *texts = self._text.encode(["", *prompts])
-        embeddings = self._embed(texts, blank, settings, seed)
-        unconditional = self.decoder.project(None, *_tensors(blank))
-        rows = []
-        for i, (text, embedding) in enumerate(zip(texts, embeddings, strict=True)):
-            task = DecoderTask(
-                context=self.decoder.project(embedding, *_tensors(text)),
-                unconditional=unconditional,
-                seed=seed + i,
-                steps=settings.decoder_steps,
-                guidance=settings.decoder_guidance,
-                upsampler_steps=self.decoder.upsampler_config.diffusion.sampling.steps,
-                size=settings.size,
-            )
-            rows.append(self.decoder.start(task))
-        while running := [row for row in rows if not row.finished]:
-            self.decoder.advance(running)
-        return np.stack([_for_judge(row) for row in rows])
-
-    def _embed(self, texts: Sequence[EncodedText], blank: EncodedText, settings: Settings, seed: int) -> list[Tensor]:
-        groups: list[list[PriorRow]] = []
-        steps = self.prior.config.diffusion.sampling.steps
-        for i, text in enumerate(texts):
-            conditioning = PriorConditioning(Text(*_tensors(text)), Text(*_tensors(blank)))
-            groups.append(
-                [
-                    self.prior.start(conditioning, seed=seed + i, candidate=c, steps=steps, guidance=settings.prior_guidance)
-                    for c in range(settings.candidates)
-                ]
-            )
-        while running := [row for group in groups for row in group if not row.finished]:
-            self.prior.advance(running)
-        return [self.prior.best(group)[0] for group in groups]
-
-
-def _tensors(text: EncodedText) -> tuple[Tensor, Tensor, Tensor]:
-    device = loop.device()
-    return torch.from_numpy(text.embedding).to(device), torch.from_numpy(text.states).to(device), torch.from_numpy(text.mask).to(device)
-
-
-def _for_judge(row: DecoderRow) -> Pictures:
-    assert row.result is not None
-    pixels = ((row.result + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
-    return np.asarray(Image.fromarray(pixels).resize((judging.SIDE, judging.SIDE), Image.Resampling.BOX))
-
-
-def one_object_scenes(count: int, seed: int, *, held_out: bool = False) -> list[Scene]:
-    """Scenes of one object each, from the training split or the held-out one."""
-    rng = np.random.default_rng(seed)
-    return [sample_scene(rng, held_out=held_out, count=1) for _ in range(count)]
-
-
-def accuracy(judge: nn.Module, pictures: Pictures, scenes: Sequence[Scene]) -> Accuracy:
-    """What the judge sees in pictures that should show these scenes."""
-    ranked, places = judging.verdicts(judge, pictures)
-    objects, backgrounds = judging.labels(scenes)
-    wanted = objects.argmax(1)
-    return Accuracy(
-        background=float((places == backgrounds).float().mean()),
-        object_top1=float((ranked[:, 0] == wanted).float().mean()),
-        object_top5=float((ranked[:, :5] == wanted[:, None]).any(1).float().mean()),
-    )
-
-
-def batches(count: int) -> Iterator[slice]:
-    """Slices of at most BATCH."""
-    for start in range(0, count, BATCH):
-        yield slice(start, min(start + BATCH, count))
-
-
-def contact_sheet(pictures: Pictures, columns: int = 8) -> Image.Image:
-    """Pictures in rows."""
-    rows = [np.concatenate(list(pictures[i : i + columns]), axis=1) for i in range(0, len(pictures) // columns * columns, columns)]
-    return Image.fromarray(np.concatenate(rows))
+SEED = 1_000_003  # far from any seed of a training run
+COLUMNS, TILE = 8, 160
+SIMILARITY = 0.3
+CURVE_PROMPTS = 200
+PARTS = ("one-object", "two-objects", "inpainting", "outpainting", "variations", "ranking", "copies", "curves")
 
 
 @click.command()
+@click.argument("parts", nargs=-1, type=click.Choice(PARTS))
 @click.option("--bundle", type=click.Path(exists=True, file_okay=False, path_type=Path), default=ROOT / "models", show_default="models")
 @click.option(
     "--training",
     type=click.Path(file_okay=False, path_type=Path),
     default=ROOT / "out/training",
     show_default="out/training",
-    help="Where the judge is, or is trained.",
+    help="Where the judge and the corpus are, or are made.",
 )
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=ROOT / "out/evaluate", show_default="out/evaluate")
-@click.option("--prompts", type=click.IntRange(1), default=500, show_default=True)
-@click.option("--held-out", is_flag=True, help="Prompts of pairs that were never trained on, instead.")
-@click.option("--size", type=int, help="Of the pictures, in px.")
-@click.option("--steps", type=int, help="Of the decoder.")
-@click.option("--guidance", type=float, help="Of the decoder.")
+@click.option("--pictures", type=click.IntRange(8), default=1000, show_default=True, help="For each figure.")
+@click.option("--size", type=int, default=256, show_default=True, help="Of the pictures, in px.")
+@click.option("--steps", "decoder_steps", type=int, help="Of the decoder.")
+@click.option("--guidance", "decoder_guidance", type=float, help="Of the decoder.")
+@click.option("--prior-steps", type=int)
 @click.option("--prior-guidance", type=float)
+@click.option("--upsampler-steps", type=int)
+@click.option("--seed", type=int, default=SEED, show_default=True, help="Of prompts, scenes and pictures.")
 @click.option("--threads", type=int, default=os.cpu_count(), show_default="all cores")
-def main(bundle: Path, training: Path, out: Path, prompts: int, held_out: bool, size: int | None, steps: int | None,
-         guidance: float | None, prior_guidance: float | None, threads: int) -> None:  # fmt: skip
-    """Draw prompts' pictures, judge them, and write report.json and a contact sheet."""
+@click.option("--publish", is_flag=True, help="Put the report and the sheets into the bundle's docs.")
+def main(parts: tuple[str, ...], bundle: Path, training: Path, out: Path, pictures: int, size: int, seed: int, threads: int,
+         publish: bool,          **given: Any) -> None:  # fmt: skip
+    """Measure PARTS (all, if none is named) and write report.json, report.md and contact sheets."""
     torch.set_num_threads(threads)
-    judge = judging.train(training)
     painter = Painter(bundle.resolve(), threads)
-    given: dict[str, Any] = {"size": size, "decoder_steps": steps, "decoder_guidance": guidance, "prior_guidance": prior_guidance}
-    settings = replace(painter.defaults(), **{k: v for k, v in given.items() if v is not None})
-    real = one_object_scenes(1000, REAL_SEED, held_out=held_out)
-    ceiling = accuracy(judge, np.stack([render(s, judging.SIDE) for s in real]), real)
-    scenes = one_object_scenes(prompts, PROMPT_SEED, held_out=held_out)
-    parts = track(list(batches(prompts)), "drawing", console=loop.console)
-    pictures = np.concatenate([painter.paint([s.caption for s in scenes[part]], settings, part.start) for part in parts])
-    generated = accuracy(judge, pictures, scenes)
-    report = {
-        "split": "held out" if held_out else "training",
-        "prompts": prompts,
-        "settings": asdict(settings),
-        "generated": asdict(generated),
-        "real": asdict(ceiling),
+    settings = replace(painter.defaults(size), **{name: value for name, value in given.items() if value is not None})
+    evaluation = Evaluation(painter, judging.train(training), settings, pictures, seed)
+    measures: dict[str, Callable[[], None]] = {
+        "one-object": evaluation.one_object,
+        "two-objects": evaluation.two_objects,
+        "inpainting": evaluation.inpainting,
+        "outpainting": evaluation.outpainting,
+        "variations": lambda: evaluation.variations(SIMILARITY),
+        "ranking": lambda: _ranking(bundle, evaluation),
+        "copies": lambda: _copies(evaluation, Corpus(training, loop.Recipe.scenes)),
+        "curves": lambda: _curves(evaluation),
     }
+    for part in parts or PARTS:
+        measures[part]()
+        _write(out, evaluation.findings, settings, painter.version, pictures, seed)
+    _show(evaluation.findings.figures)
+    if publish:
+        shutil.copytree(out, bundle / "docs", dirs_exist_ok=True)
+
+
+def _ranking(bundle: Path, evaluation: Evaluation) -> None:
+    """CLIP: the right caption first among 1,000."""
+    model, tokenizer = clip.load(bundle)
+    share = clip.retrieval(model, tokenizer)
+    evaluation.findings.figures.append(Figure("CLIP: right caption first among 1,000", share, None, 1000, at_least=0.9))
+
+
+def _copies(evaluation: Evaluation, corpus: Corpus) -> None:
+    """Sixteen pictures with their nearest training pictures (mean squared difference at 64 px) below them."""
+    rng = np.random.default_rng((evaluation.seed, 6))
+    scenes = evaluation.scenes("one", 6)[:16]
+    made = np.stack(
+        [reduced(p) for p in evaluation.painter.generate([s.caption for s in scenes], evaluation.settings, int(rng.integers(2**31)))]
+    )
+    nearest, distances = _nearest(made, corpus.pictures)
+    rows = [list(half) for i in range(0, 16, COLUMNS) for half in (made[i : i + COLUMNS], corpus.pictures[nearest[i : i + COLUMNS]])]
+    evaluation.findings.sheets.append(("nearest-training-pictures", [p for row in rows for p in row]))
+    name = "Root mean squared difference (of 255) of 16 pictures to their nearest training picture"
+    evaluation.findings.lists[name] = [f"{d:.0f}" for d in distances]
+
+
+def _nearest(made: Pictures, seen: Pictures) -> tuple[list[int], list[float]]:
+    flat = torch.from_numpy(made).flatten(1).float()
+    best, where = torch.full((len(made),), torch.inf), torch.zeros(len(made), dtype=torch.long)
+    for start in range(0, len(seen), 2048):
+        part = torch.from_numpy(np.array(seen[start : start + 2048])).flatten(1).float()
+        low, index = torch.cdist(flat, part).min(1)
+        where = torch.where(low < best, index + start, where)
+        best = torch.minimum(best, low)
+    return where.tolist(), (best / flat.shape[1] ** 0.5).tolist()
+
+
+def _curves(evaluation: Evaluation) -> None:
+    """Quality against the number of steps of each sampling stage, and against guidance, at the base size."""
+    scenes = evaluation.scenes("one", 7)[:CURVE_PROMPTS]
+    base = replace(evaluation.settings, size=evaluation.painter.decoder.sizes[0])
+    real = evaluation.judged(evaluation.real(scenes))
+    wanted = [int(i) for i in judging.labels(scenes).objects.argmax(1)]
+    sweeps: dict[str, Sequence[dict[str, Any]]] = {
+        "decoder steps": [{"decoder_steps": n} for n in (2, 4, 6, 8, 12, 20)],
+        "prior steps": [{"prior_steps": n} for n in (2, 4, 8, 16)],
+        "decoder guidance": [{"decoder_guidance": g} for g in (1.0, 1.5, 2.5, 4.0)],
+        "prior guidance": [{"prior_guidance": g} for g in (1.0, 2.0, 4.0)],
+    }
+    for name, points in sweeps.items():
+        lines = []
+        for point in points:
+            made = evaluation.judged(evaluation.drawn(scenes, f"{name} {next(iter(point.values()))}", replace(base, **point)))
+            distance = frechet(made.features, real.features)
+            lines.append(f"{next(iter(point.values()))}: object first {100 * np.mean(top1(made, wanted)):.1f} %, Frechet {distance:.2f}")
+        evaluation.findings.lists[f"Quality against {name} ({len(scenes)} prompts, 64 px)"] = lines
+
+
+def _write(out: Path, findings: Findings, settings: Settings, version: str, pictures: int, seed: int) -> None:
     out.mkdir(parents=True, exist_ok=True)
+    report = {
+        "bundle": version, "pictures": pictures, "seed": seed, "settings": asdict(settings),
+        "figures": [asdict(f) for f in findings.figures], "lists": findings.lists,
+    }  # fmt: skip
     (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
-    contact_sheet(pictures[:GRID]).resize((8 * 128, GRID // 8 * 128), Image.Resampling.BICUBIC).save(out / "pictures.png")
-    for name in ("background", "object_top1", "object_top5"):
-        click.echo(f"{name:12} {100 * getattr(generated, name):5.1f} %   (the judge on real scenes: {100 * getattr(ceiling, name):5.1f} %)")
+    (out / "report.md").write_text(_markdown(findings, settings, version, pictures, seed))
+    for sheet in findings.sheets:
+        _save_sheet(out, sheet)
+
+
+def _markdown(findings: Findings, settings: Settings, version: str, pictures: int, seed: int) -> str:
+    drawn = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in asdict(settings).items())
+    lines = [
+        f"# Evaluation of bundle {version}", "",
+        f"`make evaluate EVALUATE=\"--pictures {pictures} --seed {seed}\"`; {drawn}.", "",
+        "| figure | drawn | on real scenes | goal | pictures |", "|---|---|---|---|---|",
+    ]  # fmt: skip
+    lines += ["| " + " | ".join(_cells(f)) + " |" for f in findings.figures]
+    for name, items in findings.lists.items():
+        lines += ["", f"## {name}", "", *[f"* {item}" for item in items]]
+    return "\n".join(lines) + "\n"
+
+
+def _cells(figure: Figure) -> tuple[str, ...]:
+    def shown(value: float | None) -> str:
+        if value is None:
+            return "-"
+        return f"{100 * value:.1f} %" if figure.noise or figure.at_least is not None else f"{value:.4g}"
+
+    noise = f" ± {100 * figure.noise:.1f}" if figure.noise else ""
+    goal = "-" if figure.met is None else f"{'>=' if figure.at_least is not None else '<='} "
+    goal += "" if figure.met is None else f"{shown(figure.at_least if figure.at_least is not None else figure.at_most)}, "
+    goal += "" if figure.met is None else ("met" if figure.met else "not met")
+    return figure.name, shown(figure.value) + noise, shown(figure.real), goal, str(figure.pictures)
+
+
+def _save_sheet(out: Path, sheet: Sheet) -> None:
+    """Pictures in rows, all at one height."""
+    name, pictures = sheet
+    tiles = [Image.fromarray(np.asarray(p)) for p in pictures]
+    tiles = [t.resize((round(t.width * TILE / t.height), TILE), Image.Resampling.LANCZOS) for t in tiles]
+    columns = COLUMNS if tiles[0].width == TILE else COLUMNS // 2
+    canvas = Image.new("RGB", (columns * tiles[0].width, -(-len(tiles) // columns) * TILE), "white")
+    for i, tile in enumerate(tiles):
+        canvas.paste(tile, (i % columns * tile.width, i // columns * TILE))
+    canvas.save(out / f"{name}.jpg", quality=90)
+
+
+def _show(figures: Sequence[Figure]) -> None:
+    table = Table("figure", "drawn", "on real scenes", "goal", "pictures")
+    for figure in figures:
+        table.add_row(*_cells(figure))
+    loop.console.print(table)
 
 
 if __name__ == "__main__":

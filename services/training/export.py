@@ -11,8 +11,13 @@ from torch import nn
 
 
 def save_stage(model: nn.Module, config: BaseModel, target: Path) -> None:
-    """``target/config.json`` and ``target/model.safetensors`` (bfloat16)."""
-    target.mkdir(parents=True, exist_ok=True)
+    """``target/config.json`` and ``target/model.safetensors``."""
+    save_weights(model, target)
     (target / "config.json").write_text(config.model_dump_json(indent=2) + "\n")
+
+
+def save_weights(model: nn.Module, target: Path) -> None:
+    """``target/model.safetensors``, in bfloat16."""
+    target.mkdir(parents=True, exist_ok=True)
     weights = {name: value.to(torch.bfloat16).contiguous() for name, value in model.state_dict().items()}
     save_file(weights, target / "model.safetensors")

@@ -11,8 +11,11 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
+from safetensors.torch import load_file
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from services.training.optimizer import MuonWithAdamW
 
 Loss = Callable[[nn.Module, int], torch.Tensor]
 console = Console()
@@ -24,7 +27,9 @@ class Recipe:
 
     steps: optimizer steps of the whole run; minutes: stop after that much training time instead, with the
     learning rate annealed to meet it (0: by steps alone); learning_rate: its peak; warmup: steps to reach it;
-    ema: decay of the averaged weights that are exported.
+    ema: decay of the averaged weights that are exported;
+    muon: whether hidden weights are trained by Muon instead of AdamW;
+    scenes: size of the corpus; start_from: a bundle whose weights a fresh run begins with, where names and shapes agree.
     """
 
     steps: int
@@ -34,7 +39,10 @@ class Recipe:
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.99)
     ema: float = 0.999
+    muon: bool = False
     minutes: float = 0.0
+    scenes: int = 65_536
+    start_from: Path | None = None
 
 
 def device() -> torch.device:
@@ -70,12 +78,11 @@ class Run:
 
     def __init__(self, name: str, model: nn.Module, recipe: Recipe, folder: Path) -> None:
         self.name, self.recipe, self.path = name, recipe, folder / f"{name}.checkpoint.pt"
+        if recipe.start_from:
+            adopt(model, recipe.start_from / name)
         self.model = model.to(device())
         self.ema = copy.deepcopy(self.model).requires_grad_(False)
-        decayed = [p for p in model.parameters() if p.ndim > 1]
-        plain = [p for p in model.parameters() if p.ndim <= 1]
-        groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas, fused=True)
+        self.optimizer = _optimizer(self.model, recipe)
         self.step, self.seconds = 0, 0.0
         if self.path.exists():
             self._restore()
@@ -121,7 +128,7 @@ class Run:
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         self._average()
         self.step += 1
         return float(loss.detach())
@@ -161,6 +168,25 @@ class Run:
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.seconds = state["step"], state["seconds"]
         console.print(f"{self.name}: resumed at step {self.step}", highlight=False)
+
+
+def adopt(model: nn.Module, part: Path) -> None:
+    """Start from a bundle's part: copy every weight whose name and shape agree; the rest, and all buffers, stay."""
+    stored = {name: value for file in sorted(part.glob("*.safetensors")) for name, value in load_file(file).items()}
+    known = {name: p for name, p in model.named_parameters() if name in stored and stored[name].shape == p.shape}
+    with torch.no_grad():
+        for name, parameter in known.items():
+            parameter.copy_(stored[name])
+    console.print(f"{part.name}: {len(known)} of {len(list(model.parameters()))} weights from {part.parent}", highlight=False)
+
+
+def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer | MuonWithAdamW:
+    if recipe.muon:
+        return MuonWithAdamW(model, learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay, betas=recipe.betas)
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    plain = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas, fused=True)
 
 
 @contextlib.contextmanager

@@ -13,9 +13,9 @@ from services.diffusion.config import DiffusionConfig, SamplingConfig
 from services.diffusion.schedule import make_schedule
 from services.prior.network import Prior, PriorConfig
 from services.training import loop
-from services.training.embedder import Embedder, drop_text
+from services.training.corpus import Corpus
+from services.training.embedder import EmbeddedCorpus, Embedder, drop_text
 from services.training.export import save_stage
-from services.training.scenes import compose
 
 CONFIG = PriorConfig(
     embedding_dim=192,
@@ -33,18 +33,20 @@ def train(folder: Path, recipe: loop.Recipe = RECIPE) -> None:
     embedder, schedule = Embedder(folder), make_schedule("cosine")
     torch.manual_seed(3)
     model = Prior(CONFIG)
-    seen = torch.cat([embedder.image(compose(np.random.default_rng((30, i)), 256, 64)[0]) for i in range(8)])
-    model.mean.copy_(seen.mean(0))
-    model.std.copy_(seen.std(0))
+    corpus = Corpus(folder, recipe.scenes)
+    seen = EmbeddedCorpus(corpus, embedder)
+    some = seen.image(np.arange(min(corpus.count, 4096)))
+    model.mean.copy_(some.mean(0))
+    model.std.copy_(some.std(0))
     blank = embedder.text([""])
 
     def loss_of(model: nn.Module, step: int) -> Tensor:
         assert isinstance(model, Prior)
         rng = np.random.default_rng((3, step))
         generator = torch.Generator(loop.device()).manual_seed(step)
-        pictures, scenes = compose(rng, recipe.batch, 64)
-        x0 = model.standardise(embedder.image(pictures))
-        text, states, mask = drop_text(embedder.text([s.caption for s in scenes]), blank, DROP_TEXT, rng)
+        batch = corpus.draw(rng, recipe.batch)
+        x0 = model.standardise(seen.image(batch))
+        text, states, mask = drop_text(seen.text(batch), blank, DROP_TEXT, rng)
         t = torch.randint(len(schedule), (recipe.batch,), device=loop.device(), generator=generator)
         noise = torch.randn(x0.shape, device=loop.device(), generator=generator)
         signal, sigma = (level[:, None] for level in schedule.levels(t))

@@ -1,7 +1,7 @@
 """Captioned scenes, composed on the fly: one to three objects on a background, and a sentence that says so.
 
 A scene is described first (``Scene``) and rendered after, at any size: the base network trains at 64 px and the
-upsampler at 256 px on the very same scenes.
+upsamplers at 256 and 1024 px on the very same scenes.
 """
 
 from __future__ import annotations
@@ -10,43 +10,70 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
+import inflect
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from services.training.artwork import Artwork, load_vocabulary, sprite
 from services.training.backgrounds import BACKGROUNDS, Background
+from services.training.light import DAY, LIGHTS, Light
 
 HELD_OUT_BELOW = 26  # of 256: about 10 % of the pairs
 BACKGROUND_VARIANTS = 160
-OBJECT_COUNTS = (0.80, 0.16, 0.04)  # one, two, three objects
-SIZES = {1: (0.64, 0.94), 2: (0.42, 0.54), 3: (0.32, 0.38)}  # side of a sprite, relative to the picture
-CAPTION_STYLES = ("{things} {place}", "a picture of {things} {place}", "{things}, {place}", "{place}, {things}")
-STYLE_WEIGHTS = (0.7, 0.1, 0.1, 0.1)
-SYNONYM_SHARE = 0.15
+Arrangement = Literal["one", "pair", "same", "three"]
+ARRANGEMENTS: dict[Arrangement, float] = {"one": 0.62, "pair": 0.22, "same": 0.10, "three": 0.06}
+# Objects come in a few sizes and stand on a grid: what a network learns of one in one place holds in every other, so
+# that it learns what the object looks like and not each of its offsets. All sides are in cells of that grid.
+GRID = 16
+SIDES = {1: (10, 12, 14), 2: (7, 8), 3: (5,)}  # by the number of objects
+SAID_SIDES = {"big": (15,), "small": (5, 6)}  # of a lone object whose caption says its size
+FRONT_SIDES = (6, 11)  # of the object in front, and of the one behind
+SIZE_WORDS = {"big": ("big", "large", "huge"), "small": ("small", "little", "tiny")}
+SIZE_SHARE, LIGHT_SHARE, SYNONYM_SHARE = 0.2, 0.3, 0.15
+CAPTION_STYLES = ("{things} {place}", "a picture of {things} {place}", "{things}, {place}", "{place}, {things}", "{things} seen {place}")
+STYLE_WEIGHTS = (0.64, 0.12, 0.1, 0.1, 0.04)
+RELATION_WORDS = {
+    "left": ("{a} to the left of {b}", "{a} on the left and {b} on the right", "{a} left of {b}"),
+    "right": ("{a} to the right of {b}", "{a} on the right and {b} on the left", "{a} right of {b}"),
+    "above": ("{a} above {b}", "{a} over {b}"),
+    "below": ("{a} below {b}", "{a} under {b}"),
+    "beside": ("{a} next to {b}", "{a} and {b}", "{a} beside {b}"),
+    "front": ("{a} in front of {b}", "{b} behind {a}"),
+}
+RELATIONS = tuple(RELATION_WORDS)
+PROPER = ("Santa Claus",)  # names without an article
+NUMBERS = {2: ("two", "2", "a pair of"), 3: ("three", "3")}
+ENGLISH = inflect.engine()
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where an object stands: centre and side relative to the picture's side, and whether it is mirrored."""
+    """Where an object stands: its centre and its side, relative to the picture's side."""
 
     x: float
     y: float
     side: float
-    flip: bool
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What is in one picture. ``relation`` says how the first object stands to the second, if there are two."""
+    """What is in one picture; of several objects, an earlier one hides a later one.
+
+    relation: how the first of two objects stands to the second, "same" where all objects are alike, or empty;
+    size: the size the caption says a lone object has, or empty.
+    """
 
     objects: tuple[Artwork, ...]
     placements: tuple[Placement, ...]
     background: Background
     variant: int
     mirrored: bool
+    light: Light
     relation: str
+    size: str
     caption: str
 
 
@@ -61,65 +88,85 @@ def objects_for(background: str, held_out: bool) -> tuple[Artwork, ...]:
     return tuple(a for a in load_vocabulary() if is_held_out(a.name, background) == held_out)
 
 
-def sample_scene(rng: np.random.Generator, *, held_out: bool = False, count: int | None = None) -> Scene:
-    """Draw a scene of ``count`` objects (drawn too when absent) from the training or the held-out split."""
-    count = count or int(rng.choice(3, p=OBJECT_COUNTS)) + 1
+def sample_scene(rng: np.random.Generator, *, held_out: bool = False, arrangement: Arrangement | None = None) -> Scene:
+    """Draw a scene (its arrangement too, when absent) from the training or the held-out split."""
+    arrangement = arrangement or _arrangement(rng)
     background = BACKGROUNDS[rng.integers(len(BACKGROUNDS))]
-    candidates = objects_for(background.name, held_out)
-    while len(candidates) < count:
-        background = BACKGROUNDS[rng.integers(len(BACKGROUNDS))]
-        candidates = objects_for(background.name, held_out)
-    objects = tuple(candidates[i] for i in rng.choice(len(candidates), count, replace=False))
-    relation, placements = _place(rng, count)
+    objects = _objects(rng, arrangement, objects_for(background.name, held_out))
+    light = DAY if not background.outdoors or rng.random() >= LIGHT_SHARE else LIGHTS[rng.integers(len(LIGHTS))]
+    size = ("big", "small")[rng.integers(2)] if arrangement == "one" and rng.random() < SIZE_SHARE else ""
+    relation = {"pair": RELATIONS[rng.integers(len(RELATIONS))], "same": "same"}.get(arrangement, "")
+    things = _things(rng, objects, relation, size)
     return Scene(
         objects=objects,
-        placements=placements,
+        placements=_place(rng, len(objects), relation, size),
         background=background,
         variant=int(rng.integers(BACKGROUND_VARIANTS)),
         mirrored=bool(rng.random() < 0.5),
+        light=light,
         relation=relation,
-        caption=_caption(rng, objects, background, relation),
+        size=size,
+        caption=_caption(rng, things, background, light),
     )
 
 
-def _place(rng: np.random.Generator, count: int) -> tuple[str, tuple[Placement, ...]]:
-    """Draw the relation and where each object stands; objects of one scene do not overlap much."""
-    sides = rng.uniform(*SIZES[count], count)
+def _arrangement(rng: np.random.Generator) -> Arrangement:
+    return list(ARRANGEMENTS)[rng.choice(len(ARRANGEMENTS), p=list(ARRANGEMENTS.values()))]
+
+
+def _objects(rng: np.random.Generator, arrangement: Arrangement, candidates: Sequence[Artwork]) -> tuple[Artwork, ...]:
+    if arrangement == "same":
+        return (candidates[int(rng.integers(len(candidates)))],) * int(rng.integers(2, 4))
+    count = {"one": 1, "pair": 2, "three": 3}[arrangement]
+    return tuple(candidates[i] for i in rng.choice(len(candidates), count, replace=False))
+
+
+def _place(rng: np.random.Generator, count: int, relation: str, size: str) -> tuple[Placement, ...]:
+    """Draw where each object stands; unless one is in front of the other, they do not overlap much."""
+    sides = rng.choice(SAID_SIDES[size] if size else SIDES[count], count) / GRID
     jitter = rng.uniform(-0.05, 0.05, (count, 2))
     if count == 1:
         room = max(0.5 - sides[0] / 2, 0.02)
-        relation, centres = "", 0.5 + rng.uniform(-room, room, (1, 2)) + (0.0, 0.02)
+        centres = 0.5 + rng.uniform(-room, room, (1, 2)) + (0.0, 0.02)
+    elif relation == "front":
+        sides = np.array(FRONT_SIDES) / GRID
+        centres = np.array([(rng.choice([0.36, 0.64]), 0.72), (0.5, 0.42)]) + jitter
     elif count == 2:
-        relation = ("left", "right", "above", "below", "beside")[rng.integers(5)]
-        first, second = (0.26, 0.74) if relation in ("left", "above") else (0.74, 0.26)
-        if relation == "beside" and rng.random() < 0.5:
-            first, second = second, first
-        vertical = relation in ("above", "below")
-        centres = np.array([(0.5, first), (0.5, second)] if vertical else [(first, 0.55), (second, 0.55)]) + jitter
+        centres = _pair(rng, relation) + jitter
     else:
-        relation, centres = "", np.array([(0.19, 0.55), (0.5, 0.55), (0.81, 0.55)]) + jitter * (0.4, 2.0)
-    flips = rng.random(count) < 0.5
-    return relation, tuple(Placement(float(x), float(y), float(s), bool(f)) for (x, y), s, f in zip(centres, sides, flips, strict=True))
+        centres = np.array([(0.19, 0.55), (0.5, 0.55), (0.81, 0.55)]) + jitter * (0.4, 2.0)
+    centres = (np.round((centres - sides[:, None] / 2) * GRID) / GRID) + sides[:, None] / 2
+    return tuple(Placement(float(x), float(y), float(s)) for (x, y), s in zip(centres, sides, strict=True))
 
 
-RELATION_WORDS = {
-    "left": ("{a} to the left of {b}", "{a} on the left and {b} on the right"),
-    "right": ("{a} to the right of {b}", "{a} on the right and {b} on the left"),
-    "above": ("{a} above {b}", "{a} over {b}"),
-    "below": ("{a} below {b}", "{a} under {b}"),
-    "beside": ("{a} next to {b}", "{a} and {b}", "{a} beside {b}"),
-}
+def _pair(rng: np.random.Generator, relation: str) -> npt.NDArray[np.float64]:
+    """Centres of two objects that stand in this relation."""
+    first, second = (0.26, 0.74) if relation in ("left", "above", "same") else (0.74, 0.26)
+    if relation == "beside" and rng.random() < 0.5:
+        first, second = second, first
+    vertical = relation in ("above", "below")
+    return np.array([(0.5, first), (0.5, second)] if vertical else [(first, 0.55), (second, 0.55)])
 
 
-def _caption(rng: np.random.Generator, objects: Sequence[Artwork], background: Background, relation: str) -> str:
-    names = [with_article(_word(rng, a)) for a in objects]
-    if len(names) == 2:
+def _things(rng: np.random.Generator, objects: Sequence[Artwork], relation: str, size: str) -> str:
+    """The objects in words: with their number, their size, their relation, or in a row."""
+    if relation == "same":
+        numbers = NUMBERS[len(objects)]
+        return f"{numbers[rng.integers(len(numbers))]} {ENGLISH.plural_noun(_word(rng, objects[0]))}"
+    adjective = SIZE_WORDS[size][rng.integers(3)] if size else ""
+    names = [with_article(f"{adjective} {_word(rng, a)}".strip()) for a in objects]
+    if relation:
         words = RELATION_WORDS[relation]
-        things = words[rng.integers(len(words))].format(a=names[0], b=names[1])
-    else:
-        things = names[0] if len(names) == 1 else f"{names[0]}, {names[1]} and {names[2]}"
+        return words[rng.integers(len(words))].format(a=names[0], b=names[1])
+    return names[0] if len(names) == 1 else f"{names[0]}, {names[1]} and {names[2]}"
+
+
+def _caption(rng: np.random.Generator, things: str, background: Background, light: Light) -> str:
+    place = background.phrases[rng.integers(len(background.phrases))]
+    if light.phrases:
+        place = f"{place} {light.phrases[rng.integers(len(light.phrases))]}"
     style = CAPTION_STYLES[rng.choice(len(CAPTION_STYLES), p=STYLE_WEIGHTS)]
-    return style.format(things=things, place=background.phrases[rng.integers(len(background.phrases))])
+    return style.format(things=things, place=place)
 
 
 def _word(rng: np.random.Generator, artwork: Artwork) -> str:
@@ -128,38 +175,35 @@ def _word(rng: np.random.Generator, artwork: Artwork) -> str:
     return artwork.name
 
 
+@cache
 def with_article(name: str) -> str:
-    """The name with its indefinite article ("an owl", "a fox", plurals and substances alone)."""
-    if name in ("broccoli", "cheese", "cherries", "maize"):
+    """The name with its article ("an owl", "the sun"); proper names stand alone."""
+    if name in PROPER:
         return name
-    if name in ("sun",):
-        return f"the {name}"
-    return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+    return "the sun" if name == "sun" else str(ENGLISH.a(name))
 
 
 @cache
-def _backdrops(name: str, side: int) -> list[Image.Image]:
-    """All variants of a background at ``side`` px; the same ones at every size and in every run."""
+def _backdrop(name: str, variant: int, side: int) -> Image.Image:
+    """One variant of a background at ``side`` px; the same one at every size and in every run."""
     background = next(b for b in BACKGROUNDS if b.name == name)
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
-    variants = []
-    for i in range(BACKGROUND_VARIANTS):
-        pixels = np.clip(background.paint(np.random.default_rng((seed, i))), 0, 1)
-        picture = Image.fromarray((pixels * 255).round().astype(np.uint8))
-        variants.append(picture.resize((side, side), Image.Resampling.BOX) if side != picture.width else picture)
-    return variants
+    pixels = np.clip(background.paint(np.random.default_rng((seed, variant))), 0, 1)
+    picture = Image.fromarray((pixels * 255).round().astype(np.uint8))
+    # Painters soften what they draw, so that larger than they paint there is nothing sharper to draw.
+    return picture.resize((side, side), Image.Resampling.BOX if side < picture.width else Image.Resampling.BICUBIC)
 
 
 def render(scene: Scene, side: int) -> npt.NDArray[np.uint8]:
     """Draw a scene as RGB, shape (side, side, 3)."""
-    canvas = _backdrops(scene.background.name, side)[scene.variant].copy()
+    canvas = _backdrop(scene.background.name, scene.variant, side)
     if scene.mirrored:
         canvas = canvas.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    for artwork, place in zip(scene.objects, scene.placements, strict=True):
-        size = max(round(place.side * 32), 1) * side // 32
-        picture = sprite(artwork.path, size, place.flip)
-        canvas.paste(picture, (round(place.x * side - size / 2), round(place.y * side - size / 2)), picture)
-    return np.asarray(canvas)
+    canvas = scene.light.on_backdrop(canvas)
+    for artwork, place in reversed(list(zip(scene.objects, scene.placements, strict=True))):
+        picture = scene.light.on_object(sprite(artwork, round(place.side * side)))
+        canvas.paste(picture, (round((place.x - place.side / 2) * side), round((place.y - place.side / 2) * side)), picture)
+    return scene.light.in_the_air(np.asarray(canvas), scene.variant)
 
 
 def compose(rng: np.random.Generator, count: int, side: int) -> tuple[npt.NDArray[np.uint8], list[Scene]]:

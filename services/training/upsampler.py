@@ -1,7 +1,8 @@
-"""Train the upsampler 64 -> 256: convolutions only, on crops of a quarter of the side, its input blurred now and then."""
+"""Train the upsamplers, 64 -> 256 and 256 -> 1024: convolutions only, on crops, their input degraded now and then."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,68 +17,96 @@ from services.diffusion.config import DiffusionConfig, SamplingConfig
 from services.diffusion.prediction import x0_weight
 from services.diffusion.schedule import make_schedule
 from services.training import loop
+from services.training.corpus import Corpus
 from services.training.embedder import to_signal
 from services.training.export import save_stage
 from services.training.holes import draw_keep
-from services.training.scenes import compose
 
-SIDE_IN, SIDE, CROP = 64, 256, 64
-CONFIG = UpsamplerConfig(
-    side_in=SIDE_IN,
-    side=SIDE,
-    unet=UNetConfig(
-        in_channels=6 + MASK_CHANNELS,
-        out_channels=3,
-        channels=(64, 128),
-        layers_per_level=1,
-        attention=(False, False),
-        mid_attention=False,
-        patch_size=4,
-        scale_shift=False,
-    ),
-    diffusion=DiffusionConfig(prediction="sample", sampling=SamplingConfig(sampler="dpm++2m", steps=8)),
+FACTOR = 4
+ALL_HIDDEN = 0.7  # share of the crops with no known pixels
+BLUR_SHARE, BLUR_SIGMA = 0.5, (0.4, 1.0)  # the paper blurs with sigma 0.6
+NOISE = 0.04  # at most, of the low-resolution picture: what the network before leaves
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One upsampler's shape and training: the side of its pictures and of its crops, patch and channels, scenes it learns from."""
+
+    side: int
+    crop: int
+    patch: int
+    channels: tuple[int, int]
+    scenes: int
+    recipe: loop.Recipe
+
+    @property
+    def name(self) -> str:
+        """Of its part of the bundle."""
+        return f"upsampler-{self.side}"
+
+    @property
+    def config(self) -> UpsamplerConfig:
+        """Its network."""
+        unet = UNetConfig(
+            in_channels=6 + MASK_CHANNELS,
+            out_channels=3,
+            channels=self.channels,
+            layers_per_level=1,
+            attention=(False, False),
+            mid_attention=False,
+            patch_size=self.patch,
+            scale_shift=False,
+        )
+        sampling = SamplingConfig(sampler="dpm++2m", steps=4)
+        return UpsamplerConfig(
+            side_in=self.side // FACTOR, side=self.side, unet=unet, diffusion=DiffusionConfig(prediction="sample", sampling=sampling)
+        )
+
+    def train(self, folder: Path, recipe: loop.Recipe) -> None:
+        """Train and write the upsampler's part of ``folder/bundle``."""
+        schedule, corpus = make_schedule("cosine"), Corpus(folder, self.scenes, self.side)
+        torch.manual_seed(4)
+        model = Upsampler(self.config).to(memory_format=torch.channels_last)
+        initialise(model.unet)
+
+        def loss_of(model: nn.Module, step: int) -> Tensor:
+            rng = np.random.default_rng((4, step))
+            generator = torch.Generator(loop.device()).manual_seed(step)
+            x0, low = self.draw_crops(corpus, rng, recipe.batch)
+            known = known_channels(x0, draw_keep(rng, recipe.batch, self.crop, ALL_HIDDEN))
+            t = torch.randint(len(schedule), (recipe.batch,), device=loop.device(), generator=generator)
+            noise = torch.randn(x0.shape, device=loop.device(), generator=generator)
+            signal, sigma = (level[:, None, None, None] for level in schedule.levels(t))
+            with loop.autocast():
+                output = model(signal * x0 + sigma * noise, t, low, known)
+            error = (output.float() - x0).square().mean((1, 2, 3))
+            return (error * x0_weight(schedule, t)).mean()
+
+        ema = loop.Run(self.name, model, recipe, folder).train(loss_of)
+        save_stage(ema, self.config, folder / "bundle" / self.name)
+
+    def draw_crops(self, corpus: Corpus, rng: np.random.Generator, count: int) -> tuple[Tensor, Tensor]:
+        """Crops of scenes, and what the network before would have made of them, raised: two of (count, 3, crop, crop).
+
+        Crops are reduced with some of what is around them, so that their borders are like any other place.
+        """
+        room = 2 * FACTOR
+        wide = self.crop + 2 * room
+        places = rng.integers(0, (self.side - wide) // FACTOR + 1, (count, 2)) * FACTOR
+        scenes = corpus.draw(rng, count)
+        cut = [corpus.pictures[i, y : y + wide, x : x + wide] for i, (y, x) in zip(scenes, places, strict=True)]
+        full = to_signal(np.stack(cut))
+        low = raise_to(self._degraded(F.interpolate(full, scale_factor=1 / FACTOR, mode="area"), rng), wide)
+        inside = (..., slice(room, room + self.crop), slice(room, room + self.crop))
+        return full[inside].contiguous(), low[inside].contiguous()
+
+    def _degraded(self, small: Tensor, rng: np.random.Generator) -> Tensor:
+        if rng.random() < BLUR_SHARE:
+            small = gaussian_blur(small, [5, 5], [float(rng.uniform(*BLUR_SIGMA))] * 2)
+        return small + float(rng.uniform(0, NOISE)) * torch.randn_like(small)
+
+
+STAGES = (
+    Stage(256, crop=64, patch=4, channels=(64, 128), scenes=3072, recipe=loop.Recipe(8_000, 8e-4, 64, warmup=150, ema=0.998, muon=True)),
+    Stage(1024, crop=128, patch=8, channels=(96, 128), scenes=256, recipe=loop.Recipe(4_000, 8e-4, 32, warmup=100, ema=0.998, muon=True)),
 )
-RECIPE = loop.Recipe(steps=8_000, learning_rate=8e-4, batch=64, warmup=150, ema=0.998)
-CROPS = 4  # of each scene
-ALL_HIDDEN = 0.7
-BLUR_SHARE, BLUR_SIGMA = 0.5, 0.6
-
-
-def train(folder: Path, recipe: loop.Recipe = RECIPE) -> None:
-    """Train and write ``folder/bundle/upsampler``."""
-    schedule = make_schedule("cosine")
-    torch.manual_seed(4)
-    model = Upsampler(CONFIG).to(memory_format=torch.channels_last)
-    initialise(model.unet)
-
-    def loss_of(model: nn.Module, step: int) -> Tensor:
-        rng = np.random.default_rng((4, step))
-        generator = torch.Generator(loop.device()).manual_seed(step)
-        x0, low = draw_crops(rng, recipe.batch)
-        known = known_channels(x0, draw_keep(rng, recipe.batch, CROP, ALL_HIDDEN))
-        t = torch.randint(len(schedule), (recipe.batch,), device=loop.device(), generator=generator)
-        noise = torch.randn(x0.shape, device=loop.device(), generator=generator)
-        signal, sigma = (level[:, None, None, None] for level in schedule.levels(t))
-        with loop.autocast():
-            output = model(signal * x0 + sigma * noise, t, low, known)
-        error = (output.float() - x0).square().mean((1, 2, 3))
-        return (error * x0_weight(schedule, t)).mean()
-
-    ema = loop.Run("upsampler", model, recipe, folder).train(loss_of)
-    save_stage(ema, CONFIG, folder / "bundle/upsampler")
-
-
-def draw_crops(rng: np.random.Generator, count: int) -> tuple[Tensor, Tensor]:
-    """Crops of scenes and what the base network would have made of them, raised: two of (count, 3, CROP, CROP)."""
-    pictures, _ = compose(rng, count // CROPS, SIDE)
-    full = to_signal(pictures)
-    small = F.interpolate(full, size=(SIDE_IN, SIDE_IN), mode="area")
-    if rng.random() < BLUR_SHARE:
-        small = gaussian_blur(small, [3, 3], [BLUR_SIGMA, BLUR_SIGMA])
-    low = raise_to(small, SIDE)
-    crops = []
-    for i in range(count):
-        y, x = (int(v) * 4 for v in rng.integers(0, (SIDE - CROP) // 4 + 1, 2))
-        crops.append(torch.stack([p[i // CROPS, :, y : y + CROP, x : x + CROP] for p in (full, low)]))
-    stacked = torch.stack(crops)
-    return stacked[:, 0], stacked[:, 1]

@@ -53,7 +53,7 @@ class NoOpStages(
         yield decoder_service_pb2.SampleDecoderResponse(result=decoder_service_pb2.DecoderResult(picture=PICTURE))
 
     async def Describe(self, request: Any, context: Any) -> stage_service_pb2.DescribeResponse:
-        defaults = stage_service_pb2.SamplingDefaults(steps=1, guidance=1, upsampler_steps=1, candidates=1)
+        defaults = stage_service_pb2.SamplingDefaults(steps=1, guidance=1, upsampler_steps=1, candidates=1, size=SIDE)
         return stage_service_pb2.DescribeResponse(model_name="none", model_version="0", sizes=[SIDE], defaults=defaults)
 
 

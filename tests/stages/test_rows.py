@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from services.checkpoints.bundle import Bundle
-from services.decoder.sampler import BASE, UPSAMPLER, DecoderRow, DecoderSampler, DecoderTask, Picture
+from services.decoder.sampler import BASE, UPSAMPLERS, DecoderRow, DecoderSampler, DecoderTask, Picture
 from services.prior.sampler import PriorConditioning, PriorRow, PriorSampler, Text
 
 CALL_SIZE = 16  # as in deploy/serve/prior.yaml
@@ -18,7 +18,7 @@ CALL_SIZE = 16  # as in deploy/serve/prior.yaml
 
 @pytest.fixture(scope="module")
 def decoder() -> DecoderSampler:
-    return DecoderSampler(Bundle("models", "decoder", "upsampler"), call_sizes={BASE: 2, UPSAMPLER: 1})
+    return DecoderSampler(Bundle("models", BASE, UPSAMPLERS), call_size=2, upsampler_call_size=1)
 
 
 @pytest.fixture(scope="module")
@@ -76,27 +76,29 @@ def test_embeddings_are_the_same_alone_and_in_company(prior: PriorSampler) -> No
 
 
 def test_the_known_region_is_imposed_at_every_step(decoder: DecoderSampler) -> None:
-    side = decoder.sizes[-1]
-    pixels = torch.full((3, side, side), 0.5)
-    keep = torch.zeros(1, side, side)
-    keep[:, : side // 2] = 1
     for size in decoder.sizes:
+        pixels, keep = torch.full((3, size, size), 0.5), torch.zeros(1, size, size)
+        keep[:, : size // 2] = 1
         result = run(decoder, [decoder.start(task(decoder, 5, size=size, known=Picture(pixels, keep)))])[0]
         torch.testing.assert_close(result[:, : size // 2], torch.full((3, size // 2, size), 0.5))
         assert result[:, size // 2 :].std() > 0
 
 
 def test_more_similar_variations_take_fewer_steps_and_stay_nearer(decoder: DecoderSampler) -> None:
-    side = decoder.sizes[-1]
-    ramp = torch.linspace(-1, 1, side).expand(3, side, side).contiguous()
-    small = torch.nn.functional.interpolate(ramp[None], size=(64, 64), mode="area")[0]
+    ramp = torch.linspace(-1, 1, 64).expand(3, 64, 64).contiguous()
     distances, steps = [], []
     for similarity in (0.0, 0.5, 0.95):
         row = decoder.start(task(decoder, 6, steps=12, start=ramp, similarity=similarity))
         steps.append(row.steps)
-        distances.append(float((run(decoder, [row])[0] - small).abs().mean()))
+        distances.append(float((run(decoder, [row])[0] - ramp).abs().mean()))
     assert steps == sorted(steps, reverse=True)
     assert distances[0] > distances[1] > distances[2]
+
+
+def test_every_upsampler_on_the_way_to_the_size_runs(decoder: DecoderSampler) -> None:
+    rows = [decoder.start(task(decoder, 5, size=size)) for size in decoder.sizes]
+    assert [row.steps for row in rows] == [3 + 2 * i for i in range(len(decoder.sizes))]
+    assert [tuple(picture.shape) for picture in run(decoder, rows)] == [(3, size, size) for size in decoder.sizes]
 
 
 def test_seeds_make_different_pictures(decoder: DecoderSampler) -> None:

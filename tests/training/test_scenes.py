@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from services.training.artwork import load_vocabulary
 from services.training.backgrounds import BACKGROUNDS
+from services.training.corpus import Corpus, scene_at
 from services.training.holes import sample_keep
-from services.training.scenes import SIZES, compose, is_held_out, render, sample_scene, with_article
+from services.training.light import LIGHTS
+from services.training.scenes import ENGLISH, GRID, SAID_SIDES, SIDES, SIZE_WORDS, compose, is_held_out, render, sample_scene, with_article
 
 
 def test_the_vocabulary_has_its_artwork() -> None:
     vocabulary = load_vocabulary()
-    assert len(vocabulary) >= 100
+    assert len(vocabulary) >= 190
+    assert np.mean([bool(a.vector) for a in vocabulary]) > 0.95
     assert len({a.name for a in vocabulary}) == len(vocabulary)
     words = [w for a in vocabulary for w in (a.name, *a.synonyms)]
     assert len(set(words)) == len(words), "a word stands for one object only"
@@ -43,20 +49,53 @@ def test_captions_say_what_is_there() -> None:
     for _ in range(300):
         scene = sample_scene(rng)
         assert any(phrase in scene.caption for phrase in scene.background.phrases)
+        assert not scene.light.phrases or any(phrase in scene.caption for phrase in scene.light.phrases)
         for artwork in scene.objects:
-            assert any(with_article(word) in scene.caption for word in (artwork.name, *artwork.synonyms))
+            words = (artwork.name, *artwork.synonyms)
+            if scene.relation == "same":
+                said = [ENGLISH.plural_noun(word) for word in words]
+            else:
+                said = [with_article(f"{size} {word}".strip()) for word in words for size in SIZE_WORDS.get(scene.size, ("",))]
+            assert any(s in scene.caption for s in said), scene.caption
 
 
 def test_relations_hold_in_the_picture() -> None:
     rng = np.random.default_rng(2)
     for _ in range(300):
-        scene = sample_scene(rng, count=2)
+        scene = sample_scene(rng, arrangement="pair")
         first, second = scene.placements
         if scene.relation in ("left", "right"):
             assert (first.x < second.x) == (scene.relation == "left")
         if scene.relation in ("above", "below"):
             assert (first.y < second.y) == (scene.relation == "above")
-        assert SIZES[2][0] <= first.side <= SIZES[2][1]
+        if scene.relation == "front":
+            assert first.y > second.y
+            assert first.side < second.side
+        else:
+            assert first.side * GRID in SIDES[2]
+
+
+def test_counts_and_sizes_hold_in_the_picture() -> None:
+    rng = np.random.default_rng(6)
+    for _ in range(100):
+        same = sample_scene(rng, arrangement="same")
+        assert len(set(same.objects)) == 1
+        assert ("two" in same.caption or "2" in same.caption or "a pair" in same.caption) == (len(same.objects) == 2)
+        one = sample_scene(rng, arrangement="one")
+        if one.size:
+            assert one.placements[0].side * GRID in SAID_SIDES[one.size]
+
+
+def test_light_changes_the_place_and_less_so_the_objects() -> None:
+    rng = np.random.default_rng(8)
+    scene = next(s for s in iter(lambda: sample_scene(rng, arrangement="one"), None) if s.background.outdoors and not s.light.phrases)
+    day = render(scene, 64).astype(float)
+    x, y = (int(v * 64) for v in (scene.placements[0].x, scene.placements[0].y))
+    for light in LIGHTS:
+        lit = render(replace(scene, light=light), 64).astype(float)
+        change = np.abs(lit - day).mean(2)
+        assert change[:, [0, -1]].mean() > 8, light.name
+        assert change[y, x] < change[:, [0, -1]].max(), light.name
 
 
 def test_scenes_are_the_same_at_every_size_and_in_every_run() -> None:
@@ -67,6 +106,24 @@ def test_scenes_are_the_same_at_every_size_and_in_every_run() -> None:
     assert large.shape == (256, 256, 3)
     reduced = large.reshape(64, 4, 64, 4, 3).mean((1, 3))
     assert np.abs(reduced - pictures[0]).mean() < 8
+
+
+def test_large_scenes_are_drawn_from_vectors() -> None:
+    scene = next(s for s in map(scene_at, range(100)) if len(s.objects) == 1 and s.placements[0].side > 0.6 and s.objects[0].vector)
+    large, plain = render(scene, 1024), render(scene, 256)
+    reduced = large.reshape(256, 4, 256, 4, 3).mean((1, 3))
+    assert np.abs(reduced - plain).mean() < 8
+    enlarged = np.asarray(Image.fromarray(plain).resize((1024, 1024), Image.Resampling.BICUBIC), float)
+    assert np.abs(np.diff(large.astype(float), axis=1)).max() > 1.5 * np.abs(np.diff(enlarged, axis=1)).max(), "vectors are sharper"
+
+
+def test_a_corpus_is_rendered_once_and_agrees_with_its_scenes(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path, 70)
+    assert corpus.pictures.shape == (70, 64, 64, 3)
+    np.testing.assert_array_equal(corpus.pictures[66], render(corpus.scenes[66], 64))
+    written = next(tmp_path.rglob("pictures.npy")).stat().st_mtime_ns
+    assert Corpus(tmp_path, 70).pictures.shape == (70, 64, 64, 3)
+    assert next(tmp_path.rglob("pictures.npy")).stat().st_mtime_ns == written
 
 
 def test_holes_leave_something_and_hide_something() -> None:
