@@ -6,6 +6,7 @@ import asyncio
 import logging
 from dataclasses import dataclass
 
+from gateway import metrics
 from gateway.stages import Stages
 from services.wire.errors import StageUnavailable
 from unclip.internal.v1 import stage_service_pb2
@@ -38,10 +39,19 @@ class ModelWatch:
         """Ask every stage; whether all of them answered."""
         answers = await asyncio.gather(*(stage.describe() for stage in self._stages.all), return_exceptions=True)
         self.down = tuple(s.name for s, a in zip(self._stages.all, answers, strict=True) if isinstance(a, BaseException))
+        for stage in self._stages.all:
+            metrics.stage_up.labels(stage.name).set(stage.name not in self.down)
         described = [a for a in answers if isinstance(a, Description)]
         if len(described) == len(answers):
-            self._model = _combined(described)
+            self._serve(_combined(described))
         return not self.down
+
+    def _serve(self, model: Model) -> None:
+        if self._model is not None and model.version != self._model.version:
+            self._stages.text_encoder.forget()
+        metrics.model.clear()
+        metrics.model.labels(model.name, model.version).set(1)
+        self._model = model
 
     async def model(self) -> Model:
         """The model as last seen. Raises StageUnavailable, naming the stages, if it was never seen."""
@@ -53,6 +63,7 @@ class ModelWatch:
 
 def _combined(described: list[Description]) -> Model:
     versions = {d.model_version for d in described}
+    metrics.model_mismatch.set(len(versions) > 1)
     if len(versions) > 1:
         logger.warning("the stages serve different versions of the model: %s", ", ".join(sorted(versions)))
     prior, decoder = described[2], described[3]

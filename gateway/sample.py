@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from gateway import metrics
 from gateway.pictures import Pixels
 from gateway.stages import Budget, task_message
 from unclip.internal.v1 import sampling_pb2
@@ -119,6 +120,8 @@ async def sample_all(
     async def one(sample: Sample) -> Made:
         pixels = await make(sample)
         made = Made(pixels, sample.seed, {**shared, **sample.seconds})
+        for stage, seconds in made.seconds.items():
+            metrics.stage_seconds.labels(stage).observe(seconds)
         report(sample.index, made)
         return made
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import signal
 import sys
+from collections.abc import Callable
 
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -13,6 +14,7 @@ from grpc_reflection.v1alpha import reflection
 from pydantic import ValidationError
 
 from gateway.malformed import MalformedRequests
+from gateway.metrics import Measured, serve_metrics
 from gateway.model import ModelWatch
 from gateway.servicer import ImageServicer
 from gateway.settings import Settings, UnknownSetting, load_settings
@@ -38,7 +40,7 @@ class Gateway:
         self._watch = ModelWatch(self._stages)
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(
-            interceptors=(MalformedRequests(),),
+            interceptors=(Measured(), MalformedRequests()),
             maximum_concurrent_rpcs=settings.max_requests,
             options=(
                 ("grpc.max_receive_message_length", 2 * settings.max_picture_bytes + OVERHEAD_BYTES),
@@ -47,6 +49,7 @@ class Gateway:
             ),
         )
         self._watching: asyncio.Task[None] | None = None
+        self._stop_metrics: Callable[[], None] = lambda: None
         self.port = settings.port
 
     async def start(self) -> None:
@@ -61,9 +64,19 @@ class Gateway:
             raise PortTaken(
                 f"cannot listen on {address}: is port {self._settings.port} in use? UNCLIP_PORT and UNCLIP_HOST change it"
             ) from None
+        self._serve_metrics()
         await self._set_health(False)
         await self._server.start()
         self._watching = asyncio.create_task(self._keep_watching())
+
+    def _serve_metrics(self) -> None:
+        settings = self._settings
+        if not settings.metrics_port:
+            return
+        try:
+            self._stop_metrics = serve_metrics(settings.host, settings.metrics_port)
+        except OSError:
+            raise PortTaken(f"cannot serve metrics: is port {settings.metrics_port} in use? UNCLIP_METRICS_PORT changes it") from None
 
     async def _keep_watching(self) -> None:
         before: tuple[str, ...] | None = None
@@ -87,6 +100,7 @@ class Gateway:
             self._watching.cancel()
         await self._server.stop(grace)
         await self._stages.close()
+        self._stop_metrics()
 
 
 async def serve(settings: Settings) -> None:

@@ -23,6 +23,8 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(default=50051, ge=0, le=65535)
+    # Where Prometheus finds /metrics; 0: nowhere.
+    metrics_port: int = Field(default=0, ge=0, le=65535)
     text_encoder_address: str = "127.0.0.1:9000"
     image_encoder_address: str = "127.0.0.1:9000"
     prior_address: str = "127.0.0.1:9000"
@@ -32,6 +34,9 @@ class Settings(BaseSettings):
     # Seconds between looks at whether all stages answer.
     health_interval: float = Field(default=2.0, gt=0)
 
+    # Prompts whose encoding is kept, and for how many seconds.
+    text_cache_size: int = Field(default=1024, ge=0)
+    text_cache_seconds: float = Field(default=600.0, gt=0)
     # Seconds that running requests are given when the gateway stops.
     stop_grace: float = Field(default=30.0, ge=0)
     # Calls at a time; more are refused with RESOURCE_EXHAUSTED.

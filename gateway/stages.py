@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
+import random
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,10 +15,12 @@ import grpc
 import grpc.aio
 import numpy as np
 import numpy.typing as npt
+from cachetools import TTLCache
 
+from gateway import metrics
 from gateway.pictures import Pixels
 from gateway.settings import Settings
-from services.wire.errors import InvalidInput, StageMismatch, from_stage
+from services.wire.errors import InvalidInput, StageMismatch, StageUnavailable, from_stage
 from services.wire.tensors import Array, from_message, to_message
 from unclip.internal.v1 import (
     decoder_service_pb2,
@@ -40,6 +44,7 @@ logger = logging.getLogger(__name__)
 MESSAGE_BYTES = 64 * 2**20
 CHANNEL_OPTIONS = (("grpc.max_receive_message_length", MESSAGE_BYTES), ("grpc.max_send_message_length", MESSAGE_BYTES))
 DESCRIBE_SECONDS = 5.0
+RETRY_SECONDS = 0.2
 Embedding = npt.NDArray[np.float32]
 Result = TypeVar("Result")
 
@@ -99,8 +104,38 @@ class Stage:
             )
             return response
 
+    async def call(self, method: Callable[..., Any], request: Any, budget: Budget) -> Any:
+        """The answer of a unary call, asked for again once if the stage was not there."""
+        try:
+            return await self._call(method, request, budget)
+        except StageUnavailable:
+            await self._before_retry()
+            return await self._call(method, request, budget)
+
+    async def _call(self, method: Callable[..., Any], request: Any, budget: Budget) -> Any:
+        with self.errors():
+            return await method(request, timeout=budget.seconds_left, metadata=self.metadata)
+
     async def events(self, method: Callable[..., Any], request: Any, budget: Budget) -> AsyncGenerator[Any, None]:
-        """The events of a sampling call; leaving early cancels it, which frees its rows."""
+        """The events of a sampling call; leaving early cancels it, which frees its rows.
+
+        A call whose replica dies is made again once: seeds make it the same, and progress begins anew.
+        """
+        try:
+            async with contextlib.aclosing(self._events(method, request, budget)) as events:
+                async for event in events:
+                    yield event
+        except StageUnavailable:
+            await self._before_retry()
+            async with contextlib.aclosing(self._events(method, request, budget)) as events:
+                async for event in events:
+                    yield event
+
+    async def _before_retry(self) -> None:
+        metrics.stage_retries.labels(self.name).inc()
+        await asyncio.sleep(RETRY_SECONDS * random.uniform(0.5, 1.5))
+
+    async def _events(self, method: Callable[..., Any], request: Any, budget: Budget) -> AsyncGenerator[Any, None]:
         stream = method(request, timeout=budget.seconds_left, metadata=self.metadata)
         try:
             with self.errors():
@@ -135,14 +170,25 @@ class Stage:
 class TextEncoder(Stage):
     """Client of TextEncoderService."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, cache_size: int, cache_seconds: float) -> None:
         super().__init__("text_encoder", address)
         self._stub: Any = text_encoder_service_pb2_grpc.TextEncoderServiceStub(self.channel)
+        self._encoded: TTLCache[str, EncodedText] = TTLCache(cache_size, cache_seconds)
 
     async def encode(self, prompt: str, budget: Budget) -> EncodedText:
-        """The prompt's conditioning and the empty text's."""
-        blank, text = (await self._encode(["", prompt], budget)).texts
-        return EncodedText(text, blank)
+        """The prompt's conditioning and the empty text's, remembered for a while."""
+        found = self._encoded.get(prompt)
+        metrics.text_cache.labels("miss" if found is None else "hit").inc()
+        if found is None:
+            blank, text = (await self._encode(["", prompt], budget)).texts
+            found = EncodedText(text, blank)
+            if self._encoded.maxsize:
+                self._encoded[prompt] = found
+        return found
+
+    def forget(self) -> None:
+        """Drop what is remembered: another model is served."""
+        self._encoded.clear()
 
     async def embed(self, texts: Sequence[str], budget: Budget) -> tuple[npt.NDArray[np.float32], float]:
         """Unit embeddings (n, D), and CLIP's logit scale."""
@@ -152,11 +198,8 @@ class TextEncoder(Stage):
 
     async def _encode(self, texts: Sequence[str], budget: Budget) -> text_encoder_service_pb2.EncodeTextResponse:
         request = text_encoder_service_pb2.EncodeTextRequest(texts=texts, request_id=budget.request_id)
-        with self.errors():
-            response: text_encoder_service_pb2.EncodeTextResponse = await self._stub.EncodeText(
-                request, timeout=budget.seconds_left, metadata=self.metadata
-            )
-            return response
+        response: text_encoder_service_pb2.EncodeTextResponse = await self.call(self._stub.EncodeText, request, budget)
+        return response
 
 
 class ImageEncoder(Stage):
@@ -169,8 +212,7 @@ class ImageEncoder(Stage):
     async def encode(self, pixels: Pixels, budget: Budget) -> Embedding:
         """(H, W, 3) -> (D,), not normalised."""
         request = image_encoder_service_pb2.EncodeImageRequest(picture=to_message(pixels), request_id=budget.request_id)
-        with self.errors():
-            response = await self._stub.EncodeImage(request, timeout=budget.seconds_left, metadata=self.metadata)
+        response = await self.call(self._stub.EncodeImage, request, budget)
         return self.array(response.embedding, None)
 
 
@@ -271,7 +313,7 @@ class Stages:
     def connect(cls, settings: Settings) -> Stages:
         """Clients for the addresses in the settings; nothing is sent yet."""
         return cls(
-            TextEncoder(settings.text_encoder_address),
+            TextEncoder(settings.text_encoder_address, settings.text_cache_size, settings.text_cache_seconds),
             ImageEncoder(settings.image_encoder_address),
             Prior(settings.prior_address),
             Decoder(settings.decoder_address),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -20,8 +21,11 @@ class DecoderDeployment:
     def __init__(self, settings: Settings) -> None:
         # Imported in the replica alone: building the application need not wait for torch.
         from services.decoder.stage import DecoderStage
+        from services.telemetry.metrics import show_model
 
+        started = time.monotonic()
         self._stage = DecoderStage(settings)
+        show_model(self._stage.bundle.manifest, time.monotonic() - started)
 
     @servicing.streaming(decoder_service_pb2.SampleDecoderResponse)
     def SampleDecoder(
@@ -29,6 +33,10 @@ class DecoderDeployment:
     ) -> AsyncGenerator[decoder_service_pb2.SampleDecoderResponse, None]:
         """Make one picture."""
         return self._stage.sample(request)
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Asked for by Ray Serve now and then."""
+        return self._stage.autoscaling_stats()
 
     @servicing.unary(stage_service_pb2.DescribeResponse)
     async def Describe(self, request: stage_service_pb2.DescribeRequest) -> stage_service_pb2.DescribeResponse:

@@ -11,6 +11,8 @@ from services.checkpoints.bundle import Bundle
 from services.decoder.sampler import BASE, UPSAMPLERS, DecoderRow, DecoderSampler, DecoderTask, Picture
 from services.decoder.settings import Settings
 from services.engine import Event, Queued, StepEngine, Stepped
+from services.engine.autoscaling import recorded
+from services.telemetry.metrics import EngineMetrics
 from services.wire import servicing
 from services.wire.conditioning import MAX_STEPS, check_task, text_arrays
 from services.wire.errors import InvalidInput
@@ -25,11 +27,13 @@ class DecoderStage:
 
     def __init__(self, settings: Settings) -> None:
         torch.set_num_threads(settings.threads)
-        self._settings, self._bundle = settings, Bundle(settings.bundle, BASE, UPSAMPLERS)
-        self._sampler = DecoderSampler(self._bundle, call_size=settings.call_size, upsampler_call_size=settings.upsampler_call_size)
+        self._settings, self.bundle = settings, Bundle(settings.bundle, BASE, UPSAMPLERS)
+        self._sampler = DecoderSampler(self.bundle, call_size=settings.call_size, upsampler_call_size=settings.upsampler_call_size)
         if settings.size not in (0, *self._sampler.sizes):
             raise ValueError(f"size: {settings.size} is not one of {', '.join(map(str, self._sampler.sizes))}")
-        self._engine: StepEngine[DecoderRow] = StepEngine(self._sampler.advance, settings.engine.limits)
+        self._engine: StepEngine[DecoderRow] = StepEngine(
+            self._sampler.advance, settings.engine.limits, EngineMetrics(settings.engine.limits)
+        )
 
     async def sample(self, request: decoder_service_pb2.SampleDecoderRequest) -> AsyncGenerator[Response, None]:
         """Make one picture."""
@@ -83,9 +87,13 @@ class DecoderStage:
         keep = self._tensor(message.keep, "known.keep", (side, side))[None].float() / 255
         return Picture(self._picture(message.picture, "known.picture", side), keep)
 
+    def autoscaling_stats(self) -> dict[str, float]:
+        """What the autoscaling policy works with."""
+        return recorded(self._engine.load, self._settings.engine.limits)
+
     def describe(self) -> stage_service_pb2.DescribeResponse:
         """Say what is served."""
-        response, sampling = servicing.describe(self._bundle), self._sampler.config.diffusion.sampling
+        response, sampling = servicing.describe(self.bundle), self._sampler.config.diffusion.sampling
         response.sizes.extend(self._sampler.sizes)
         response.defaults.steps, response.defaults.guidance = sampling.steps, sampling.guidance
         response.defaults.upsampler_steps = self._sampler.upsampler_steps

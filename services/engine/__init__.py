@@ -11,15 +11,19 @@ from services.engine.engine import (
     StepFailed,
     Stepped,
 )
+from services.engine.watcher import Ending, Refusal, Watcher
 
 __all__ = [
     "DeadlineMissed",
+    "Ending",
     "EngineLimits",
     "Event",
     "Load",
     "QueueFull",
     "Queued",
+    "Refusal",
     "StepEngine",
     "StepFailed",
     "Stepped",
+    "Watcher",
 ]

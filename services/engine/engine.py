@@ -15,6 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
+from services.engine.watcher import Ending, Watcher
+
 logger = logging.getLogger(__name__)
 SMOOTHING = 0.2  # of the moving average of what a row's step costs
 
@@ -106,6 +108,7 @@ class _Group(Generic[R]):
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     error: Exception | None = None
     running: bool = False
+    arrived: float = field(default_factory=time.monotonic)
 
     @property
     def urgency(self) -> tuple[int, float, int, int]:
@@ -128,11 +131,12 @@ class _Group(Generic[R]):
 class StepEngine(Generic[R]):
     """Runs rows to their end, ``limits.max_batch`` of one key at a time, the most urgent first.
 
-    advance(rows) takes one step with all of them; it blocks and runs in the engine's own thread.
+    advance(rows) takes one step with all of them; it blocks and runs in the engine's own thread. ``watcher`` is told
+    of everything that happens.
     """
 
-    def __init__(self, advance: Callable[[Sequence[R]], None], limits: EngineLimits) -> None:
-        self._advance, self._limits = advance, limits
+    def __init__(self, advance: Callable[[Sequence[R]], None], limits: EngineLimits, watcher: Watcher | None = None) -> None:
+        self._advance, self._limits, self._watcher = advance, limits, watcher or Watcher()
         self._running: list[_Group[R]] = []
         self._waiting: list[_Group[R]] = []
         self._arrivals = itertools.count()
@@ -154,6 +158,7 @@ class StepEngine(Generic[R]):
         """
         group = _Group(rows, math.inf if deadline is None else deadline, priority, next(self._arrivals))
         self._admit(group)
+        ending: Ending = "cancelled"
         try:
             if not group.running:
                 yield Queued(self._rows_ahead(group))
@@ -162,11 +167,14 @@ class StepEngine(Generic[R]):
                 await group.changed.wait()
                 group.changed.clear()
                 if group.error is not None:
+                    ending = "deadline" if isinstance(group.error, DeadlineMissed) else "failed"
                     raise group.error
                 if (now := group.progress()) != last and now.step:
                     yield (last := now)
+            ending = "finished"
         finally:
             self._drop(group)
+            self._watcher.ended(ending, len(rows))
 
     async def close(self) -> None:
         """Drop every row and stop; whoever waits for one gets StepFailed."""
@@ -179,9 +187,11 @@ class StepEngine(Generic[R]):
 
     def _admit(self, group: _Group[R]) -> None:
         if not self._fits(group) and _count(self._waiting) + len(group.rows) > self._limits.max_waiting:
+            self._watcher.refused("queue_full")
             raise QueueFull(retry_after=max(1.0, self._seconds_for([*self._running, *self._waiting])))
         ahead = [g for g in [*self._running, *self._waiting] if g.urgency < group.urgency]
         if time.monotonic() + self._seconds_for([*ahead, group]) > group.deadline:
+            self._watcher.refused("deadline")
             raise DeadlineMissed("the deadline cannot be met")
         self._waiting.append(group)
         self._promote()
@@ -196,10 +206,12 @@ class StepEngine(Generic[R]):
         """Give free places to the most urgent that wait."""
         for group in sorted(self._waiting, key=lambda g: g.urgency):
             if self._running and _count(self._running) + len(group.rows) > self._limits.max_running:
-                return
+                break
             self._waiting.remove(group)
             self._running.append(group)
             group.running = True
+            self._watcher.started(len(group.rows), time.monotonic() - group.arrived)
+        self._watcher.busy(_count(self._running), _count(self._waiting))
 
     def _rows_ahead(self, group: _Group[R]) -> int:
         return _count(self._running) + _count([g for g in self._waiting if g.urgency < group.urgency])
@@ -242,7 +254,7 @@ class StepEngine(Generic[R]):
                 logger.exception("a step of %d rows failed", len(batch))
                 error = StepFailed("the step failed")
                 error.__cause__ = cause
-            self._measure(key, (time.monotonic() - started) / len(batch))
+            self._measure(key, len(batch), time.monotonic() - started)
             for group in {id(g): g for g, _ in batch}.values():
                 group.served = self._steps
                 if error is not None or group.finished:
@@ -251,10 +263,11 @@ class StepEngine(Generic[R]):
             # Let those woken be served, and those cancelled leave, before the next step is put together.
             await asyncio.sleep(0)
 
-    def _measure(self, key: Hashable, seconds: float) -> None:
+    def _measure(self, key: Hashable, rows: int, seconds: float) -> None:
+        self._watcher.stepped(key, rows, seconds)
         self._steps += 1
-        before = self._row_seconds.get(key, seconds)
-        self._row_seconds[key] = before + SMOOTHING * (seconds - before)
+        before = self._row_seconds.get(key, seconds / rows)
+        self._row_seconds[key] = before + SMOOTHING * (seconds / rows - before)
 
 
 def _count(groups: Sequence[_Group[R]]) -> int:

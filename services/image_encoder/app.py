@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -31,8 +32,11 @@ class ImageEncoderDeployment:
         # Imported in the replica alone: building the application need not wait for torch.
         from services.checkpoints.clip import load_clip
         from services.image_encoder.encoder import ImageEncoder
+        from services.telemetry.metrics import show_model
 
+        started = time.monotonic()
         clip = load_clip(settings.clip, settings.threads)
+        show_model(clip.bundle.manifest, time.monotonic() - started)
         self._bundle, self._encoder = clip.bundle, ImageEncoder(clip)
 
     @servicing.unary(image_encoder_service_pb2.EncodeImageResponse)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -20,13 +21,20 @@ class PriorDeployment:
     def __init__(self, settings: Settings) -> None:
         # Imported in the replica alone: building the application need not wait for torch.
         from services.prior.stage import PriorStage
+        from services.telemetry.metrics import show_model
 
+        started = time.monotonic()
         self._stage = PriorStage(settings)
+        show_model(self._stage.bundle.manifest, time.monotonic() - started)
 
     @servicing.streaming(prior_service_pb2.SamplePriorResponse)
     def SamplePrior(self, request: prior_service_pb2.SamplePriorRequest) -> AsyncGenerator[prior_service_pb2.SamplePriorResponse, None]:
         """Draw candidates and keep the best."""
         return self._stage.sample(request)
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Asked for by Ray Serve now and then."""
+        return self._stage.autoscaling_stats()
 
     @servicing.unary(stage_service_pb2.DescribeResponse)
     async def Describe(self, request: stage_service_pb2.DescribeRequest) -> stage_service_pb2.DescribeResponse:

@@ -8,8 +8,10 @@ import torch
 
 from services.checkpoints.bundle import Bundle
 from services.engine import Event, Queued, StepEngine
+from services.engine.autoscaling import recorded
 from services.prior.sampler import PART, PriorConditioning, PriorRow, PriorSampler, Text
 from services.prior.settings import MAX_CANDIDATES, Settings
+from services.telemetry.metrics import EngineMetrics
 from services.wire import servicing
 from services.wire.conditioning import check_task, text_arrays
 from services.wire.errors import InvalidInput
@@ -22,9 +24,11 @@ class PriorStage:
 
     def __init__(self, settings: Settings) -> None:
         torch.set_num_threads(settings.threads)
-        self._settings, self._bundle = settings, Bundle(settings.bundle, PART)
-        self._sampler = PriorSampler(self._bundle, call_size=settings.call_size)
-        self._engine: StepEngine[PriorRow] = StepEngine(self._sampler.advance, settings.engine.limits)
+        self._settings, self.bundle = settings, Bundle(settings.bundle, PART)
+        self._sampler = PriorSampler(self.bundle, call_size=settings.call_size)
+        self._engine: StepEngine[PriorRow] = StepEngine(
+            self._sampler.advance, settings.engine.limits, EngineMetrics(settings.engine.limits)
+        )
 
     async def sample(self, request: prior_service_pb2.SamplePriorRequest) -> AsyncGenerator[prior_service_pb2.SamplePriorResponse, None]:
         """Draw candidates and keep the best."""
@@ -55,9 +59,13 @@ class PriorStage:
         arrays = text_arrays(message, field, dim, dim, self._sampler.config.text_tokens)
         return Text(*(torch.from_numpy(a.copy()).to(self._sampler.device) for a in arrays))
 
+    def autoscaling_stats(self) -> dict[str, float]:
+        """What the autoscaling policy works with."""
+        return recorded(self._engine.load, self._settings.engine.limits)
+
     def describe(self) -> stage_service_pb2.DescribeResponse:
         """Say what is served."""
-        response, sampling = servicing.describe(self._bundle), self._sampler.config.diffusion.sampling
+        response, sampling = servicing.describe(self.bundle), self._sampler.config.diffusion.sampling
         response.defaults.steps, response.defaults.guidance = sampling.steps, sampling.guidance
         response.defaults.candidates = self._settings.candidates
         response.load.CopyFrom(servicing.load_message(self._engine.load))

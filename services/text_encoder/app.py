@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -33,9 +34,12 @@ class TextEncoderDeployment:
     def __init__(self, settings: Settings) -> None:
         # Imported in the replica alone: building the application need not wait for torch.
         from services.checkpoints.clip import load_clip
+        from services.telemetry.metrics import show_model
         from services.text_encoder.encoder import TextEncoder
 
+        started = time.monotonic()
         clip = load_clip(settings.clip, settings.threads)
+        show_model(clip.bundle.manifest, time.monotonic() - started)
         self._bundle, self._encoder = clip.bundle, TextEncoder(clip)
 
     @servicing.unary(text_encoder_service_pb2.EncodeTextResponse)

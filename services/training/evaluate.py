@@ -24,14 +24,14 @@ from services.checkpoints.bundle import ROOT
 from services.training import clip, loop
 from services.training import judge as judging
 from services.training.corpus import Corpus
-from services.training.figures import Evaluation, Figure, Findings, Sheet, frechet, reduced, top1
+from services.training.curves import measure_curves
+from services.training.figures import Evaluation, Figure, Findings, Sheet, reduced
 from services.training.painter import Painter, Pictures, Settings
 
 SEED = 1_000_003  # far from any seed of a training run
 COLUMNS, TILE = 8, 160
 SIMILARITY = 0.3
-CURVE_PROMPTS = 200
-PARTS = ("one-object", "two-objects", "inpainting", "outpainting", "variations", "ranking", "copies", "curves")
+PARTS = ("one-object", "two-objects", "inpainting", "outpainting", "variations", "outside-vocabulary", "ranking", "copies", "curves")
 
 
 @click.command()
@@ -68,9 +68,10 @@ def main(parts: tuple[str, ...], bundle: Path, training: Path, out: Path, pictur
         "inpainting": evaluation.inpainting,
         "outpainting": evaluation.outpainting,
         "variations": lambda: evaluation.variations(SIMILARITY),
+        "outside-vocabulary": evaluation.outside_vocabulary,
         "ranking": lambda: _ranking(bundle, evaluation),
         "copies": lambda: _copies(evaluation, Corpus(training, loop.Recipe.scenes)),
-        "curves": lambda: _curves(evaluation),
+        "curves": lambda: measure_curves(evaluation, bundle),
     }
     for part in parts or PARTS:
         measures[part]()
@@ -110,27 +111,6 @@ def _nearest(made: Pictures, seen: Pictures) -> tuple[list[int], list[float]]:
         where = torch.where(low < best, index + start, where)
         best = torch.minimum(best, low)
     return where.tolist(), (best / flat.shape[1] ** 0.5).tolist()
-
-
-def _curves(evaluation: Evaluation) -> None:
-    """Quality against the number of steps of each sampling stage, and against guidance, at the base size."""
-    scenes = evaluation.scenes("one", 7)[:CURVE_PROMPTS]
-    base = replace(evaluation.settings, size=evaluation.painter.decoder.sizes[0])
-    real = evaluation.judged(evaluation.real(scenes))
-    wanted = [int(i) for i in judging.labels(scenes).objects.argmax(1)]
-    sweeps: dict[str, Sequence[dict[str, Any]]] = {
-        "decoder steps": [{"decoder_steps": n} for n in (2, 4, 6, 8, 12, 20)],
-        "prior steps": [{"prior_steps": n} for n in (2, 4, 8, 16)],
-        "decoder guidance": [{"decoder_guidance": g} for g in (1.0, 1.5, 2.5, 4.0)],
-        "prior guidance": [{"prior_guidance": g} for g in (1.0, 2.0, 4.0)],
-    }
-    for name, points in sweeps.items():
-        lines = []
-        for point in points:
-            made = evaluation.judged(evaluation.drawn(scenes, f"{name} {next(iter(point.values()))}", replace(base, **point)))
-            distance = frechet(made.features, real.features)
-            lines.append(f"{next(iter(point.values()))}: object first {100 * np.mean(top1(made, wanted)):.1f} %, Frechet {distance:.2f}")
-        evaluation.findings.lists[f"Quality against {name} ({len(scenes)} prompts, 64 px)"] = lines
 
 
 def _write(out: Path, findings: Findings, settings: Settings, version: str, pictures: int, seed: int) -> None:

@@ -25,6 +25,8 @@ from services.training.scenes import Arrangement, Scene, render, sample_scene
 BATCH = 25
 SEAM_BAND = 6  # columns on each side that a seam is compared with
 FRONT_DISTANCE = 0.42  # of the side; closer than that, and lower, is in front
+UNKNOWN_THINGS = ("a wombat", "an accordion", "a zeppelin", "a plate of lasagne", "democracy", "a purple tiger with wings")
+UNKNOWN_PLACES = ("in a meadow", "in a submarine", "on the moon", "")
 Sheet = tuple[str, list[Pictures]]
 
 
@@ -203,6 +205,19 @@ class Evaluation:
         self.findings.figures.append(Figure("outpainting: seam visibility", value, real, len(made), at_most=1.15))
         self.findings.sheets.append(("outpaint", made[:16]))
 
+    def outside_vocabulary(self) -> None:
+        """Prompts with words that no scene has: the picture should still be a picture."""
+        prompts = [f"{thing} {place}" for thing in UNKNOWN_THINGS for place in UNKNOWN_PLACES]
+        made = self.painter.generate(prompts, self.settings, self.seed)
+        real = self.real(self.scenes("one", 8)[: len(prompts)], self.settings.size)
+        self.findings.figures.append(
+            Figure(
+                "words outside the vocabulary: roughness over real scenes'", roughness(made) / roughness(real), 1.0, len(made), at_most=1.5
+            )
+        )
+        self.findings.sheets.append(("outside-vocabulary", list(made)))
+        self.findings.lists["Prompts outside the vocabulary, as on the sheet"] = prompts
+
     def variations(self, similarity: float) -> None:
         """Variations of real scenes: is the object still there, and does similarity do what it says?"""
         scenes = self.scenes("one", 5)
@@ -252,6 +267,13 @@ def seam(pictures: Sequence[Pictures], border: int) -> float:
         across += gradients[SEAM_BAND]
         beside += (gradients.sum() - gradients[SEAM_BAND]) / (len(gradients) - 1)
     return across / beside
+
+
+def roughness(pictures: Pictures) -> float:
+    """The mean difference of a pixel (of 255) to the mean of its four neighbours: high in noise, low in pictures."""
+    p = pictures.astype(np.float32)
+    around = (p[:, :-2, 1:-1] + p[:, 2:, 1:-1] + p[:, 1:-1, :-2] + p[:, 1:-1, 2:]) / 4
+    return float(np.abs(p[:, 1:-1, 1:-1] - around).mean())
 
 
 def hole_for(scene: Scene, side: int) -> npt.NDArray[np.bool_]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from services.engine import DeadlineMissed, EngineLimits, Event, Queued, QueueFull, StepEngine, StepFailed, Stepped
+from services.engine import DeadlineMissed, EngineLimits, Event, Queued, QueueFull, StepEngine, StepFailed, Stepped, Watcher
 
 
 @dataclass(eq=False)
@@ -197,3 +197,57 @@ async def test_closing_ends_every_caller() -> None:
     await engine.close()
     with pytest.raises(StepFailed):
         await caller
+
+
+class Diary(Watcher):
+    """Writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.notes: list[tuple[object, ...]] = []
+
+    def refused(self, reason: str) -> None:
+        self.notes.append(("refused", reason))
+
+    def started(self, rows: int, waited: float) -> None:
+        self.notes.append(("started", rows, waited > 0.005))
+
+    def stepped(self, key: object, rows: int, seconds: float) -> None:
+        self.notes.append(("stepped", key, rows))
+
+    def ended(self, ending: str, rows: int) -> None:
+        self.notes.append(("ended", ending, rows))
+
+
+async def test_the_watcher_is_told_of_everything() -> None:
+    diary = Diary()
+    engine = StepEngine(Recorder(hold=lambda: time.sleep(0.005)), EngineLimits(max_batch=4, max_running=2, max_waiting=1), diary)
+    first = asyncio.create_task(collect(engine.run([Row(2), Row(3)])))
+    await asyncio.sleep(0)
+    second = asyncio.create_task(collect(engine.run([Row(1, key="b")])))
+    await asyncio.sleep(0)
+    with pytest.raises(QueueFull):
+        await collect(engine.run([Row(1)]))
+    await asyncio.gather(first, second)
+    assert ("refused", "queue_full") in diary.notes
+    assert ("started", 2, False) in diary.notes
+    assert ("started", 1, True) in diary.notes
+    assert [n for n in diary.notes if n[0] == "stepped"] == [
+        ("stepped", "a", 2),
+        ("stepped", "a", 2),
+        ("stepped", "a", 1),
+        ("stepped", "b", 1),
+    ]
+    assert [n for n in diary.notes if n[0] == "ended"] == [("ended", "finished", 2), ("ended", "finished", 1)]
+    with pytest.raises(DeadlineMissed):
+        await collect(engine.run([Row(100_000)], deadline=time.monotonic() + 0.1))
+    with pytest.raises(StepFailed):
+        await collect(engine.run([Row(2, poison=True)]))
+    leaving = asyncio.create_task(collect(engine.run([Row(1000)])))
+    await asyncio.sleep(0.02)
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    assert [n for n in diary.notes if n[0] in ("refused", "ended")][-3:] == [
+        ("refused", "deadline"),
+        ("ended", "failed", 1),
+        ("ended", "cancelled", 1),
+    ]

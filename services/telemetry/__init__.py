@@ -1,0 +1,1 @@
+"""What stages tell of themselves: metrics through Ray, traces, logs."""

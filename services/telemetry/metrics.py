@@ -1,0 +1,68 @@
+"""A stage's metrics, exported by Ray with its application, deployment and replica as labels.
+
+docs/metrics.md lists them all. Labels are bounded: no prompt, id or address is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+import torch
+from ray.serve import metrics
+
+from services.checkpoints.bundle import Manifest
+from services.engine import Ending, EngineLimits, Refusal, Watcher
+
+# Steps take milliseconds on a GPU and seconds on a CPU; waits up to minutes.
+STEP_SECONDS = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0]
+WAIT_SECONDS = [0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0]
+OCCUPANCY = [0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0]
+
+
+def show_model(manifest: Manifest, load_seconds: float) -> None:
+    """Tell which model the replica serves, and how many seconds it took to load and verify it."""
+    info = metrics.Gauge("unclip_model_info", "1 for the model that the replica serves.", tag_keys=("model", "version"))
+    info.set(1, {"model": manifest.name, "version": manifest.version})
+    metrics.Gauge("unclip_model_load_seconds", "Seconds it took to load and verify the model.").set(load_seconds)
+
+
+class EngineMetrics(Watcher):
+    """An engine's metrics; ``limits`` are the engine's."""
+
+    def __init__(self, limits: EngineLimits) -> None:
+        self._limits = limits
+        self._running = metrics.Gauge("unclip_rows_running", "Rows with a place.")
+        self._waiting = metrics.Gauge("unclip_rows_waiting", "Rows in the queue.")
+        self._memory = metrics.Gauge("unclip_device_memory_bytes", "Memory of the accelerator that torch has allocated.")
+        metrics.Gauge("unclip_places", "Rows that can run at a time.").set(limits.max_running)
+        self._wait = metrics.Histogram("unclip_queue_wait_seconds", "Seconds a request's rows waited for places.", WAIT_SECONDS)
+        self._step = metrics.Histogram("unclip_step_seconds", "Seconds of one step.", STEP_SECONDS, tag_keys=("network",))
+        self._occupancy = metrics.Histogram("unclip_batch_occupancy", "Rows of a step over the most it may have.", OCCUPANCY, ("network",))
+        self._steps = metrics.Counter("unclip_row_steps", "Steps taken, counted once for each row.", tag_keys=("network",))
+        self._refused = metrics.Counter("unclip_rows_refused", "Requests turned away on arrival.", tag_keys=("reason",))
+        self._ended = metrics.Counter("unclip_rows_ended", "Rows that left.", tag_keys=("ending",))
+
+    def refused(self, reason: Refusal) -> None:
+        """Count it."""
+        self._refused.inc(tags={"reason": reason})
+
+    def started(self, rows: int, waited: float) -> None:
+        """Note the wait."""
+        self._wait.observe(waited)
+
+    def stepped(self, key: Hashable, rows: int, seconds: float) -> None:
+        """Note what the step cost and how full it was."""
+        tags = {"network": str(key).split("/")[0]}
+        self._step.observe(seconds, tags)
+        self._occupancy.observe(rows / self._limits.max_batch, tags)
+        self._steps.inc(rows, tags)
+        self._memory.set(torch.cuda.memory_allocated() if torch.cuda.is_available() else 0)
+
+    def ended(self, ending: Ending, rows: int) -> None:
+        """Count them."""
+        self._ended.inc(rows, {"ending": ending})
+
+    def busy(self, running: int, waiting: int) -> None:
+        """Show it."""
+        self._running.set(running)
+        self._waiting.set(waiting)
