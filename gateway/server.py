@@ -23,6 +23,8 @@ from unclip.v1 import image_service_pb2, image_service_pb2_grpc
 
 logger = logging.getLogger(__name__)
 SERVICE = image_service_pb2.DESCRIPTOR.services_by_name["ImageService"].full_name
+# Healthy while the process answers, whatever its stages do: for a liveness probe.
+LIVE = "live"
 # Besides pictures and masks a request holds little.
 OVERHEAD_BYTES = 2**20
 
@@ -66,6 +68,7 @@ class Gateway:
             ) from None
         self._serve_metrics()
         await self._set_health(False)
+        await self._health.set(LIVE, health_pb2.HealthCheckResponse.SERVING)
         await self._server.start()
         self._watching = asyncio.create_task(self._keep_watching())
 

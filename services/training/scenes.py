@@ -25,12 +25,12 @@ HELD_OUT_BELOW = 26  # of 256: about 10 % of the pairs
 BACKGROUND_VARIANTS = 160
 Arrangement = Literal["one", "pair", "same", "three"]
 ARRANGEMENTS: dict[Arrangement, float] = {"one": 0.62, "pair": 0.22, "same": 0.10, "three": 0.06}
-# Objects come in a few sizes and stand on a grid: what a network learns of one in one place holds in every other, so
+# Objects come in four sizes and stand on a grid: what a network learns of one in one place holds in every other, so
 # that it learns what the object looks like and not each of its offsets. All sides are in cells of that grid.
 GRID = 16
-SIDES = {1: (10, 12, 14), 2: (7, 8), 3: (5,)}  # by the number of objects
-SAID_SIDES = {"big": (15,), "small": (5, 6)}  # of a lone object whose caption says its size
-FRONT_SIDES = (6, 11)  # of the object in front, and of the one behind
+SIDES = {1: 12, 2: 7, 3: 5}  # by the number of objects
+SAID_SIDES = {"big": 15, "small": 5}  # of a lone object whose caption says its size
+FRONT_SIDES = (7, 12)  # of the object in front, and of the one behind
 SIZE_WORDS = {"big": ("big", "large", "huge"), "small": ("small", "little", "tiny")}
 SIZE_SHARE, LIGHT_SHARE, SYNONYM_SHARE = 0.2, 0.3, 0.15
 CAPTION_STYLES = ("{things} {place}", "a picture of {things} {place}", "{things}, {place}", "{place}, {things}", "{things} seen {place}")
@@ -123,7 +123,7 @@ def _objects(rng: np.random.Generator, arrangement: Arrangement, candidates: Seq
 
 def _place(rng: np.random.Generator, count: int, relation: str, size: str) -> tuple[Placement, ...]:
     """Draw where each object stands; unless one is in front of the other, they do not overlap much."""
-    sides = rng.choice(SAID_SIDES[size] if size else SIDES[count], count) / GRID
+    sides = np.full(count, SAID_SIDES[size] if size else SIDES[count]) / GRID
     jitter = rng.uniform(-0.05, 0.05, (count, 2))
     if count == 1:
         room = max(0.5 - sides[0] / 2, 0.02)

@@ -1,0 +1,103 @@
+{{- define "unclip.labels" -}}
+app.kubernetes.io/name: unclip
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
+{{- end }}
+
+{{- define "unclip.selector" -}}
+app.kubernetes.io/name: unclip
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end }}
+
+{{- define "unclip.image" -}}
+{{ printf "%s-%s:%s" .root.Values.image.repository .kind (.root.Values.image.tag | default .root.Chart.AppVersion) }}
+{{- end }}
+
+{{- /* What every pod must have under restricted pod security. */ -}}
+{{- define "unclip.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 10001
+runAsGroup: 10001
+fsGroup: 10001
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{- define "unclip.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end }}
+
+{{- define "unclip.stageName" -}}
+{{ printf "%s-%s" .root.Release.Name (.stage | replace "_" "-") }}
+{{- end }}
+
+{{- /* Where the gateway finds a stage. */ -}}
+{{- define "unclip.stageAddress" -}}
+{{- .values.address | default (printf "%s-serve:9000" (include "unclip.stageName" .)) }}
+{{- end }}
+
+{{- define "unclip.bundlePath" -}}
+{{ eq .Values.bundle.source "image" | ternary "models" .Values.bundle.path }}
+{{- end }}
+
+{{- /* Volumes and mounts of the model, for pods that run replicas. */ -}}
+{{- define "unclip.bundleVolume" -}}
+{{- if eq .Values.bundle.source "claim" }}
+- name: bundle
+  persistentVolumeClaim: {claimName: {{ required "bundle.claim.name" .Values.bundle.claim.name }}, readOnly: true}
+{{- else if eq .Values.bundle.source "objectStore" }}
+- name: bundle
+  emptyDir: {sizeLimit: {{ .Values.bundle.objectStore.sizeLimit }}}
+{{- end }}
+{{- end }}
+
+{{- define "unclip.bundleMount" -}}
+{{- if ne .Values.bundle.source "image" }}
+- {name: bundle, mountPath: {{ .Values.bundle.path }}, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{- /* The Serve config of a stage: deploy/serve/STAGE.yaml with the values' changes. */ -}}
+{{- define "unclip.serveConfig" -}}
+{{- $config := .root.Files.Get (printf "serve/%s.yaml" .stage) | fromYaml }}
+{{- $_ := set $config.http_options "host" "0.0.0.0" }}
+{{- $application := index $config.applications 0 }}
+{{- $deployment := index $application.deployments 0 }}
+{{- $args := mergeOverwrite $application.args (deepCopy .values.args) }}
+{{- $bundle := include "unclip.bundlePath" .root }}
+{{- if hasKey $args "clip" }}{{- $_ := set $args.clip "bundle" $bundle }}{{- else }}{{- $_ := set $args "bundle" $bundle }}{{- end }}
+{{- $scaling := $deployment.autoscaling_config }}
+{{- $_ := set $scaling "min_replicas" (int .values.replicas.min) }}
+{{- $_ := set $scaling "max_replicas" (int .values.replicas.max) }}
+{{- if hasKey $scaling "policy" }}{{- $_ := set $scaling.policy.policy_kwargs "target" .values.target }}{{- end }}
+{{- $_ := set $deployment "ray_actor_options" (dict "num_cpus" .values.cpus "num_gpus" .values.gpus) }}
+{{- toYaml $config }}
+{{- end }}
+
+{{- define "unclip.stageEnvironment" -}}
+- {name: RAY_USAGE_STATS_ENABLED, value: "0"}
+- {name: HF_HUB_OFFLINE, value: "1"}
+# Larger than any picture that a request may carry, smaller than what would fill a proxy's memory.
+- {name: RAY_SERVE_GRPC_MAX_MESSAGE_SIZE, value: "67108864"}
+- {name: RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S, value: "120"}
+{{- end }}
+
+{{- /* A probe of Ray processes: every URL has to answer. KubeRay's own would need wget in the image. */ -}}
+{{- define "unclip.rayProbe" -}}
+exec:
+  command:
+    - python
+    - -c
+    - |
+      import sys, urllib.request
+      for url in sys.argv[1:]:
+          urllib.request.urlopen(url, timeout=4)
+    {{- range . }}
+    - {{ . }}
+    {{- end }}
+{{- end }}

@@ -1,0 +1,62 @@
+"""The images' recipe: linted, and what it copies and installs is enough for the gateway to start."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from services.checkpoints.bundle import ROOT
+
+DOCKERFILE = ROOT / "deploy/Dockerfile"
+BIN = Path(sys.executable).parent
+
+
+def target(name: str) -> str:
+    """The instructions of one build target."""
+    parts = re.split(r"^FROM ", DOCKERFILE.read_text(), flags=re.MULTILINE)
+    return next(part for part in parts if re.match(rf"\S+ AS {name}\n", part))
+
+
+def test_the_recipe_is_linted() -> None:
+    result = subprocess.run([BIN / "hadolint", DOCKERFILE], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout
+
+
+def test_images_run_without_rights_and_without_tools() -> None:
+    for name in ("gateway", "stage-cpu"):
+        assert "USER 10001:10001" in target(name)
+        assert "HEALTHCHECK" in target(name)
+        assert "RUN" not in target(name), "nothing is built in what ships"
+        assert "/opt/tools" not in target(name)
+    assert target("stage-gpu").startswith("stage-cpu AS")
+
+
+def test_what_the_gateway_copies_and_installs_is_enough(tmp_path: Path) -> None:
+    for source, destination in re.findall(r"^COPY (?!--from)(\S+) (\S+)$", target("gateway"), flags=re.MULTILINE):
+        copy = tmp_path / destination / Path(source).name if destination.endswith("/") else tmp_path / destination
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if (ROOT / source).is_dir() else shutil.copy)(ROOT / source, copy)
+    shutil.copytree(ROOT / "protos", tmp_path / "protos")
+    environment = {**os.environ, "VIRTUAL_ENV": str(tmp_path / "venv")}
+    for command in (["venv", "--quiet", str(tmp_path / "venv"), "--python", sys.executable],
+                    ["pip", "install", "--quiet", "--require-hashes", "-r", str(ROOT / "requirements-gateway.lock")]):  # fmt: skip
+        subprocess.run([BIN / "uv", *command], env=environment, check=True, capture_output=True, timeout=300)
+    paths = {"PYTHONPATH": f"{tmp_path}:{tmp_path / 'protos'}"}
+    code = "import gateway.server, gateway.probe, gateway.cli"
+    result = subprocess.run(
+        [tmp_path / "venv/bin/python", "-c", code], env=paths, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_nothing_else_reaches_the_build() -> None:
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    copied = {path for _, path in re.findall(r"^COPY (--from=\S+ )?(\S+)", DOCKERFILE.read_text(), flags=re.MULTILINE)}
+    assert ignored[1] == "*"
+    for path in copied:
+        if not path.startswith("/"):
+            assert any(line.startswith("!") and (path.startswith(line[1:].split("*")[0])) for line in ignored), path
