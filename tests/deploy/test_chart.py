@@ -165,7 +165,7 @@ def test_an_object_store_fills_and_verifies_the_bundle(helm: Helm) -> None:
         ("stages.prior.replica.min=2", "replica"),
         ("stages.priors.enabled=true", "priors"),
         ("stages.decoder.args.call_sise=2", "call_sise"),
-        ("gateway.environment.PORT=1", "environment"),
+        ("gateway.environment.PORT=1", "PORT"),
         ("bundle.source=s3", "bundle"),
     ],
 )
