@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
@@ -38,7 +39,10 @@ class NoOpStages(
     decoder_service_pb2_grpc.DecoderServiceServicer,
     stage_service_pb2_grpc.StageServiceServicer,
 ):
-    """Every stage's methods, without a model."""
+    """Every stage's methods, without a model; the prior takes ``delay`` seconds."""
+
+    def __init__(self, delay: float = 0.0) -> None:
+        self.delay = delay
 
     async def EncodeText(self, request: Any, context: Any) -> text_encoder_service_pb2.EncodeTextResponse:
         return text_encoder_service_pb2.EncodeTextResponse(texts=[TEXT for _ in request.texts], logit_scale=1)
@@ -47,6 +51,7 @@ class NoOpStages(
         return image_encoder_service_pb2.EncodeImageResponse(embedding=EMBEDDING)
 
     async def SamplePrior(self, request: Any, context: Any) -> AsyncIterator[prior_service_pb2.SamplePriorResponse]:
+        await asyncio.sleep(self.delay)
         yield prior_service_pb2.SamplePriorResponse(result=prior_service_pb2.PriorResult(embedding=EMBEDDING))
 
     async def SampleDecoder(self, request: Any, context: Any) -> AsyncIterator[decoder_service_pb2.SampleDecoderResponse]:
@@ -58,9 +63,9 @@ class NoOpStages(
 
 
 @contextlib.asynccontextmanager
-async def serve_no_op_stages() -> AsyncIterator[str]:
+async def serve_no_op_stages(stages: NoOpStages | None = None) -> AsyncIterator[str]:
     """The stages on a free loopback port; yields their address."""
-    server, stages = grpc.aio.server(), NoOpStages()
+    server, stages = grpc.aio.server(), stages or NoOpStages()
     text_encoder_service_pb2_grpc.add_TextEncoderServiceServicer_to_server(stages, server)
     image_encoder_service_pb2_grpc.add_ImageEncoderServiceServicer_to_server(stages, server)
     prior_service_pb2_grpc.add_PriorServiceServicer_to_server(stages, server)
