@@ -8,7 +8,7 @@ TRAIN ?=
 EVALUATE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-node stubs demo serve test check format train evaluate bench lock clean
+.PHONY: help setup setup-node stubs dashboards demo serve test check format train evaluate bench lock clean
 
 help: ## List these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ setup-node: .stamps/node
 
 stubs: .stamps/stubs ## Generate the protobuf and gRPC stubs
 
+dashboards: setup ## Write Grafana's dashboards into the chart
+	@$(BIN)/python -m deploy.dashboards
+
 demo: setup ## Start the stack, draw four pictures of PROMPT="..." into out/, stop the stack
 	@$(BIN)/python -m deploy.stack -- $(BIN)/unclip generate "$$PROMPT" -n 4 -o out/demo.png --sheet out/demo-sheet.png
 demo: export PROMPT := $(PROMPT)
@@ -47,12 +50,13 @@ serve: setup ## Run the local stack in the foreground until Ctrl-C
 test: setup setup-node ## Run every test
 	@$(BIN)/python -m pytest
 
-check: setup setup-node ## Format, lint, strict types, contract lint, fresh stubs
+check: setup setup-node ## Format, lint, strict types, contract lint, fresh stubs and dashboards
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy services gateway deploy tests
 	@node_modules/.bin/buf lint protos
 	@$(BIN)/python -m deploy.protos --check
+	@$(BIN)/python -m deploy.dashboards --check
 
 format: setup ## Format and mend what can be mended
 	@$(BIN)/ruff check --fix --quiet .

@@ -108,5 +108,5 @@ class Stage:
 
 STAGES = (
     Stage(256, crop=64, patch=4, channels=(64, 128), scenes=3072, recipe=loop.Recipe(8_000, 8e-4, 64, warmup=150, ema=0.998, muon=True)),
-    Stage(1024, crop=128, patch=8, channels=(96, 128), scenes=256, recipe=loop.Recipe(4_000, 8e-4, 32, warmup=100, ema=0.998, muon=True)),
+    Stage(1024, crop=128, patch=8, channels=(96, 128), scenes=128, recipe=loop.Recipe(4_000, 8e-4, 32, warmup=100, ema=0.998, muon=True)),
 )

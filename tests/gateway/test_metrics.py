@@ -54,7 +54,7 @@ async def measured() -> AsyncIterator[Measured]:
         port = int(probe.getsockname()[1])
     stages = NoOpStages()
     async with serve_no_op_stages(stages) as address:
-        addresses = {f"{stage}_address": address for stage in ("text_encoder", "image_encoder", "prior", "decoder")}
+        addresses: dict[str, Any] = {f"{stage}_address": address for stage in ("text_encoder", "image_encoder", "prior", "decoder")}
         gateway = Gateway(Settings(port=0, metrics_port=port, **addresses))
         await gateway.start()
         async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.port}") as channel:
