@@ -8,7 +8,7 @@ TRAIN ?=
 EVALUATE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-node stubs dashboards demo serve test check format train evaluate bench lock clean
+.PHONY: help setup setup-node stubs dashboards demo serve observe test check format train evaluate bench lock clean
 
 help: ## List these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -46,6 +46,10 @@ demo: export PROMPT := $(PROMPT)
 
 serve: setup ## Run the local stack in the foreground until Ctrl-C
 	@exec $(BIN)/python -m deploy.stack
+
+observe: setup ## Run the stack under a Prometheus and a short load, and draw every dashboard into out/observe/
+	@$(BIN)/python -m deploy.observe -- $(BIN)/unclip generate "$$PROMPT" -n 4 -o out/observe/picture.png
+observe: export PROMPT := $(PROMPT)
 
 test: setup setup-node ## Run every test
 	@$(BIN)/python -m pytest

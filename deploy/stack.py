@@ -48,12 +48,14 @@ console = Console(stderr=True)
 
 
 class StackSettings(BaseSettings):
-    """Ports of the local Ray Serve, from the environment: STACK_GRPC_PORT, STACK_HTTP_PORT; seconds to wait for health."""
+    """Ports of the local Ray Serve, from the environment: STACK_GRPC_PORT, STACK_HTTP_PORT, STACK_METRICS_PORT (0: drawn by Ray);
+    seconds to wait for health."""
 
     model_config = SettingsConfigDict(env_prefix="STACK_", frozen=True)
 
     grpc_port: int = Field(default=9000, ge=1, le=65535)
     http_port: int = Field(default=8000, ge=1, le=65535)
+    metrics_port: int = Field(default=0, ge=0, le=65535)
     timeout: float = Field(default=300.0, gt=0)
 
 
@@ -113,6 +115,7 @@ def stages_running(stages: Sequence[str] = STAGES, settings: StackSettings | Non
             object_store_memory=256 * 2**20,
             runtime_env={"worker_process_setup_hook": "deploy.loopback.bind_serve_to_loopback"},
             _node_ip_address=NODE_ADDRESS,
+            _metrics_export_port=settings.metrics_port or None,
         )
         serve.start(http_options=config["http_options"], grpc_options=config["grpc_options"], logging_config={"log_level": "WARNING"})
         # The public `serve deploy` needs the dashboard; this is what `serve run CONFIG` calls.

@@ -45,6 +45,7 @@ LICENCES = (
     help="Where checkpoints, sample grids and the bundle go.",
 )
 @click.option("--minutes", type=float, default=0.0, help="Train each stage for that long instead of its recipe's steps.")
+@click.option("--batch", type=click.IntRange(1), help="Examples of one step instead of the recipe's; a GPU wants more than a CPU.")
 @click.option("--threads", type=int, default=os.cpu_count(), show_default="all cores", help="Of torch, on a CPU.")
 @click.option("--scenes", type=click.IntRange(1024), default=loop.Recipe.scenes, show_default=True, help="Size of the corpus.")
 @click.option(
@@ -54,20 +55,22 @@ LICENCES = (
 )
 @click.option("--version", default="0", show_default=True, help="Of the bundle, for its manifest.")
 @click.option("--install", is_flag=True, help="Put the finished bundle into models/.")
-def main(stages: tuple[str, ...], out: Path, minutes: float, threads: int, scenes: int, start_from: Path | None,
+def main(stages: tuple[str, ...], out: Path, minutes: float, batch: int | None, threads: int, scenes: int, start_from: Path | None,
          version: str, install: bool) -> None:  # fmt: skip
     """Train STAGES (all, in order, if none is named) and write the bundle with its manifest."""
     torch.set_num_threads(threads)
     for stage in stages or STAGES:
         train, recipe = STAGES[stage]
-        train(out, replace(recipe, minutes=minutes, scenes=scenes, start_from=start_from))
+        train(out, replace(recipe, minutes=minutes, batch=batch or recipe.batch, scenes=scenes, start_from=start_from))
     notices = "".join(f"* {x.subject}: {x.identifier}; {x.source}\n" for x in LICENCES)
     (out / "bundle/LICENSE.md").write_text(f"# Licences of this bundle\n\n{notices}")
     write_manifest(out / "bundle", "unclip-emoji", version, LICENCES)
     loop.console.print(f"the bundle is in {out / 'bundle'}", highlight=False)
     if install:
-        shutil.rmtree(ROOT / "models", ignore_errors=True)
-        shutil.copytree(out / "bundle", ROOT / "models")
+        for part in (ROOT / "models").iterdir():
+            if part.is_dir() and part.name != "docs":
+                shutil.rmtree(part)
+        shutil.copytree(out / "bundle", ROOT / "models", dirs_exist_ok=True)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from rich.progress import track
 
 from services.checkpoints.bundle import Bundle, write_manifest
@@ -67,10 +66,10 @@ def measure_curves(evaluation: Evaluation, bundle: Path) -> None:
     for name, changes in OPTIONS.items():
         lists[f"Quality against {name} {of}"] = [curves.point(c, evaluation.painter, replace(base, **c)) for c in changes]
     for name, part, changes in CONFIGS:
-        lists[f"Quality against {name} {of}"] = [curves.point(c, _painter_with(bundle, part, c), base) for c in changes]
+        lists[f"Quality against {name} {of}"] = [curves.point(c, _sampling(evaluation.painter, bundle, part, c), base) for c in changes]
 
 
-def _painter_with(bundle: Path, part: str, change: dict[str, Any]) -> Painter:
+def _sampling(painter: Painter, bundle: Path, part: str, change: dict[str, Any]) -> Painter:
     """The same bundle, one part of it sampled differently."""
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "bundle"
@@ -81,4 +80,4 @@ def _painter_with(bundle: Path, part: str, change: dict[str, Any]) -> Painter:
         config.write_text(json.dumps(described))
         manifest = Bundle(target).manifest
         write_manifest(target, manifest.name, manifest.version, manifest.licences)
-        return Painter(target, torch.get_num_threads())
+        return painter.with_bundle(target)

@@ -143,7 +143,7 @@ class Evaluation:
         self.findings.share("both objects found", found, float(np.mean(ceiling)), 0.75 * float(np.mean(ceiling)))
         right = [self._stands(made, i, s) for i, s in enumerate(scenes) if found[i]]
         right_real = [self._stands(real, i, s) for i, s in enumerate(scenes) if ceiling[i]]
-        self.findings.share("relation right, where both are found", right, float(np.mean(right_real)), 0.9)
+        self.findings.share("relation right, where both are found", right, float(np.mean(right_real)) if right_real else None, 0.9)
         self.findings.sheets.append(("two-objects", list(pictures[:32])))
 
     def _both_found(self, verdicts: Verdicts, scenes: Sequence[Scene]) -> list[bool]:
@@ -266,7 +266,7 @@ def seam(pictures: Sequence[Pictures], border: int) -> float:
         gradients = np.abs(np.diff(columns, axis=1)).mean((0, 2))
         across += gradients[SEAM_BAND]
         beside += (gradients.sum() - gradients[SEAM_BAND]) / (len(gradients) - 1)
-    return across / beside
+    return float(across / beside)
 
 
 def roughness(pictures: Pictures) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,9 +45,18 @@ class Painter:
     def __init__(self, bundle: Path, threads: int) -> None:
         clip = load_clip(ClipSource(bundle=str(bundle)), threads)
         self._text, self._image = TextEncoder(clip), ImageEncoder(clip)
+        self._open(bundle)
+
+    def _open(self, bundle: Path) -> None:
         opened = Bundle(bundle, "prior", BASE, UPSAMPLERS)
         self.version = opened.manifest.version
         self.prior, self.decoder = PriorSampler(opened, call_size=0), DecoderSampler(opened, upsampler_call_size=1)
+
+    def with_bundle(self, bundle: Path) -> Painter:
+        """A painter with another bundle's prior and decoder, and the same CLIP."""
+        other = copy.copy(self)
+        other._open(bundle)
+        return other
 
     def defaults(self, size: int) -> Settings:
         """What a request of this size that says nothing else gets."""
