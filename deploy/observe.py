@@ -121,9 +121,13 @@ def observed() -> Iterator[tuple[str, Prometheus]]:
     settings = load_stack_settings().model_copy(update={"metrics_port": ray_port})
     gateway = load_settings().model_copy(update={"metrics_port": metrics_port})
     os.environ["UNCLIP_METRICS_PORT"] = str(metrics_port)
-    with stages_running(settings=settings) as stages, gateway_running(stages, gateway) as address:
-        with prometheus_running({"gateway": f"127.0.0.1:{metrics_port}", "ray": f"{NODE_ADDRESS}:{ray_port}"}) as prometheus:
-            yield address, prometheus
+    targets = {"gateway": f"127.0.0.1:{metrics_port}", "ray": f"{NODE_ADDRESS}:{ray_port}"}
+    with (
+        stages_running(settings=settings) as stages,
+        gateway_running(stages, gateway) as address,
+        prometheus_running(targets) as prometheus,
+    ):
+        yield address, prometheus
 
 
 def draw(board: Board, prometheus: Prometheus, start: float, end: float, target: Path) -> list[str]:
