@@ -69,8 +69,9 @@ class Canvas:
         return Canvas(pixels, hole)
 
     def frame_size(self, sizes: tuple[int, ...]) -> int:
-        """Of the sizes that can be painted, smallest first, the one to paint frames at: none of their detail is lost."""
-        return next((size for size in sizes[1:] if size >= min(self.hole.shape)), sizes[-1])
+        """Of the sizes that can be painted, smallest first, the one to paint frames at: past the base size, the first
+        that need not be enlarged by more than half."""
+        return next((size for size in sizes[1:] if 1.5 * size >= min(self.hole.shape)), sizes[-1])
 
     def next_frame(self) -> Frame | None:
         """The frame to paint next; None when the hole is gone.

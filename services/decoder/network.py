@@ -27,7 +27,10 @@ class DecoderConfig(BaseModel):
 
 
 class UpsamplerConfig(BaseModel):
-    """An upsampler: sides in px it goes from and to, its U-Net (no attention, no text), and its mask channels."""
+    """An upsampler: sides in px it goes from and to, its U-Net (no attention, no text), and its mask channels.
+
+    residual: the U-Net's output is added to the raised picture, so that it has to learn only what is missing in that.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -36,6 +39,7 @@ class UpsamplerConfig(BaseModel):
     unet: UNetConfig
     diffusion: DiffusionConfig
     inpainting: bool = True
+    residual: bool = False
 
 
 class Decoder(nn.Module):
@@ -70,10 +74,10 @@ class Upsampler(nn.Module):
         self.unet = UNet(config.unet)
 
     def forward(self, x: Tensor, timesteps: Tensor, low: Tensor, known: Tensor | None) -> Tensor:
-        """x: (B, 3, H, W); low: (B, 3, H, W), already raised to x's size by ``raise_to``. Returns the U-Net's output."""
+        """x: (B, 3, H, W); low: (B, 3, H, W), already raised to x's size by ``raise_to``. Returns what the config's prediction says."""
         inputs = [x, low.to(x.dtype)] + ([] if known is None else [known.to(x.dtype)])
         output: Tensor = self.unet(torch.cat(inputs, dim=1), timesteps)
-        return output
+        return output + low.to(output.dtype) if self.config.residual else output
 
 
 def raise_to(low: Tensor, side: int) -> Tensor:

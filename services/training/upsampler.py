@@ -59,7 +59,11 @@ class Stage:
         )
         sampling = SamplingConfig(sampler="dpm++2m", steps=4)
         return UpsamplerConfig(
-            side_in=self.side // FACTOR, side=self.side, unet=unet, diffusion=DiffusionConfig(prediction="sample", sampling=sampling)
+            side_in=self.side // FACTOR,
+            side=self.side,
+            unet=unet,
+            diffusion=DiffusionConfig(prediction="sample", sampling=sampling),
+            residual=True,
         )
 
     def train(self, folder: Path, recipe: loop.Recipe) -> None:
@@ -108,5 +112,5 @@ class Stage:
 
 STAGES = (
     Stage(256, crop=64, patch=4, channels=(64, 128), scenes=3072, recipe=loop.Recipe(8_000, 8e-4, 64, warmup=150, ema=0.998, muon=True)),
-    Stage(1024, crop=128, patch=8, channels=(96, 128), scenes=128, recipe=loop.Recipe(4_000, 8e-4, 32, warmup=100, ema=0.998, muon=True)),
+    Stage(1024, crop=128, patch=8, channels=(64, 128), scenes=128, recipe=loop.Recipe(4_000, 8e-4, 32, warmup=100, ema=0.998, muon=True)),
 )

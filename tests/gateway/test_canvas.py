@@ -88,3 +88,10 @@ def test_scaling_keeps_the_shape_and_covers_the_hole() -> None:
     scaled = Canvas(noise(300, 200), hole).scaled(64)
     assert scaled.pixels.shape == (96, 64, 3)
     assert scaled.hole.any()
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"), [((60, 80), 256), ((256, 900), 256), ((300, 384), 256), ((500, 400), 1024), ((2000, 2000), 1024)]
+)
+def test_frames_are_painted_at_a_size_that_fits(shape: tuple[int, int], size: int) -> None:
+    assert Canvas(np.zeros((*shape, 3), np.uint8), np.ones(shape, np.bool_)).frame_size((64, 256, 1024)) == size

@@ -64,7 +64,7 @@ def test_rank_and_model(stack: Addresses, folder: Path) -> None:
     assert ranked.returncode == 0, ranked.stderr
     assert len(ranked.stdout.splitlines()) == 2
     model = unclip(folder, stack.gateway, "model")
-    assert "sizes: 64, 256" in model.stdout
+    assert "sizes: 64, 256, 1024" in model.stdout
 
 
 def test_exit_codes_tell_what_to_do(stack: Addresses, folder: Path) -> None:

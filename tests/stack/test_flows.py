@@ -52,6 +52,11 @@ async def test_the_small_size_skips_the_upsampler(images: Any) -> None:
     assert pb.STAGE_UPSAMPLER not in {t.stage for t in picture.stage_times}
 
 
+async def test_the_largest_size_takes_both_upsamplers(images: Any) -> None:
+    picture = (await images.Generate(pb.GenerateRequest(prompt=PROMPT, size=1024, options=quick(upsampler_steps=1)))).pictures[0]
+    assert pixels(picture.png).shape == (1024, 1024, 3)
+
+
 @pytest.mark.parametrize("size", [(256, 256), (300, 200), (90, 140)])
 async def test_inpainting_changes_nothing_outside_the_mask(images: Any, size: tuple[int, int]) -> None:
     source, mask = photo(*size), Image.new("L", size, 0)
@@ -112,7 +117,7 @@ async def test_embeddings_have_unit_length_and_one_space(images: Any) -> None:
 
 async def test_the_model_says_what_it_is(images: Any) -> None:
     model = await images.GetModel(pb.GetModelRequest())
-    assert list(model.sizes) == [64, 256]
+    assert list(model.sizes) == [64, 256, 1024]
     assert model.limits.max_n == 10
     assert model.defaults.decoder_steps > 0
     assert {licence.identifier for licence in model.licences} == {"MIT"}
