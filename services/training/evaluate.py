@@ -129,7 +129,7 @@ def _markdown(findings: Findings, settings: Settings, version: str, pictures: in
     drawn = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in asdict(settings).items())
     lines = [
         f"# Evaluation of bundle {version}", "",
-        f"`make evaluate EVALUATE=\"--pictures {pictures} --seed {seed}\"`; {drawn}.", "",
+        f"`make evaluate EVALUATE=\"--pictures {pictures} --size {settings.size} --seed {seed}\"`; {drawn}.", "",
         "| figure | drawn | on real scenes | goal | pictures |", "|---|---|---|---|---|",
     ]  # fmt: skip
     lines += ["| " + " | ".join(_cells(f)) + " |" for f in findings.figures]
