@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 MESSAGE_BYTES = 64 * 2**20
 CHANNEL_OPTIONS = (("grpc.max_receive_message_length", MESSAGE_BYTES), ("grpc.max_send_message_length", MESSAGE_BYTES))
 DESCRIBE_SECONDS = 5.0
-RETRY_SECONDS = 0.2
+ATTEMPTS, RETRY_SECONDS = 2, 0.2
 Embedding = npt.NDArray[np.float32]
 Result = TypeVar("Result")
 
@@ -106,30 +106,31 @@ class Stage:
 
     async def call(self, method: Callable[..., Any], request: Any, budget: Budget) -> Any:
         """The answer of a unary call, asked for again once if the stage was not there."""
-        try:
-            return await self._call(method, request, budget)
-        except StageUnavailable:
-            await self._before_retry()
-            return await self._call(method, request, budget)
-
-    async def _call(self, method: Callable[..., Any], request: Any, budget: Budget) -> Any:
-        with self.errors():
-            return await method(request, timeout=budget.seconds_left, metadata=self.metadata)
+        for attempt in range(ATTEMPTS):
+            try:
+                with self.errors():
+                    return await method(request, timeout=budget.seconds_left, metadata=self.metadata)
+            except StageUnavailable:
+                if attempt == ATTEMPTS - 1:
+                    raise
+                await self._before_retry()
+        return None
 
     async def events(self, method: Callable[..., Any], request: Any, budget: Budget) -> AsyncGenerator[Any, None]:
         """The events of a sampling call; leaving early cancels it, which frees its rows.
 
         A call whose replica dies is made again once: seeds make it the same, and progress begins anew.
         """
-        try:
-            async with contextlib.aclosing(self._events(method, request, budget)) as events:
-                async for event in events:
-                    yield event
-        except StageUnavailable:
-            await self._before_retry()
-            async with contextlib.aclosing(self._events(method, request, budget)) as events:
-                async for event in events:
-                    yield event
+        for attempt in range(ATTEMPTS):
+            try:
+                async with contextlib.aclosing(self._events(method, request, budget)) as events:
+                    async for event in events:
+                        yield event
+                return
+            except StageUnavailable:
+                if attempt == ATTEMPTS - 1:
+                    raise
+                await self._before_retry()
 
     async def _before_retry(self) -> None:
         metrics.stage_retries.labels(self.name).inc()

@@ -204,9 +204,3 @@ def render(scene: Scene, side: int) -> npt.NDArray[np.uint8]:
         picture = scene.light.on_object(sprite(artwork, round(place.side * side)))
         canvas.paste(picture, (round((place.x - place.side / 2) * side), round((place.y - place.side / 2) * side)), picture)
     return scene.light.in_the_air(np.asarray(canvas), scene.variant)
-
-
-def compose(rng: np.random.Generator, count: int, side: int) -> tuple[npt.NDArray[np.uint8], list[Scene]]:
-    """``count`` training scenes: pictures (count, side, side, 3) and their descriptions."""
-    scenes = [sample_scene(rng) for _ in range(count)]
-    return np.stack([render(s, side) for s in scenes]), scenes

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
+import grpc
 import grpc.aio
 import numpy as np
 
@@ -39,10 +40,10 @@ class NoOpStages(
     decoder_service_pb2_grpc.DecoderServiceServicer,
     stage_service_pb2_grpc.StageServiceServicer,
 ):
-    """Every stage's methods, without a model; the prior takes ``delay`` seconds."""
+    """Every stage's methods, without a model; the prior takes ``delay`` seconds and dies ``failures`` times."""
 
     def __init__(self, delay: float = 0.0) -> None:
-        self.delay = delay
+        self.delay, self.failures = delay, 0
 
     async def EncodeText(self, request: Any, context: Any) -> text_encoder_service_pb2.EncodeTextResponse:
         return text_encoder_service_pb2.EncodeTextResponse(texts=[TEXT for _ in request.texts], logit_scale=1)
@@ -52,6 +53,9 @@ class NoOpStages(
 
     async def SamplePrior(self, request: Any, context: Any) -> AsyncIterator[prior_service_pb2.SamplePriorResponse]:
         await asyncio.sleep(self.delay)
+        if self.failures:
+            self.failures -= 1
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
         yield prior_service_pb2.SamplePriorResponse(result=prior_service_pb2.PriorResult(embedding=EMBEDDING))
 
     async def SampleDecoder(self, request: Any, context: Any) -> AsyncIterator[decoder_service_pb2.SampleDecoderResponse]:

@@ -120,3 +120,14 @@ async def test_stages_and_model_are_shown(measured: Measured) -> None:
     assert scraped.of("unclip_gateway_model_info", model="none", version="0") == 1
     assert [scraped.of("unclip_stage_up", stage=s) for s in ("text_encoder", "image_encoder", "prior", "decoder")] == [1] * 4
     assert scraped.of("unclip_model_mismatch") == 0
+
+
+async def test_a_call_whose_stage_was_gone_is_made_again_once(measured: Measured) -> None:
+    before = await measured.scrape()
+    measured.stages.failures = 1
+    await measured.images.Generate(pb.GenerateRequest(prompt="a fox"))
+    assert ((await measured.scrape()) - before).of("unclip_stage_retries_total", stage="prior") == 1
+    measured.stages.failures = 2
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await measured.images.Generate(pb.GenerateRequest(prompt="a fox"))
+    assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
