@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -33,20 +32,13 @@ from pydantic import ValidationError
 
 from deploy.dashboards import BOARDS, Board, Panel
 from deploy.loopback import NODE_ADDRESS
-from deploy.stack import ROOT, StackError, console, gateway_running, load_stack_settings, stages_running
+from deploy.stack import ROOT, StackError, console, free_port, gateway_running, load_stack_settings, stages_running
 from gateway.settings import UnknownSetting, load_settings
 
 RULES = ROOT / "deploy/chart/rules/unclip.yaml"
 SCRAPE_SECONDS = 2
 RATE_WINDOW = "20s"
 START_SECONDS = 30.0
-
-
-def free_port() -> int:
-    """A port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass(frozen=True)

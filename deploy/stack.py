@@ -80,6 +80,13 @@ def serve_config(stages: Sequence[str], settings: StackSettings) -> dict[str, An
     return merged
 
 
+def free_port() -> int:
+    """A local port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def require_free(port: int, setting: str) -> None:
     """Raises StackError if something listens on a local port already."""
     with socket.socket() as probe:

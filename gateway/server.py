@@ -13,12 +13,14 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from pydantic import ValidationError
 
+from gateway.calls import Observed
 from gateway.malformed import MalformedRequests
-from gateway.metrics import Measured, serve_metrics
+from gateway.metrics import serve_metrics
 from gateway.model import ModelWatch
 from gateway.servicer import ImageServicer
 from gateway.settings import Settings, UnknownSetting, load_settings
 from gateway.stages import Stages
+from services.telemetry import logs, tracing
 from unclip.v1 import image_service_pb2, image_service_pb2_grpc
 
 logger = logging.getLogger(__name__)
@@ -42,7 +44,7 @@ class Gateway:
         self._watch = ModelWatch(self._stages)
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(
-            interceptors=(Measured(), MalformedRequests()),
+            interceptors=(Observed(settings.log_prompts), MalformedRequests()),
             maximum_concurrent_rpcs=settings.max_requests,
             options=(
                 ("grpc.max_receive_message_length", 2 * settings.max_picture_bytes + OVERHEAD_BYTES),
@@ -120,9 +122,11 @@ async def serve(settings: Settings) -> None:
 
 def main() -> None:
     """``python -m gateway.server``; settings come from the environment."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s gateway %(levelname)s %(message)s")
     try:
-        asyncio.run(serve(load_settings()))
+        settings = load_settings()
+        logs.configure(settings.log_format)
+        tracing.export_spans("unclip-gateway")
+        asyncio.run(serve(settings))
     except (PortTaken, UnknownSetting, ValidationError) as error:
         sys.exit(f"gateway: {error}")
 

@@ -13,6 +13,7 @@ import grpc
 import grpc.aio
 from google.protobuf import duration_pb2
 
+from gateway import calls
 from gateway.flows.rank import rank_captions
 from gateway.flows.request import FlowRequest
 from gateway.malformed import well_formed
@@ -68,6 +69,7 @@ class ImageServicer(pb_grpc.ImageServiceServicer):
         self._settings, self._stages, self._watch = settings, stages, watch
 
     def _budget(self, context: Context, request_id: str) -> Budget:
+        calls.identify(request_id)
         left, most = context.time_remaining(), self._settings.request_timeout
         return Budget(most if left is None else min(left, most), request_id, is_deadline=left is not None and left < most)
 

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from services.telemetry.logs import LogFormat
+
 PREFIX = "UNCLIP_"
 CLIENT_ADDRESS = "UNCLIP_ADDRESS"  # the command line's own variable
 
@@ -25,6 +27,9 @@ class Settings(BaseSettings):
     port: int = Field(default=50051, ge=0, le=65535)
     # Where Prometheus finds /metrics; 0: nowhere.
     metrics_port: int = Field(default=0, ge=0, le=65535)
+    # How log lines are written; prompts are in them only if asked for.
+    log_format: LogFormat = "text"
+    log_prompts: bool = False
     text_encoder_address: str = "127.0.0.1:9000"
     image_encoder_address: str = "127.0.0.1:9000"
     prior_address: str = "127.0.0.1:9000"

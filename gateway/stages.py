@@ -6,20 +6,24 @@ import asyncio
 import contextlib
 import logging
 import random
+import string
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
 
 import grpc
 import grpc.aio
 import numpy as np
 import numpy.typing as npt
 from cachetools import TTLCache
+from opentelemetry import trace
 
 from gateway import metrics
 from gateway.pictures import Pixels
 from gateway.settings import Settings
+from services.telemetry import tracing
 from services.wire.errors import InvalidInput, StageMismatch, StageUnavailable, from_stage
 from services.wire.tensors import Array, from_message, to_message
 from unclip.internal.v1 import (
@@ -45,6 +49,7 @@ MESSAGE_BYTES = 64 * 2**20
 CHANNEL_OPTIONS = (("grpc.max_receive_message_length", MESSAGE_BYTES), ("grpc.max_send_message_length", MESSAGE_BYTES))
 DESCRIBE_SECONDS = 5.0
 ATTEMPTS, RETRY_SECONDS = 2, 0.2
+PRINTABLE = string.punctuation + " "  # what metadata may hold beside letters and digits
 Embedding = npt.NDArray[np.float32]
 Result = TypeVar("Result")
 
@@ -108,8 +113,8 @@ class Stage:
         """The answer of a unary call, asked for again once if the stage was not there."""
         for attempt in range(ATTEMPTS):
             try:
-                with self.errors():
-                    return await method(request, timeout=budget.seconds_left, metadata=self.metadata)
+                with self.errors(), self._span() as span, tracing.current(span):
+                    return await method(request, timeout=budget.seconds_left, metadata=self._metadata(budget))
             except StageUnavailable:
                 if attempt == ATTEMPTS - 1:
                     raise
@@ -137,13 +142,33 @@ class Stage:
         await asyncio.sleep(RETRY_SECONDS * random.uniform(0.5, 1.5))
 
     async def _events(self, method: Callable[..., Any], request: Any, budget: Budget) -> AsyncGenerator[Any, None]:
-        stream = method(request, timeout=budget.seconds_left, metadata=self.metadata)
-        try:
-            with self.errors():
+        with self.errors(), self._span() as span:
+            with tracing.current(span):
+                stream = method(request, timeout=budget.seconds_left, metadata=self._metadata(budget))
+            try:
                 async for event in stream:
                     yield event
+            finally:
+                stream.cancel()
+
+    def _metadata(self, budget: Budget) -> tuple[tuple[str, str], ...]:
+        """Which application is called, for which request, in which trace."""
+        return (*self.metadata, ("request_id", quote(budget.request_id, safe=PRINTABLE)), *tracing.sent())
+
+    @contextlib.contextmanager
+    def _span(self) -> Iterator[trace.Span]:
+        """A span of one attempt at a call."""
+        span, status = tracing.tracer.start_span(self.name, kind=trace.SpanKind.CLIENT), "ok"
+        try:
+            yield span
+        except grpc.aio.AioRpcError as error:
+            status = error.code().name.lower()
+            raise
+        except BaseException:
+            status = "cancelled"
+            raise
         finally:
-            stream.cancel()
+            tracing.finish(span, status)
 
     @contextlib.contextmanager
     def errors(self) -> Iterator[None]:

@@ -22,7 +22,9 @@ class DecoderDeployment:
         # Imported in the replica alone: building the application need not wait for torch.
         from services.decoder.stage import DecoderStage
         from services.telemetry.metrics import show_model
+        from services.telemetry.tracing import export_spans
 
+        export_spans("unclip-decoder")
         started = time.monotonic()
         self._stage = DecoderStage(settings)
         show_model(self._stage.bundle.manifest, time.monotonic() - started)

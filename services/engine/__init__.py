@@ -11,7 +11,7 @@ from services.engine.engine import (
     StepFailed,
     Stepped,
 )
-from services.engine.watcher import Ending, Refusal, Watcher
+from services.engine.watcher import Ending, Refusal, Stay, Watcher
 
 __all__ = [
     "DeadlineMissed",
@@ -22,6 +22,7 @@ __all__ = [
     "QueueFull",
     "Queued",
     "Refusal",
+    "Stay",
     "StepEngine",
     "StepFailed",
     "Stepped",

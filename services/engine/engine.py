@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
-from services.engine.watcher import Ending, Watcher
+from services.engine.watcher import Ending, Stay, Watcher
 
 logger = logging.getLogger(__name__)
 SMOOTHING = 0.2  # of the moving average of what a row's step costs
@@ -107,8 +107,10 @@ class _Group(Generic[R]):
     served: int = 0  # the engine's step number when it last ran
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     error: Exception | None = None
-    running: bool = False
     arrived: float = field(default_factory=time.monotonic)
+    started: float | None = None  # when it was given places
+    batches: int = 0  # it was part of, and their rows
+    batch_rows: int = 0
 
     @property
     def urgency(self) -> tuple[int, float, int, int]:
@@ -116,8 +118,15 @@ class _Group(Generic[R]):
         return (-self.priority, self.deadline, self.served, self.arrival)
 
     @property
+    def running(self) -> bool:
+        return self.started is not None
+
+    @property
     def finished(self) -> bool:
         return all(row.finished for row in self.rows)
+
+    def waited(self) -> float:
+        return (time.monotonic() if self.started is None else self.started) - self.arrived
 
     def progress(self) -> Stepped:
         slowest = min(self.rows, key=lambda row: row.step / row.steps)
@@ -174,7 +183,8 @@ class StepEngine(Generic[R]):
             ending = "finished"
         finally:
             self._drop(group)
-            self._watcher.ended(ending, len(rows))
+            occupancy = group.batch_rows / max(group.batches, 1) / self._limits.max_batch
+            self._watcher.ended(ending, Stay(len(rows), group.waited(), group.batches, occupancy))
 
     async def close(self) -> None:
         """Drop every row and stop; whoever waits for one gets StepFailed."""
@@ -209,8 +219,8 @@ class StepEngine(Generic[R]):
                 break
             self._waiting.remove(group)
             self._running.append(group)
-            group.running = True
-            self._watcher.started(len(group.rows), time.monotonic() - group.arrived)
+            group.started = time.monotonic()
+            self._watcher.started(len(group.rows), group.waited())
         self._watcher.busy(_count(self._running), _count(self._waiting))
 
     def _rows_ahead(self, group: _Group[R]) -> int:
@@ -257,6 +267,7 @@ class StepEngine(Generic[R]):
             self._measure(key, len(batch), time.monotonic() - started)
             for group in {id(g): g for g, _ in batch}.values():
                 group.served = self._steps
+                group.batches, group.batch_rows = group.batches + 1, group.batch_rows + len(batch)
                 if error is not None or group.finished:
                     self._drop(group)
                 group.wake(error)

@@ -33,7 +33,9 @@ class ImageEncoderDeployment:
         from services.checkpoints.clip import load_clip
         from services.image_encoder.encoder import ImageEncoder
         from services.telemetry.metrics import show_model
+        from services.telemetry.tracing import export_spans
 
+        export_spans("unclip-image-encoder")
         started = time.monotonic()
         clip = load_clip(settings.clip, settings.threads)
         show_model(clip.bundle.manifest, time.monotonic() - started)

@@ -22,7 +22,9 @@ class PriorDeployment:
         # Imported in the replica alone: building the application need not wait for torch.
         from services.prior.stage import PriorStage
         from services.telemetry.metrics import show_model
+        from services.telemetry.tracing import export_spans
 
+        export_spans("unclip-prior")
         started = time.monotonic()
         self._stage = PriorStage(settings)
         show_model(self._stage.bundle.manifest, time.monotonic() - started)

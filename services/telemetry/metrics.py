@@ -1,4 +1,4 @@
-"""A stage's metrics, exported by Ray with its application, deployment and replica as labels.
+"""A stage's metrics, exported by Ray with its application, deployment and replica as labels; spans get the same of their request.
 
 docs/metrics.md lists them all. Labels are bounded: no prompt, id or address is one.
 """
@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 import torch
+from opentelemetry import trace
 from ray.serve import metrics
 
 from services.checkpoints.bundle import Manifest
-from services.engine import Ending, EngineLimits, Refusal, Watcher
+from services.engine import Ending, EngineLimits, Refusal, Stay, Watcher
 
 # Steps take milliseconds on a GPU and seconds on a CPU; waits up to minutes.
 STEP_SECONDS = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0]
@@ -58,9 +59,18 @@ class EngineMetrics(Watcher):
         self._steps.inc(rows, tags)
         self._memory.set(torch.cuda.memory_allocated() if torch.cuda.is_available() else 0)
 
-    def ended(self, ending: Ending, rows: int) -> None:
-        """Count them."""
-        self._ended.inc(rows, {"ending": ending})
+    def ended(self, ending: Ending, stay: Stay) -> None:
+        """Count them, and add to the request's span what they had of the engine."""
+        self._ended.inc(stay.rows, {"ending": ending})
+        trace.get_current_span().set_attributes(
+            {
+                "unclip.ending": ending,
+                "unclip.rows": stay.rows,
+                "unclip.queue_wait_seconds": stay.waited,
+                "unclip.steps": stay.steps,
+                "unclip.batch_occupancy": stay.occupancy,
+            }
+        )
 
     def busy(self, running: int, waiting: int) -> None:
         """Show it."""

@@ -35,8 +35,10 @@ class TextEncoderDeployment:
         # Imported in the replica alone: building the application need not wait for torch.
         from services.checkpoints.clip import load_clip
         from services.telemetry.metrics import show_model
+        from services.telemetry.tracing import export_spans
         from services.text_encoder.encoder import TextEncoder
 
+        export_spans("unclip-text-encoder")
         started = time.monotonic()
         clip = load_clip(settings.clip, settings.threads)
         show_model(clip.bundle.manifest, time.monotonic() - started)

@@ -26,7 +26,7 @@ from services.training.artwork import LABELS
 from services.training.corpus import Corpus
 from services.training.scenes import render, sample_scene
 
-RECIPE = loop.Recipe(steps=1600, learning_rate=1.5e-3, batch=256, warmup=80, weight_decay=0.1, betas=(0.9, 0.98), ema=0.99)
+RECIPE = loop.Recipe(steps=1600, learning_rate=1.5e-3, batch=256, warmup=80, weight_decay=0.1, betas=(0.9, 0.98), ema=0.99, muon=True)
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 MERGES = 1486  # with 512 byte symbols and 2 specials: 2000 tokens
 CONFIG: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""The optimizer of the U-Nets: Muon for what multiplies hidden features, AdamW for everything else."""
+"""The optimizer of the networks: Muon for what multiplies hidden features, AdamW for everything else."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-AT_THE_ENDS = ("conv_in", "conv_out")  # layers whose input or output are pixels
+# Layers whose input or output are pixels, tokens, embeddings or positions: of the U-Nets, of CLIP, of the prior.
+AT_THE_ENDS = ("conv_in", "conv_out", "visual.conv1", "visual.proj", "_embedding", "text_projection", "image_in", "positions", "project.")
 
 
 class MuonWithAdamW:

@@ -1,30 +1,40 @@
-"""Servicer methods under Ray Serve: whatever they raise becomes a clean status, and nothing of a traceback leaves."""
+"""Servicer methods under Ray Serve: whatever they raise becomes a clean status, and nothing of a traceback leaves.
+
+Every call is a span of its caller's trace and a line in Ray Serve's log, which adds the request's id to it.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import inspect
 import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import grpc
 from google.rpc import code_pb2
+from opentelemetry import trace
 
 from services.checkpoints.bundle import Bundle
 from services.engine import Load
+from services.telemetry import tracing
 from services.wire.errors import DETAILS_KEY, grpc_code, to_status
 from unclip.internal.v1 import sampling_pb2, stage_service_pb2
 
-logger = logging.getLogger("unclip.stage")
+logger = logging.getLogger("ray.serve")  # whose handlers know the application, the replica and the request
+REQUEST_ID_KEY = "request_id"  # Ray Serve's own
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 
 
 class GrpcContext(Protocol):
     """What is used of Ray Serve's gRPC context (which pickles, and so has no cancellation or deadline)."""
+
+    def invocation_metadata(self) -> list[tuple[str, str | bytes]]:
+        """What the caller sent before the request."""
 
     def set_code(self, code: grpc.StatusCode) -> None:
         """Set the status code."""
@@ -44,11 +54,13 @@ def unary(
     def wrap(method: Callable[[Any, Request], Awaitable[Response]]) -> Callable[[Any, Request, GrpcContext], Awaitable[Response]]:
         @functools.wraps(method)
         async def answer(self: Any, request: Request, grpc_context: GrpcContext) -> Response:
-            try:
-                return await method(self, request)
-            except Exception as error:
-                _report(error, grpc_context)
-                return empty()
+            with _Call(method.__name__, grpc_context) as call:
+                try:
+                    with tracing.current(call.span):
+                        return await method(self, request)
+                except Exception as error:
+                    call.failed(error)
+                    return empty()
 
         return _signed(answer)
 
@@ -70,15 +82,14 @@ def streaming(
     ) -> Callable[[Any, Request, GrpcContext], AsyncGenerator[Response, None]]:
         @functools.wraps(method)
         async def answer(self: Any, request: Request, grpc_context: GrpcContext) -> AsyncGenerator[Response, None]:
-            events = method(self, request)
-            try:
-                async for event in events:
-                    yield event
-            except Exception as error:
-                _report(error, grpc_context)
-                yield empty()
-            finally:
-                await events.aclose()
+            with _Call(method.__name__, grpc_context) as call:
+                try:
+                    async with contextlib.aclosing(tracing.under(call.span, method(self, request))) as events:
+                        async for event in events:
+                            yield event
+                except Exception as error:
+                    call.failed(error)
+                    yield empty()
 
         return _signed(answer)
 
@@ -95,13 +106,40 @@ def _signed(answer: Method) -> Method:
     return answer
 
 
-def _report(error: Exception, context: GrpcContext) -> None:
-    status = to_status(error)
-    if status.code == code_pb2.INTERNAL:
-        logger.error("unforeseen error", exc_info=error)
-    context.set_code(grpc_code(status))
-    context.set_details(status.message)
-    context.set_trailing_metadata([(DETAILS_KEY, status.SerializeToString())])
+class _Call:
+    """One call: its span, its status, and its line in the log."""
+
+    def __init__(self, method: str, context: GrpcContext) -> None:
+        metadata, self._method, self._context = context.invocation_metadata(), method, context
+        parent = tracing.received(metadata)
+        # Health checks come without a trace and an id: they leave no span and no line.
+        traced = trace.get_current_span(parent).get_span_context().is_valid
+        self.span = tracing.tracer.start_span(method, parent, trace.SpanKind.SERVER) if traced else trace.INVALID_SPAN
+        self._logged = REQUEST_ID_KEY in dict(metadata)
+        self._started, self._status = time.monotonic(), "ok"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
+        if kind is not None:
+            self._status = "cancelled"
+        tracing.finish(self.span, self._status)
+        if self._logged:
+            seconds = round(time.monotonic() - self._started, 4)
+            fields = {"status": self._status, "seconds": seconds, "trace_id": tracing.trace_id(self.span)}
+            logger.info("%s %s", self._method, self._status, extra=fields)
+
+    def failed(self, error: Exception) -> None:
+        """Answer with the error's status."""
+        status = to_status(error)
+        if status.code == code_pb2.INTERNAL:
+            logger.error("unforeseen error", exc_info=error)
+        code = grpc_code(status)
+        self._status = code.name.lower()
+        self._context.set_code(code)
+        self._context.set_details(status.message)
+        self._context.set_trailing_metadata([(DETAILS_KEY, status.SerializeToString())])
 
 
 def deadline_of(task: sampling_pb2.SamplingTask) -> float | None:

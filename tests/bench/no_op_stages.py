@@ -40,10 +40,11 @@ class NoOpStages(
     decoder_service_pb2_grpc.DecoderServiceServicer,
     stage_service_pb2_grpc.StageServiceServicer,
 ):
-    """Every stage's methods, without a model; the prior takes ``delay`` seconds and dies ``failures`` times."""
+    """Every stage's methods, without a model; the prior takes ``delay`` seconds, dies ``failures`` times and keeps trace contexts."""
 
     def __init__(self, delay: float = 0.0) -> None:
         self.delay, self.failures = delay, 0
+        self.traceparents: list[str] = []
 
     async def EncodeText(self, request: Any, context: Any) -> text_encoder_service_pb2.EncodeTextResponse:
         return text_encoder_service_pb2.EncodeTextResponse(texts=[TEXT for _ in request.texts], logit_scale=1)
@@ -52,6 +53,7 @@ class NoOpStages(
         return image_encoder_service_pb2.EncodeImageResponse(embedding=EMBEDDING)
 
     async def SamplePrior(self, request: Any, context: Any) -> AsyncIterator[prior_service_pb2.SamplePriorResponse]:
+        self.traceparents += [str(value) for key, value in context.invocation_metadata() if key == "traceparent"]
         await asyncio.sleep(self.delay)
         if self.failures:
             self.failures -= 1

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from services.engine import DeadlineMissed, EngineLimits, Event, Queued, QueueFull, StepEngine, StepFailed, Stepped, Watcher
+from services.engine import DeadlineMissed, EngineLimits, Event, Queued, QueueFull, Stay, StepEngine, StepFailed, Stepped, Watcher
 
 
 @dataclass(eq=False)
@@ -204,6 +204,7 @@ class Diary(Watcher):
 
     def __init__(self) -> None:
         self.notes: list[tuple[object, ...]] = []
+        self.stays: list[Stay] = []
 
     def refused(self, reason: str) -> None:
         self.notes.append(("refused", reason))
@@ -214,8 +215,9 @@ class Diary(Watcher):
     def stepped(self, key: object, rows: int, seconds: float) -> None:
         self.notes.append(("stepped", key, rows))
 
-    def ended(self, ending: str, rows: int) -> None:
-        self.notes.append(("ended", ending, rows))
+    def ended(self, ending: str, stay: Stay) -> None:
+        self.notes.append(("ended", ending, stay.rows))
+        self.stays.append(stay)
 
 
 async def test_the_watcher_is_told_of_everything() -> None:
@@ -238,6 +240,10 @@ async def test_the_watcher_is_told_of_everything() -> None:
         ("stepped", "b", 1),
     ]
     assert [n for n in diary.notes if n[0] == "ended"] == [("ended", "finished", 2), ("ended", "finished", 1)]
+    assert [(s.rows, s.steps, s.occupancy, s.waited > 0.005) for s in diary.stays] == [
+        (2, 3, (2 + 2 + 1) / 3 / 4, False),
+        (1, 1, 1 / 4, True),
+    ]
     with pytest.raises(DeadlineMissed):
         await collect(engine.run([Row(100_000)], deadline=time.monotonic() + 0.1))
     with pytest.raises(StepFailed):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import urllib.request
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import grpc.aio
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from deploy.stack import free_port
 from gateway.server import Gateway
 from gateway.settings import Settings
 from tests.bench.no_op_stages import NoOpStages, serve_no_op_stages
@@ -49,10 +49,7 @@ class Measured:
 
 @pytest.fixture(scope="module")
 async def measured() -> AsyncIterator[Measured]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    stages = NoOpStages()
+    port, stages = free_port(), NoOpStages()
     async with serve_no_op_stages(stages) as address:
         addresses: dict[str, Any] = {f"{stage}_address": address for stage in ("text_encoder", "image_encoder", "prior", "decoder")}
         gateway = Gateway(Settings(port=0, metrics_port=port, **addresses))

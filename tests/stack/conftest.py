@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -18,18 +17,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deploy.stack import free_port
 from services.checkpoints.bundle import ROOT
+from tests.otlp_receiver import Receiver, receiving
 from unclip.internal.v1 import stage_service_pb2, stage_service_pb2_grpc
 from unclip.v1 import image_service_pb2 as pb
 from unclip.v1 import image_service_pb2_grpc
 
 OPTIONS = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass(frozen=True)
@@ -39,10 +34,18 @@ class Addresses:
 
 
 @pytest.fixture(scope="session")
-def stack() -> Iterator[Addresses]:
+def receiver() -> Iterator[Receiver]:
+    """Where the stack sends its spans."""
+    with receiving() as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="session")
+def stack(receiver: Receiver) -> Iterator[Addresses]:
     """``python -m deploy.stack`` on free ports, until it says that it is ready."""
     gateway, serve, http = free_port(), free_port(), free_port()
     environment = {"UNCLIP_PORT": str(gateway), "STACK_GRPC_PORT": str(serve), "STACK_HTTP_PORT": str(http), "STACK_TIMEOUT": "480"}
+    environment |= receiver.environment
     process = subprocess.Popen(
         [sys.executable, "-m", "deploy.stack"], cwd=ROOT, env={**os.environ, **environment}, stderr=subprocess.PIPE, text=True
     )

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.stack.conftest import Addresses, free_port
+from deploy.stack import free_port
+from tests.stack.conftest import Addresses
 
 FAST = ["--prior-steps", "2", "--steps", "2", "--upsampler-steps", "1", "--candidates", "1"]
 

@@ -14,10 +14,11 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from deploy.stack import free_port
 from gateway.server import Gateway
 from gateway.settings import Settings
 from services.checkpoints.bundle import ROOT
-from tests.stack.conftest import Addresses, free_port, quick
+from tests.stack.conftest import Addresses, quick
 from unclip.v1 import image_service_pb2 as pb
 from unclip.v1 import image_service_pb2_grpc
 

@@ -22,6 +22,9 @@ class Context:
         self.details = ""
         self.trailing: dict[str, Any] = {}
 
+    def invocation_metadata(self) -> list[tuple[str, str | bytes]]:
+        return []
+
     def set_code(self, code: grpc.StatusCode) -> None:
         self.code = code
 
