@@ -89,6 +89,7 @@ def test_ray_serve_takes_the_configs(helm: Helm, values: str) -> None:
 def test_the_serve_configs_are_the_very_files_of_make_serve(helm: Helm) -> None:
     for stage, config in serve_configs(helm.objects("values.yaml")).items():
         file = yaml.safe_load((ROOT / f"deploy/serve/{stage}.yaml").read_text())
+        assert config.pop("logging_config")["encoding"] == "JSON"
         for either in (config, file):
             del either["http_options"]
             deployment = either["applications"][0]["deployments"][0]
@@ -145,6 +146,24 @@ def test_a_stage_may_live_on_another_cluster(helm: Helm) -> None:
     environment = {e["name"]: e["value"] for e in container["env"]}
     assert environment["UNCLIP_PRIOR_ADDRESS"] == "prior.elsewhere:9000"
     assert environment["UNCLIP_DECODER_ADDRESS"] == "unclip-decoder-serve:9000"
+    policy = next(p for p in of_kind(objects, "NetworkPolicy") if p["metadata"]["name"] == "unclip-gateway")
+    assert {"ports": [{"protocol": "TCP", "port": 9000}]} in policy["spec"]["egress"]
+
+
+def test_spans_may_leave_only_for_the_receiver(helm: Helm) -> None:
+    def names(objects: list[dict[str, Any]]) -> set[str]:
+        return {p["metadata"]["name"] for p in of_kind(objects, "NetworkPolicy")}
+
+    assert "unclip-tracing" not in names(helm.objects("values.yaml"))
+    endpoint = "http://collector.monitoring:4317"
+    sampler = "tracing.environment.OTEL_TRACES_SAMPLER=parentbased_always_on"
+    objects = helm.objects("values.yaml", "--set", f"tracing.endpoint={endpoint}", "--set", sampler)
+    policy = next(p["spec"] for p in of_kind(objects, "NetworkPolicy") if p["metadata"]["name"] == "unclip-tracing")
+    assert policy["egress"][0]["ports"] == [{"protocol": "TCP", "port": 4317}]
+    for name, pod in pods(objects):
+        environment = {e["name"]: e.get("value") for e in pod["containers"][0]["env"]}
+        assert environment["OTEL_EXPORTER_OTLP_ENDPOINT"] == endpoint, name
+        assert environment["OTEL_TRACES_SAMPLER"] == "parentbased_always_on", name
 
 
 def test_an_object_store_fills_and_verifies_the_bundle(helm: Helm) -> None:

@@ -76,6 +76,7 @@ capabilities: {drop: [ALL]}
 {{- $_ := set $scaling "max_replicas" (int .values.replicas.max) }}
 {{- if hasKey $scaling "policy" }}{{- $_ := set $scaling.policy.policy_kwargs "target" .values.target }}{{- end }}
 {{- $_ := set $deployment "ray_actor_options" (dict "num_cpus" .values.cpus "num_gpus" .values.gpus) }}
+{{- $_ := set $config "logging_config" (dict "encoding" "JSON" "log_level" "INFO" "enable_access_log" false) }}
 {{- toYaml $config }}
 {{- end }}
 
@@ -85,6 +86,17 @@ capabilities: {drop: [ALL]}
 # Larger than any picture that a request may carry, smaller than what would fill a proxy's memory.
 - {name: RAY_SERVE_GRPC_MAX_MESSAGE_SIZE, value: "67108864"}
 - {name: RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S, value: "120"}
+{{- include "unclip.tracingEnvironment" .root }}
+{{- end }}
+
+{{- /* Where spans go; the SDK reads these variables itself. */ -}}
+{{- define "unclip.tracingEnvironment" -}}
+{{- with .Values.tracing.endpoint }}
+- {name: OTEL_EXPORTER_OTLP_ENDPOINT, value: {{ . | quote }}}
+{{- end }}
+{{- range $key, $value := .Values.tracing.environment }}
+- {name: {{ $key }}, value: {{ $value | quote }}}
+{{- end }}
 {{- end }}
 
 {{- /* A probe of Ray processes: every URL has to answer. KubeRay's own would need wget in the image. */ -}}
