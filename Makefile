@@ -48,8 +48,7 @@ serve: setup ## Run the local stack in the foreground until Ctrl-C
 	@exec $(BIN)/python -m deploy.stack
 
 observe: setup ## Run the stack under a Prometheus and a short load, and draw every dashboard into out/observe/
-	@$(BIN)/python -m deploy.observe -- $(BIN)/unclip generate "$$PROMPT" -n 4 -o out/observe/picture.png
-observe: export PROMPT := $(PROMPT)
+	@$(BIN)/python -m deploy.observe -- $(BIN)/python -m deploy.load --seconds 90
 
 test: setup setup-node ## Run every test
 	@$(BIN)/python -m pytest

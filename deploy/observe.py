@@ -113,6 +113,7 @@ def observed() -> Iterator[tuple[str, Prometheus]]:
     settings = load_stack_settings().model_copy(update={"metrics_port": ray_port})
     gateway = load_settings().model_copy(update={"metrics_port": metrics_port})
     os.environ["UNCLIP_METRICS_PORT"] = str(metrics_port)
+    os.environ.update({"RAY_metrics_report_interval_ms": str(1000 * SCRAPE_SECONDS)})
     targets = {"gateway": f"127.0.0.1:{metrics_port}", "ray": f"{NODE_ADDRESS}:{ray_port}"}
     with (
         stages_running(settings=settings) as stages,
@@ -152,6 +153,7 @@ def _plot(axis: Any, panel: Panel, prometheus: Prometheus, start: float, end: fl
             axis.plot(times, [float(v) for _, v in series["values"]], label=label)
             count += 1
     axis.set_title(f"{panel.title} [{panel.unit}]", fontsize=9)
+    axis.margins(y=0.15)
     axis.set_ylim(bottom=0)
     axis.tick_params(labelsize=7)
     if count:
@@ -174,7 +176,7 @@ def main(command: tuple[str, ...], out: Path) -> None:
                     code = subprocess.run(command, env={**os.environ, "UNCLIP_ADDRESS": address}, cwd=ROOT, check=False).returncode
                 else:
                     signal.pause()
-            time.sleep(2 * SCRAPE_SECONDS)
+            time.sleep(3 * SCRAPE_SECONDS)
             for board in BOARDS:
                 empty = draw(board, prometheus, started, time.time(), out / f"{board.name}.png")
                 console.print(f"{out / board.name}.png" + (f"; without data: {', '.join(empty)}" if empty else ""))

@@ -101,20 +101,24 @@ def require_free(port: int, setting: str) -> None:
 def stages_running(stages: Sequence[str] = STAGES, settings: StackSettings | None = None) -> Iterator[str]:
     """The stages on an embedded Ray, healthy inside the block; yields their address. Raises StackError."""
     settings = settings or load_stack_settings()
+    with cluster_running(serve_config(stages, settings), settings) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def cluster_running(config: dict[str, Any], settings: StackSettings) -> Iterator[str]:
+    """A Serve config, on the ports of the settings, on an embedded Ray of its own; see ``stages_running``."""
     require_free(settings.grpc_port, "STACK_GRPC_PORT")
     require_free(settings.http_port, "STACK_HTTP_PORT")
     os.environ.update(RAY_ENVIRONMENT)  # before Ray is imported: it reads these once
     import ray
     from ray import serve
-    from ray.serve.context import _get_global_client
-    from ray.serve.schema import ServeDeploySchema
 
-    config = serve_config(stages, settings)
     with _stops_ray_late(ray, serve):
         console.print("starting Ray ...")
         ray.init(
             address="local",
-            num_cpus=max(os.cpu_count() or 1, len(stages)),
+            num_cpus=max(os.cpu_count() or 1, len(STAGES)),
             include_dashboard=False,
             log_to_driver=False,
             logging_level="ERROR",
@@ -125,10 +129,19 @@ def stages_running(stages: Sequence[str] = STAGES, settings: StackSettings | Non
             _metrics_export_port=settings.metrics_port or None,
         )
         serve.start(http_options=config["http_options"], grpc_options=config["grpc_options"], logging_config={"log_level": "WARNING"})
-        # The public `serve deploy` needs the dashboard; this is what `serve run CONFIG` calls.
-        _get_global_client().deploy_apps(ServeDeploySchema.model_validate(config))
-        _wait_for_applications(serve, settings.timeout)
+        deploy(config, settings.timeout)
         yield f"127.0.0.1:{settings.grpc_port}"
+
+
+def deploy(config: dict[str, Any], timeout: float) -> None:
+    """Bring the running Serve to a config and wait until all of it runs. Raises StackError."""
+    from ray import serve
+    from ray.serve.context import _get_global_client
+    from ray.serve.schema import ServeDeploySchema
+
+    # The public `serve deploy` needs the dashboard; this is what `serve run CONFIG` calls.
+    _get_global_client().deploy_apps(ServeDeploySchema.model_validate(config))
+    _wait_for_applications(serve, timeout)
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from unclip.v1 import image_service_pb2 as pb
 
 logger = logging.getLogger(__name__)
 SERVICE = f"/{pb.DESCRIPTOR.services_by_name['ImageService'].full_name}/"
+FLOWS = ("generate", "inpaint", "outpaint", "vary", "rank_captions", "embed_text", "embed_image", "get_model")
 EXPIRY_SLACK = 0.1
 _current: ContextVar[Call] = ContextVar("call")
 

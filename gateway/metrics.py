@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
 # A picture takes a second on a GPU and minutes on a busy CPU.
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 600)
+
+# gRPC codes that the gateway answers with.
+STATUSES = tuple(
+    ["ok", "cancelled", "invalid_argument", "deadline_exceeded", "resource_exhausted", "unavailable", "failed_precondition", "internal"]
+)
 
 requests = Counter("unclip_requests", "Finished requests.", ["flow", "status"])
 request_seconds = Histogram("unclip_request_seconds", "Seconds from a request's arrival to its end.", ["flow"], buckets=SECONDS)
@@ -23,6 +28,23 @@ stage_retries = Counter("unclip_stage_retries", "Calls on a stage that were made
 text_cache = Counter("unclip_text_cache", "Prompts looked up in the cache of encoded texts.", ["outcome"])
 model = Gauge("unclip_gateway_model_info", "1 for the model that is served.", ["model", "version"])
 model_mismatch = Gauge("unclip_model_mismatch", "1 while stages serve different versions of the model.")
+
+
+def show_zeros(flows: Iterable[str], stages: Iterable[str]) -> None:
+    """Let every counter begin at 0: a rate cannot see the first event of a series that begins with it."""
+    for flow in flows:
+        for status in STATUSES:
+            requests.labels(flow, status)
+        for counter in (cancellations, deadline_misses, received_bytes, sent_bytes):
+            counter.labels(flow)
+        request_seconds.labels(flow)
+        in_flight.labels(flow)
+    for stage in stages:
+        stage_retries.labels(stage)
+    for status in STATUSES[2:]:
+        refusals.labels(status)
+    for outcome in ("hit", "miss"):
+        text_cache.labels(outcome)
 
 
 def serve_metrics(host: str, port: int) -> Callable[[], None]:

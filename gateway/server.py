@@ -13,9 +13,9 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from pydantic import ValidationError
 
-from gateway.calls import Observed
+from gateway import metrics
+from gateway.calls import FLOWS, Observed
 from gateway.malformed import MalformedRequests
-from gateway.metrics import serve_metrics
 from gateway.model import ModelWatch
 from gateway.servicer import ImageServicer
 from gateway.settings import Settings, UnknownSetting, load_settings
@@ -41,6 +41,7 @@ class Gateway:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._stages = Stages.connect(settings)
+        metrics.show_zeros(FLOWS, [stage.name for stage in self._stages.all])
         self._watch = ModelWatch(self._stages)
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(
@@ -79,7 +80,7 @@ class Gateway:
         if not settings.metrics_port:
             return
         try:
-            self._stop_metrics = serve_metrics(settings.host, settings.metrics_port)
+            self._stop_metrics = metrics.serve_metrics(settings.host, settings.metrics_port)
         except OSError:
             raise PortTaken(f"cannot serve metrics: is port {settings.metrics_port} in use? UNCLIP_METRICS_PORT changes it") from None
 
