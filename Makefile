@@ -8,7 +8,7 @@ TRAIN ?=
 EVALUATE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-node stubs dashboards demo serve observe test check format train evaluate bench lock clean
+.PHONY: help setup setup-node stubs dashboards demo serve observe test test-deploy check format train evaluate bench lock clean
 
 help: ## List these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -52,6 +52,9 @@ observe: setup ## Run the stack under a Prometheus and a short load, and draw ev
 
 test: setup setup-node ## Run every test
 	@$(BIN)/python -m pytest
+
+test-deploy: setup setup-node ## Run the tests that take minutes: scaling, rollouts, several clusters, alerts on a live stack
+	@$(BIN)/python -m pytest -m deploy tests/deploy
 
 check: setup setup-node ## Format, lint, strict types, contract lint, fresh stubs and dashboards
 	@$(BIN)/ruff format --check .

@@ -106,8 +106,11 @@ def stages_running(stages: Sequence[str] = STAGES, settings: StackSettings | Non
 
 
 @contextlib.contextmanager
-def cluster_running(config: dict[str, Any], settings: StackSettings) -> Iterator[str]:
-    """A Serve config, on the ports of the settings, on an embedded Ray of its own; see ``stages_running``."""
+def cluster_running(config: dict[str, Any], settings: StackSettings, gpus: int | None = None) -> Iterator[str]:
+    """A Serve config, on the ports of the settings, on an embedded Ray of its own; see ``stages_running``.
+
+    gpus: how many replicas may ask for; those that are there, unless given.
+    """
     require_free(settings.grpc_port, "STACK_GRPC_PORT")
     require_free(settings.http_port, "STACK_HTTP_PORT")
     os.environ.update(RAY_ENVIRONMENT)  # before Ray is imported: it reads these once
@@ -119,6 +122,7 @@ def cluster_running(config: dict[str, Any], settings: StackSettings) -> Iterator
         ray.init(
             address="local",
             num_cpus=max(os.cpu_count() or 1, len(STAGES)),
+            num_gpus=gpus,
             include_dashboard=False,
             log_to_driver=False,
             logging_level="ERROR",

@@ -10,8 +10,15 @@ from prometheus_client import Counter, Gauge, Histogram, start_http_server
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 600)
 
 # gRPC codes that the gateway answers with.
-STATUSES = tuple(
-    ["ok", "cancelled", "invalid_argument", "deadline_exceeded", "resource_exhausted", "unavailable", "failed_precondition", "internal"]
+STATUSES = (
+    "ok",
+    "cancelled",
+    "invalid_argument",
+    "deadline_exceeded",
+    "resource_exhausted",
+    "unavailable",
+    "failed_precondition",
+    "internal",
 )
 
 requests = Counter("unclip_requests", "Finished requests.", ["flow", "status"])

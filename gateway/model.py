@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from gateway import metrics
-from gateway.stages import Stages
+from gateway.stages import Stage, Stages
 from services.wire.errors import StageUnavailable
 from unclip.internal.v1 import stage_service_pb2
 
 logger = logging.getLogger(__name__)
+DESCRIBING = ("prior", "decoder")  # whose descriptions make up the model
 Description = stage_service_pb2.DescribeResponse
 
 
@@ -28,27 +30,37 @@ class Model:
 
 
 class ModelWatch:
-    """Looks at all stages now and then; remembers the model, and which stages answered last."""
+    """Looks at all stages now and then, without waking those that may sleep; remembers the model, and which stages answered last."""
 
-    def __init__(self, stages: Stages) -> None:
-        self._stages = stages
+    def __init__(self, stages: Stages, sleeping: Collection[str] = ()) -> None:
+        self._stages, self._sleeping = stages, sleeping
+        self._asleep: dict[str, Description] = {}  # what those of them that may sleep have said
         self._model: Model | None = None
         self.down: tuple[str, ...] = tuple(stage.name for stage in stages.all)
 
     async def look(self) -> bool:
         """Ask every stage; whether all of them answered."""
-        answers = await asyncio.gather(*(stage.describe() for stage in self._stages.all), return_exceptions=True)
+        answers = await asyncio.gather(*(self._describe(stage) for stage in self._stages.all), return_exceptions=True)
         self.down = tuple(s.name for s, a in zip(self._stages.all, answers, strict=True) if isinstance(a, BaseException))
         for stage in self._stages.all:
             metrics.stage_up.labels(stage.name).set(stage.name not in self.down)
-        described = [a for a in answers if isinstance(a, Description)]
-        if len(described) == len(answers):
-            self._serve(_combined(described))
+        if not self.down:
+            self._serve(_combined({s.name: a for s, a in zip(self._stages.all, answers, strict=True) if isinstance(a, Description)}))
         return not self.down
+
+    async def _describe(self, stage: Stage) -> Description | None:
+        """What the stage says of itself. One that may sleep is not asked, but once if the model cannot be known without."""
+        if stage.name not in self._sleeping:
+            return await stage.describe()
+        if stage.name in DESCRIBING and stage.name not in self._asleep:
+            self._asleep[stage.name] = await stage.describe()
+        await stage.ping()
+        return self._asleep.get(stage.name)
 
     def _serve(self, model: Model) -> None:
         if self._model is not None and model.version != self._model.version:
             self._stages.text_encoder.forget()
+            self._asleep.clear()
         metrics.model.clear()
         metrics.model.labels(model.name, model.version).set(1)
         self._model = model
@@ -61,12 +73,12 @@ class ModelWatch:
         return self._model
 
 
-def _combined(described: list[Description]) -> Model:
-    versions = {d.model_version for d in described}
+def _combined(described: dict[str, Description]) -> Model:
+    versions = {d.model_version for d in described.values()}
     metrics.model_mismatch.set(len(versions) > 1)
     if len(versions) > 1:
         logger.warning("the stages serve different versions of the model: %s", ", ".join(sorted(versions)))
-    prior, decoder = described[2], described[3]
+    prior, decoder = (described[name] for name in DESCRIBING)
     return Model(
         name=decoder.model_name,
         version=decoder.model_version,

@@ -42,7 +42,7 @@ class Gateway:
         self._settings = settings
         self._stages = Stages.connect(settings)
         metrics.show_zeros(FLOWS, [stage.name for stage in self._stages.all])
-        self._watch = ModelWatch(self._stages)
+        self._watch = ModelWatch(self._stages, settings.sleeping_stages)
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(
             interceptors=(Observed(settings.log_prompts), MalformedRequests()),

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Annotated, Literal
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from services.telemetry.logs import LogFormat
 
 PREFIX = "UNCLIP_"
+StageName = Literal["text_encoder", "image_encoder", "prior", "decoder"]
 CLIENT_ADDRESS = "UNCLIP_ADDRESS"  # the command line's own variable
 
 
@@ -34,6 +36,8 @@ class Settings(BaseSettings):
     image_encoder_address: str = "127.0.0.1:9000"
     prior_address: str = "127.0.0.1:9000"
     decoder_address: str = "127.0.0.1:9000"
+    # Stages that may have no replica while nobody needs them, by name with commas between: health checks do not wake them.
+    sleeping_stages: Annotated[tuple[StageName, ...], NoDecode] = ()
     # The most seconds a request may take, whatever its caller's deadline.
     request_timeout: float = Field(default=600.0, gt=0)
     # Seconds between looks at whether all stages answer.
@@ -57,6 +61,11 @@ class Settings(BaseSettings):
     max_picture_pixels: int = Field(default=4 * 2**20, ge=1)
     # A canvas is painted in square frames: a longer one would take any number of them.
     max_aspect_ratio: float = Field(default=8.0, ge=1)
+
+    @field_validator("sleeping_stages", mode="before")
+    @classmethod
+    def _separate(cls, value: object) -> object:
+        return tuple(filter(None, value.split(","))) if isinstance(value, str) else value
 
 
 def load_settings() -> Settings:

@@ -48,6 +48,7 @@ logger = logging.getLogger(__name__)
 MESSAGE_BYTES = 64 * 2**20
 CHANNEL_OPTIONS = (("grpc.max_receive_message_length", MESSAGE_BYTES), ("grpc.max_send_message_length", MESSAGE_BYTES))
 DESCRIBE_SECONDS = 5.0
+PROXY_HEALTH = "/ray.serve.RayServeAPIService/Healthz"
 ATTEMPTS, RETRY_SECONDS = 2, 0.2
 PRINTABLE = string.punctuation + " "  # what metadata may hold beside letters and digits
 Embedding = npt.NDArray[np.float32]
@@ -100,6 +101,7 @@ class Stage:
         self.name, self.channel = name, grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
         self.metadata = (("application", name),)
         self._info: Any = stage_service_pb2_grpc.StageServiceStub(self.channel)
+        self._proxy: Any = self.channel.unary_unary(PROXY_HEALTH)
 
     async def describe(self) -> stage_service_pb2.DescribeResponse:
         """What the stage serves. Raises StageUnavailable if it does not answer."""
@@ -108,6 +110,11 @@ class Stage:
                 stage_service_pb2.DescribeRequest(), timeout=DESCRIBE_SECONDS, metadata=self.metadata
             )
             return response
+
+    async def ping(self) -> None:
+        """Whether Ray Serve's proxy answers, which wakes no replica. Raises StageUnavailable if it does not."""
+        with self.errors():
+            await self._proxy(b"", timeout=DESCRIBE_SECONDS)
 
     async def call(self, method: Callable[..., Any], request: Any, budget: Budget) -> Any:
         """The answer of a unary call, asked for again once if the stage was not there."""
