@@ -62,14 +62,19 @@ class Prometheus:
         found: list[dict[str, Any]] = self.get("query_range", query=query, start=start, end=end, step=SCRAPE_SECONDS)["result"]
         return found
 
-    def firing(self) -> list[str]:
-        """Names of the alerts that fire or are about to."""
-        return sorted({alert["labels"]["alertname"] for alert in self.get("alerts")["alerts"]})
+    def firing(self) -> set[str]:
+        """Names of the alerts that fire."""
+        return {alert["labels"]["alertname"] for alert in self.get("alerts")["alerts"] if alert["state"] == "firing"}
+
+    def broken_rules(self) -> list[str]:
+        """Names of the rules that could not be evaluated, or have not been yet."""
+        groups = self.get("rules")["groups"]
+        return [rule["name"] for group in groups for rule in group["rules"] if rule["health"] != "ok"]
 
 
 @contextlib.contextmanager
-def prometheus_running(targets: dict[str, str]) -> Iterator[Prometheus]:
-    """A Prometheus that scrapes ``targets`` (job: host:port) with our rules. Raises StackError."""
+def prometheus_running(targets: dict[str, str], rules: Path = RULES) -> Iterator[Prometheus]:
+    """A Prometheus that scrapes ``targets`` (job: host:port) and evaluates ``rules``. Raises StackError."""
     binary = shutil.which("prometheus")
     if binary is None:
         raise StackError("prometheus is not installed; Debian has it: apt-get install prometheus")
@@ -77,7 +82,7 @@ def prometheus_running(targets: dict[str, str]) -> Iterator[Prometheus]:
     jobs = [{"job_name": job, "static_configs": [{"targets": [target]}]} for job, target in targets.items()]
     config = {
         "global": {"scrape_interval": f"{SCRAPE_SECONDS}s", "evaluation_interval": f"{SCRAPE_SECONDS}s"},
-        "rule_files": [str(RULES)],
+        "rule_files": [str(rules)],
         "scrape_configs": jobs,
     }
     with tempfile.TemporaryDirectory() as folder:
@@ -180,7 +185,8 @@ def main(command: tuple[str, ...], out: Path) -> None:
             for board in BOARDS:
                 empty = draw(board, prometheus, started, time.time(), out / f"{board.name}.png")
                 console.print(f"{out / board.name}.png" + (f"; without data: {', '.join(empty)}" if empty else ""))
-            console.print(f"alerts: {', '.join(prometheus.firing()) or 'none'}")
+            console.print(f"rules that could not be evaluated: {', '.join(prometheus.broken_rules()) or 'none'}")
+            console.print(f"alerts that fire: {', '.join(sorted(prometheus.firing())) or 'none'}")
             sys.exit(code)
     except (StackError, UnknownSetting, ValidationError) as error:
         sys.exit(f"error: {error}")

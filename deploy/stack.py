@@ -106,10 +106,10 @@ def stages_running(stages: Sequence[str] = STAGES, settings: StackSettings | Non
 
 
 @contextlib.contextmanager
-def cluster_running(config: dict[str, Any], settings: StackSettings, gpus: int | None = None) -> Iterator[str]:
+def cluster_running(config: dict[str, Any], settings: StackSettings, *, cpus: int | None = None, gpus: int | None = None) -> Iterator[str]:
     """A Serve config, on the ports of the settings, on an embedded Ray of its own; see ``stages_running``.
 
-    gpus: how many replicas may ask for; those that are there, unless given.
+    cpus, gpus: how many replicas may ask for; those that are there (one CPU a stage at least), unless given.
     """
     require_free(settings.grpc_port, "STACK_GRPC_PORT")
     require_free(settings.http_port, "STACK_HTTP_PORT")
@@ -121,7 +121,7 @@ def cluster_running(config: dict[str, Any], settings: StackSettings, gpus: int |
         console.print("starting Ray ...")
         ray.init(
             address="local",
-            num_cpus=max(os.cpu_count() or 1, len(STAGES)),
+            num_cpus=cpus or max(os.cpu_count() or 1, len(STAGES)),
             num_gpus=gpus,
             include_dashboard=False,
             log_to_driver=False,

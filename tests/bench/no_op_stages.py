@@ -40,13 +40,20 @@ class NoOpStages(
     decoder_service_pb2_grpc.DecoderServiceServicer,
     stage_service_pb2_grpc.StageServiceServicer,
 ):
-    """Every stage's methods, without a model; the prior takes ``delay`` seconds, dies ``failures`` times and keeps trace contexts."""
+    """Every stage's methods, without a model.
+
+    The prior takes ``delay`` seconds, dies ``failures`` times and keeps trace contexts; stages in ``down`` do not answer;
+    ``versions`` are those that stages say they serve, where it is not "0".
+    """
 
     def __init__(self, delay: float = 0.0) -> None:
         self.delay, self.failures = delay, 0
         self.traceparents: list[str] = []
+        self.down: set[str] = set()
+        self.versions: dict[str, str] = {}
 
     async def EncodeText(self, request: Any, context: Any) -> text_encoder_service_pb2.EncodeTextResponse:
+        await self._answering("text_encoder", context)
         return text_encoder_service_pb2.EncodeTextResponse(texts=[TEXT for _ in request.texts], logit_scale=1)
 
     async def EncodeImage(self, request: Any, context: Any) -> image_encoder_service_pb2.EncodeImageResponse:
@@ -64,8 +71,15 @@ class NoOpStages(
         yield decoder_service_pb2.SampleDecoderResponse(result=decoder_service_pb2.DecoderResult(picture=PICTURE))
 
     async def Describe(self, request: Any, context: Any) -> stage_service_pb2.DescribeResponse:
+        stage = str(dict(context.invocation_metadata())["application"])
+        await self._answering(stage, context)
         defaults = stage_service_pb2.SamplingDefaults(steps=1, guidance=1, upsampler_steps=1, candidates=1, size=SIDE)
-        return stage_service_pb2.DescribeResponse(model_name="none", model_version="0", sizes=[SIDE], defaults=defaults)
+        version = self.versions.get(stage, "0")
+        return stage_service_pb2.DescribeResponse(model_name="none", model_version=version, sizes=[SIDE], defaults=defaults)
+
+    async def _answering(self, stage: str, context: Any) -> None:
+        if stage in self.down:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
 
 
 @contextlib.asynccontextmanager

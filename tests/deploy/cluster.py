@@ -15,6 +15,7 @@ from deploy.stack import StackSettings, cluster_running, deploy, free_port, serv
 from services.checkpoints.bundle import ROOT
 
 TIMEOUT = 480.0
+CPUS, GPUS = 64, 16  # as many as any values set asks for; without real ones stages run on the CPU
 ANSWER = "answer:"
 
 
@@ -54,8 +55,8 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def cluster(stages: tuple[str, ...], change: Callable[[dict[str, Any]], None] = lambda config: None, gpus: int = 0) -> Iterator[Cluster]:
-    """The stages on a Ray of their own; ``change`` may alter their Serve config first."""
+def cluster(stages: tuple[str, ...], change: Callable[[dict[str, Any]], None] = lambda config: None) -> Iterator[Cluster]:
+    """The stages on a Ray of their own that believes in CPUS and GPUS; ``change`` may alter their Serve config first."""
     settings = StackSettings(grpc_port=free_port(), http_port=free_port(), metrics_port=free_port(), timeout=TIMEOUT)
     config = serve_config(stages, settings)
     change(config)
@@ -63,7 +64,7 @@ def cluster(stages: tuple[str, ...], change: Callable[[dict[str, Any]], None] = 
     environment = {**os.environ, "RAY_metrics_report_interval_ms": "2000"}
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         handle = Cluster(process, config, settings)
-        assert handle.ask(config=config, settings=settings.model_dump(), gpus=gpus) == "ready"
+        assert handle.ask(config=config, settings=settings.model_dump()) == "ready"
         yield handle
         assert process.stdin is not None
         process.stdin.close()
@@ -107,7 +108,7 @@ def _obey(command: dict[str, Any]) -> Any:
 
 def _main() -> None:
     first = json.loads(sys.stdin.readline())
-    with cluster_running(first["config"], StackSettings(**first["settings"]), first["gpus"]):
+    with cluster_running(first["config"], StackSettings(**first["settings"]), cpus=CPUS, gpus=GPUS):
         print(ANSWER, json.dumps("ready"), flush=True)
         for line in sys.stdin:
             print(ANSWER, json.dumps(_obey(json.loads(line))), flush=True)

@@ -1,0 +1,135 @@
+"""Every alert fires in a real Prometheus on the fault it is for, and none does while all is well.
+
+The rules are the chart's, with their times divided: nobody waits six hours for a test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import re
+import shutil
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+import pytest
+
+from deploy.load import picture
+from deploy.observe import RULES, Prometheus, prometheus_running
+from deploy.stack import free_port
+from gateway.server import Gateway
+from gateway.settings import Settings
+from tests.bench.no_op_stages import NoOpStages, serve_no_op_stages
+from tests.deploy.cluster import application, cluster, wait_for
+from tests.stack.conftest import quick
+from unclip.v1 import image_service_pb2 as pb
+from unclip.v1 import image_service_pb2_grpc
+
+pytestmark = [
+    pytest.mark.deploy,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(shutil.which("prometheus") is None, reason="Debian's prometheus is not installed"),
+]
+STAGES = ("text_encoder", "image_encoder", "prior", "decoder")
+SECONDS = {"m": 60, "h": 3600}
+
+
+def rules_in_a_hurry(target: Path, times: int) -> Path:
+    """The chart's rules with every time divided."""
+
+    def divided(found: re.Match[str]) -> str:
+        return f"{found['before']}{int(found['number']) * SECONDS[found['unit']] // times}s{found['after']}"
+
+    text = re.sub(r"(?P<before>\[|for: )(?P<number>\d+)(?P<unit>[mh])(?P<after>\]|\n)", divided, RULES.read_text())
+    target.write_text(text)
+    return target
+
+
+async def fires(prometheus: Prometheus, *alerts: str, seconds: float = 120) -> None:
+    await asyncio.to_thread(wait_for, lambda: set(alerts) <= prometheus.firing(), seconds, f"{alerts} fire")
+
+
+@contextlib.asynccontextmanager
+async def repeating(call: Callable[[], Any], every: float) -> AsyncIterator[None]:
+    """Make calls all the time, whatever becomes of them."""
+
+    async def one() -> None:
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            await call()
+
+    async def all_the_time() -> None:
+        async with asyncio.TaskGroup() as group:
+            while True:
+                group.create_task(one())
+                await asyncio.sleep(every)
+
+    task = asyncio.create_task(all_the_time())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_alerts_on_the_gateways_metrics(tmp_path: Path) -> None:
+    rules, port, stages = rules_in_a_hurry(tmp_path / "rules.yaml", 30), free_port(), NoOpStages()
+    async with serve_no_op_stages(stages) as address:
+        addresses: dict[str, Any] = {f"{stage}_address": address for stage in STAGES}
+        gateway = Gateway(Settings(port=0, metrics_port=port, health_interval=0.5, text_cache_size=0, **addresses))
+        await gateway.start()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.port}") as channel:
+            images: Any = image_service_pb2_grpc.ImageServiceStub(channel)
+            ranking = pb.RankCaptionsRequest(picture=picture(), captions=["a fox", "an owl"])
+            with prometheus_running({"gateway": f"127.0.0.1:{port}"}, rules) as prometheus:
+                async with repeating(lambda: images.RankCaptions(ranking), 0.2):
+                    await asyncio.sleep(20)
+                    assert prometheus.firing() == set()
+
+                    stages.delay = 41.0  # of pictures, none of which were asked for before
+                    async with repeating(lambda: images.Generate(pb.GenerateRequest(prompt="a fox")), 1.0):
+                        await fires(prometheus, "UnclipSlowBurnFast", "UnclipSlowBurnSlow", seconds=180)
+                    assert not any(alert.startswith("UnclipFailures") for alert in prometheus.firing())
+
+                    stages.versions["prior"] = "next"
+                    await fires(prometheus, "UnclipModelMismatch")
+                    stages.versions.clear()
+
+                    stages.down.add("text_encoder")
+                    await fires(prometheus, "UnclipStageDown", "UnclipFailuresBurnFast", "UnclipFailuresBurnSlow")
+                    stages.down.clear()
+                    await asyncio.to_thread(
+                        wait_for, lambda: not {"UnclipStageDown", "UnclipFailuresBurnFast"} & prometheus.firing(), 180, "they end"
+                    )
+                assert prometheus.broken_rules() == []
+        await gateway.stop(1)
+
+
+def _small_engine(config: dict[str, Any]) -> None:
+    application(config, "prior")["args"]["engine"] |= {"max_running": 2, "max_batch": 2}
+
+
+async def test_alerts_on_the_stages_metrics(tmp_path: Path) -> None:
+    rules = rules_in_a_hurry(tmp_path / "rules.yaml", 8)
+    with cluster(("text_encoder", "prior"), _small_engine) as stages:
+        async with serve_no_op_stages() as address:
+            addresses: dict[str, Any] = {"image_encoder_address": address, "decoder_address": address}
+            gateway = Gateway(Settings(port=0, text_encoder_address=stages.address, prior_address=stages.address, **addresses))
+            await gateway.start()
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.port}") as channel:
+                images: Any = image_service_pb2_grpc.ImageServiceStub(channel)
+                targets = {"ray": stages.metrics}
+                with prometheus_running(targets, rules) as prometheus:
+                    await images.Generate(pb.GenerateRequest(prompt="a fox", options=quick()), wait_for_ready=True)
+                    await asyncio.sleep(20)
+                    assert prometheus.firing() == set()
+                    request = pb.GenerateRequest(prompt="a fox", options=quick(prior_steps=250))
+                    async with repeating(lambda: images.Generate(request), 0.7):
+                        await fires(prometheus, "UnclipQueueGrowing", seconds=240)
+                    for _ in itertools.repeat(None, 4):
+                        await asyncio.to_thread(stages.kill, "text_encoder")
+                        await asyncio.to_thread(wait_for, lambda: stages.running("text_encoder") == 1, 120, "a new replica")
+                    await fires(prometheus, "UnclipReplicasRestarting")
+            await gateway.stop(1)
