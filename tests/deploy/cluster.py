@@ -49,9 +49,10 @@ class Cluster:
         states: dict[str, int] = self.ask(states=application)
         return states.get("RUNNING", 0)
 
-    def kill(self, application: str) -> None:
-        """Kill one of its replicas, as a lost node would."""
-        self.ask(kill=application)
+    def replace(self, application: str, seconds: float = 120) -> None:
+        """Kill its only replica, as a lost node would, and wait for another."""
+        before = self.ask(kill=application)
+        wait_for(lambda: self.ask(replicas=application) not in ([], [before]) and self.running(application) == 1, seconds, "a new replica")
 
 
 @contextlib.contextmanager
@@ -85,21 +86,26 @@ def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
         time.sleep(0.5)
 
 
-def _kill(name: str) -> None:
+def _replicas(name: str) -> list[str]:
+    """Names of the actors that are an application's replicas."""
     import ray
 
-    actors = ray.util.list_named_actors(all_namespaces=True)
-    replica = next(a for a in actors if a["name"].startswith(f"SERVE_REPLICA::{name}#"))
-    ray.kill(ray.get_actor(replica["name"], namespace=replica["namespace"]))
+    actors = (a["name"] for a in ray.util.list_named_actors(all_namespaces=True))
+    return [actor for actor in actors if actor.startswith(f"SERVE_REPLICA::{name}#")]
 
 
 def _obey(command: dict[str, Any]) -> Any:
+    import ray
     from ray import serve
 
     if "deploy" in command:
         deploy(command["deploy"], TIMEOUT)
+    elif "replicas" in command:
+        return _replicas(command["replicas"])
     elif "kill" in command:
-        _kill(command["kill"])
+        (replica,) = _replicas(command["kill"])
+        ray.kill(ray.get_actor(replica, namespace="serve"))
+        return replica
     elif "states" in command:
         (deployment,) = serve.status().applications[command["states"]].deployments.values()
         return {str(getattr(state, "value", state)): count for state, count in deployment.replica_states.items()}
