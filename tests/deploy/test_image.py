@@ -36,7 +36,8 @@ def test_images_run_without_rights_and_without_tools() -> None:
 
 
 def test_what_the_gateway_copies_and_installs_is_enough(tmp_path: Path) -> None:
-    for source, destination in re.findall(r"^COPY (?!--from)(\S+) (\S+)$", target("gateway"), flags=re.MULTILINE):
+    copies = [line.split() for line in re.findall(r"^COPY (?!--from)(.+)$", target("gateway"), flags=re.MULTILINE)]
+    for source, destination in ((source, words[-1]) for words in copies for source in words[:-1]):
         copy = tmp_path / destination / Path(source).name if destination.endswith("/") else tmp_path / destination
         copy.parent.mkdir(parents=True, exist_ok=True)
         (shutil.copytree if (ROOT / source).is_dir() else shutil.copy)(ROOT / source, copy)
