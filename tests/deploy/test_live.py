@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import shutil
+import uuid
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +31,9 @@ pytestmark = [pytest.mark.deploy, pytest.mark.timeout(1500)]
 RANKING = pb.RankCaptionsRequest(picture=png_of(Image.new("RGB", (64, 64), "red")), captions=["red", "blue"])
 
 
+LOGS = {"encoding": "JSON", "log_level": "INFO", "enable_access_log": False}  # as in the chart
+
+
 @dataclass(frozen=True)
 class Deployed:
     images: Any
@@ -36,13 +41,21 @@ class Deployed:
     pictures: Cluster  # image encoder and decoder
 
 
+def logged(request_id: str) -> list[dict[str, Any]]:
+    """The lines of all stages' logs about a request."""
+    files = Path("/tmp/ray").glob("session_2*/logs/serve/replica_*.log")
+    return [json.loads(line) for file in files for line in file.read_text().splitlines() if request_id in line]
+
+
 def _quick_to_scale(config: dict[str, Any]) -> None:
+    config["logging_config"] = LOGS
     prior = application(config, "prior")
     prior["args"]["engine"]["max_running"] = 8
     prior["deployments"][0]["autoscaling_config"] |= {"max_replicas": 3, "upscale_delay_s": 1, "downscale_delay_s": 5}
 
 
 def _may_sleep(config: dict[str, Any]) -> None:
+    config["logging_config"] = LOGS
     scaling = application(config, "image_encoder")["deployments"][0]["autoscaling_config"]
     scaling |= {"min_replicas": 0, "downscale_delay_s": 5, "downscale_to_zero_delay_s": 5}
 
@@ -95,8 +108,12 @@ async def until(condition: Callable[[], bool], seconds: float, what: str) -> Non
 
 
 async def test_one_gateway_works_with_several_clusters(deployed: Deployed) -> None:
-    made = await deployed.images.Generate(pb.GenerateRequest(prompt="a fox", size=64, options=quick()), wait_for_ready=True)
+    request = pb.GenerateRequest(prompt="a fox nobody reads of", size=64, options=quick(), request_id=uuid.uuid4().hex)
+    made = await deployed.images.Generate(request, wait_for_ready=True)
     assert len(made.pictures) == 1
+    await asyncio.to_thread(wait_for, lambda: len(logged(request.request_id)) == 3, 30, "three stages log the request")
+    assert {line["message"] for line in logged(request.request_id)} == {"EncodeText ok", "SamplePrior ok", "SampleDecoder ok"}
+    assert request.prompt not in str(logged(request.request_id))
     assert len((await deployed.images.RankCaptions(RANKING)).captions) == 2
 
 
