@@ -45,7 +45,10 @@ class ModelWatch:
         for stage in self._stages.all:
             metrics.stage_up.labels(stage.name).set(stage.name not in self.down)
         if not self.down:
-            self._serve(_combined({s.name: a for s, a in zip(self._stages.all, answers, strict=True) if isinstance(a, Description)}))
+            described = {s.name: a for s, a in zip(self._stages.all, answers, strict=True) if isinstance(a, Description)}
+            if len({d.model_version for d in described.values()}) > 1:
+                self._asleep.clear()  # what they said may be old
+            self._serve(_combined(described))
         return not self.down
 
     async def _describe(self, stage: Stage) -> Description | None:

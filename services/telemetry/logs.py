@@ -17,7 +17,7 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """One line, and a traceback's if there is one."""
         known = logging.makeLogRecord({}).__dict__.keys() | {"message", "asctime", "taskName"}
-        added = "".join(f" {key}={value}" for key, value in record.__dict__.items() if key not in known and value != "")
+        added = "".join(f" {key}={value!r}" for key, value in record.__dict__.items() if key not in known and value != "")
         return super().format(record) + added
 
 

@@ -28,6 +28,7 @@ class StandingGauge:
     """A gauge whose last values are said again every REPEAT_SECONDS, since Ray forgets one that is not set for a while."""
 
     _all: ClassVar[list[StandingGauge]] = []
+    _lock: ClassVar[threading.Lock] = threading.Lock()  # a value said again must not undo a newer one
 
     def __init__(self, name: str, description: str, tag_keys: tuple[str, ...] = ()) -> None:
         self._gauge = metrics.Gauge(name, description, tag_keys=tag_keys)
@@ -38,16 +39,18 @@ class StandingGauge:
 
     def set(self, value: float, tags: dict[str, str] | None = None) -> None:
         """Show a value from now on."""
-        self._values[tuple((tags or {}).items())] = value
-        self._gauge.set(value, tags)
+        with self._lock:
+            self._values[tuple((tags or {}).items())] = value
+            self._gauge.set(value, tags)
 
     @classmethod
     def _repeat_all(cls) -> None:
         while True:
             time.sleep(REPEAT_SECONDS)
             for gauge in list(cls._all):
-                for tags, value in list(gauge._values.items()):
-                    gauge._gauge.set(value, dict(tags))
+                with cls._lock:
+                    for tags, value in gauge._values.items():
+                        gauge._gauge.set(value, dict(tags))
 
 
 def show_model(manifest: Manifest, load_seconds: float) -> None:

@@ -150,6 +150,18 @@ def test_a_stage_may_live_on_another_cluster(helm: Helm) -> None:
     assert {"ports": [{"protocol": "TCP", "port": 9000}]} in policy["spec"]["egress"]
 
 
+def test_a_stage_that_may_sleep_is_reached_through_its_head(helm: Helm) -> None:
+    objects = helm.objects("values.yaml", "--set", "stages.prior.replicas.min=0", "--set", "gateway.environment.UNCLIP_LOG_FORMAT=text")
+    for service in of_kind(objects, "RayService"):
+        assert service["spec"]["excludeHeadPodFromServeSvc"] is (service["metadata"]["name"] != "unclip-prior")
+        head = service["spec"]["rayClusterConfig"]["headGroupSpec"]["template"]["spec"]["containers"][0]
+        assert {"name": "serve-grpc", "containerPort": 9000} in head["ports"]
+    entries = of_kind(objects, "Deployment")[0]["spec"]["template"]["spec"]["containers"][0]["env"]
+    environment = {e["name"]: e["value"] for e in entries}
+    assert len(environment) == len(entries)
+    assert (environment["UNCLIP_SLEEPING_STAGES"], environment["UNCLIP_LOG_FORMAT"]) == ("prior", "text")
+
+
 def test_spans_may_leave_only_for_the_receiver(helm: Helm) -> None:
     def names(objects: list[dict[str, Any]]) -> set[str]:
         return {p["metadata"]["name"] for p in of_kind(objects, "NetworkPolicy")}
@@ -186,6 +198,8 @@ def test_an_object_store_fills_and_verifies_the_bundle(helm: Helm) -> None:
         ("stages.decoder.args.call_sise=2", "call_sise"),
         ("gateway.environment.PORT=1", "PORT"),
         ("bundle.source=s3", "bundle"),
+        ("tracing.endpoint=http://collector", "endpoint"),
+        ("tracing.environment.OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4317", "OTEL_EXPORTER_OTLP_ENDPOINT"),
     ],
 )
 def test_a_misspelt_value_fails(helm: Helm, misspelt: str, says: str) -> None:

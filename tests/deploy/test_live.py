@@ -67,6 +67,7 @@ async def deployed() -> AsyncIterator[Deployed]:
         settings = Settings(
             port=0,
             health_interval=0.5,
+            text_cache_size=0,
             text_encoder_address=texts.address,
             prior_address=texts.address,
             image_encoder_address=pictures.address,
@@ -101,6 +102,7 @@ class Load:
         while not stop.is_set():
             response = await self.images.Generate(pb.GenerateRequest(prompt="a fox", size=64, options=self.options), wait_for_ready=True)
             self.versions.append(response.pictures[0].model_version)
+            await self.images.RankCaptions(RANKING)
 
 
 async def until(condition: Callable[[], bool], seconds: float, what: str) -> None:

@@ -51,8 +51,10 @@ async def gateway_process(**environment: str) -> AsyncIterator[Process]:
                 async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
                     await asyncio.wait_for(channel.channel_ready(), 60)
                     found = Process(image_service_pb2_grpc.ImageServiceStub(channel), receiver, stages, [])
-                    yield found
-                process.send_signal(signal.SIGTERM)
+                    try:
+                        yield found
+                    finally:
+                        process.send_signal(signal.SIGTERM)
                 _, log = await asyncio.to_thread(process.communicate, timeout=60)
                 found.lines.extend(json.loads(line) for line in log.splitlines())
 
