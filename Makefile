@@ -50,7 +50,7 @@ serve: setup ## Run the local stack in the foreground until Ctrl-C
 observe: setup ## Run the stack under a Prometheus and a short load, and draw every dashboard into out/observe/
 	@$(BIN)/python -m deploy.observe -- $(BIN)/python -m deploy.load --seconds 90
 
-test: setup setup-node ## Run every test
+test: setup setup-node ## Run every test but those of test-deploy
 	@$(BIN)/python -m pytest
 
 test-deploy: setup setup-node ## Run the tests that take minutes: scaling, rollouts, several clusters, alerts on a live stack

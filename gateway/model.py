@@ -34,7 +34,7 @@ class ModelWatch:
 
     def __init__(self, stages: Stages, sleeping: Collection[str] = ()) -> None:
         self._stages, self._sleeping = stages, sleeping
-        self._asleep: dict[str, Description] = {}  # what those of them that may sleep have said
+        self._remembered: dict[str, Description] = {}  # of the stages that may sleep
         self._model: Model | None = None
         self.down: tuple[str, ...] = tuple(stage.name for stage in stages.all)
 
@@ -46,24 +46,28 @@ class ModelWatch:
             metrics.stage_up.labels(stage.name).set(stage.name not in self.down)
         if not self.down:
             described = {s.name: a for s, a in zip(self._stages.all, answers, strict=True) if isinstance(a, Description)}
-            if len({d.model_version for d in described.values()}) > 1:
-                self._asleep.clear()  # what they said may be old
+            self._compare({d.model_version for d in described.values()})
             self._serve(_combined(described))
         return not self.down
+
+    def _compare(self, versions: set[str]) -> None:
+        metrics.model_mismatch.set(len(versions) > 1)
+        if len(versions) > 1:
+            logger.warning("the stages serve different versions of the model: %s", ", ".join(sorted(versions)))
+            self._remembered.clear()  # what is remembered may be old
 
     async def _describe(self, stage: Stage) -> Description | None:
         """What the stage says of itself. One that may sleep is not asked, but once if the model cannot be known without."""
         if stage.name not in self._sleeping:
             return await stage.describe()
-        if stage.name in DESCRIBING and stage.name not in self._asleep:
-            self._asleep[stage.name] = await stage.describe()
+        if stage.name in DESCRIBING and stage.name not in self._remembered:
+            self._remembered[stage.name] = await stage.describe()
         await stage.ping()
-        return self._asleep.get(stage.name)
+        return self._remembered.get(stage.name)
 
     def _serve(self, model: Model) -> None:
         if self._model is not None and model.version != self._model.version:
             self._stages.text_encoder.forget()
-            self._asleep.clear()
         metrics.model.clear()
         metrics.model.labels(model.name, model.version).set(1)
         self._model = model
@@ -77,10 +81,6 @@ class ModelWatch:
 
 
 def _combined(described: dict[str, Description]) -> Model:
-    versions = {d.model_version for d in described.values()}
-    metrics.model_mismatch.set(len(versions) > 1)
-    if len(versions) > 1:
-        logger.warning("the stages serve different versions of the model: %s", ", ".join(sorted(versions)))
     prior, decoder = (described[name] for name in DESCRIBING)
     return Model(
         name=decoder.model_name,

@@ -11,6 +11,7 @@ import grpc
 import grpc.aio
 import numpy as np
 
+from gateway.stages import PROXY_HEALTH
 from services.wire.tensors import to_message
 from unclip.internal.v1 import (
     decoder_service_pb2,
@@ -43,7 +44,7 @@ class NoOpStages(
     """Every stage's methods, without a model.
 
     The prior takes ``delay`` seconds, dies ``failures`` times and keeps trace contexts; stages in ``down`` do not answer;
-    ``versions`` are those that stages say they serve, where it is not "0".
+    ``versions`` are those that stages say they serve, where it is not "0"; ``described`` are the stages that were asked.
     """
 
     def __init__(self, delay: float = 0.0) -> None:
@@ -51,6 +52,7 @@ class NoOpStages(
         self.traceparents: list[str] = []
         self.down: set[str] = set()
         self.versions: dict[str, str] = {}
+        self.described: list[str] = []
 
     async def EncodeText(self, request: Any, context: Any) -> text_encoder_service_pb2.EncodeTextResponse:
         await self._answering("text_encoder", context)
@@ -72,6 +74,7 @@ class NoOpStages(
 
     async def Describe(self, request: Any, context: Any) -> stage_service_pb2.DescribeResponse:
         stage = str(dict(context.invocation_metadata())["application"])
+        self.described.append(stage)
         await self._answering(stage, context)
         defaults = stage_service_pb2.SamplingDefaults(steps=1, guidance=1, upsampler_steps=1, candidates=1, size=SIDE)
         version = self.versions.get(stage, "0")
@@ -80,6 +83,16 @@ class NoOpStages(
     async def _answering(self, stage: str, context: Any) -> None:
         if stage in self.down:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
+
+
+class _ProxyHealth(grpc.GenericRpcHandler):
+    """Says that Ray Serve's proxy is well."""
+
+    def service(self, handler_call_details: Any) -> Any:
+        async def answer(request: bytes, context: Any) -> bytes:
+            return b""
+
+        return grpc.unary_unary_rpc_method_handler(answer) if handler_call_details.method == PROXY_HEALTH else None
 
 
 @contextlib.asynccontextmanager
@@ -91,6 +104,7 @@ async def serve_no_op_stages(stages: NoOpStages | None = None) -> AsyncIterator[
     prior_service_pb2_grpc.add_PriorServiceServicer_to_server(stages, server)
     decoder_service_pb2_grpc.add_DecoderServiceServicer_to_server(stages, server)
     stage_service_pb2_grpc.add_StageServiceServicer_to_server(stages, server)
+    server.add_generic_rpc_handlers((_ProxyHealth(),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
