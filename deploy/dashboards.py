@@ -202,8 +202,8 @@ CAPACITY = Board(
                 Panel(
                     "Replicas",
                     "short",
-                    "Healthy replicas of each stage.",
-                    (Query("sum by (application) (ray_serve_deployment_replica_healthy)", "{{application}}"),),
+                    "Replicas of each stage that have loaded their model.",
+                    (Query("count by (application) (ray_unclip_model_info)", "{{application}}"),),
                 ),
                 Panel(
                     "Load",

@@ -35,6 +35,7 @@ class ModelWatch:
     def __init__(self, stages: Stages, sleeping: Collection[str] = ()) -> None:
         self._stages, self._sleeping = stages, sleeping
         self._remembered: dict[str, Description] = {}  # of the stages that may sleep
+        self._versions: set[str] = set()
         self._model: Model | None = None
         self.down: tuple[str, ...] = tuple(stage.name for stage in stages.all)
 
@@ -53,8 +54,10 @@ class ModelWatch:
     def _compare(self, versions: set[str]) -> None:
         metrics.model_mismatch.set(len(versions) > 1)
         if len(versions) > 1:
-            logger.warning("the stages serve different versions of the model: %s", ", ".join(sorted(versions)))
             self._remembered.clear()  # what is remembered may be old
+            if versions != self._versions:
+                logger.warning("the stages serve different versions of the model: %s", ", ".join(sorted(versions)))
+        self._versions = versions
 
     async def _describe(self, stage: Stage) -> Description | None:
         """What the stage says of itself. One that may sleep is not asked, but once if the model cannot be known without."""

@@ -128,7 +128,7 @@ async def test_alerts_on_the_stages_metrics(tmp_path: Path) -> None:
                     async with repeating(lambda: images.Generate(request), 0.7):
                         await fires(prometheus, "UnclipQueueGrowing", seconds=240)
                     for _ in range(8):
-                        await asyncio.to_thread(stages.replace, "text_encoder")
+                        await asyncio.to_thread(stages.replace, "prior")
                         if "UnclipReplicasRestarting" in prometheus.firing():
                             break
                     assert "UnclipReplicasRestarting" in prometheus.firing()
