@@ -11,6 +11,7 @@ from torch import Tensor
 
 from services.checkpoints.bundle import Bundle
 from services.checkpoints.weights import best_device, load_weights, place
+from services.decoder.blending import blended
 from services.decoder.network import Decoder, DecoderConfig, Upsampler, UpsamplerConfig, known_channels, raise_to
 from services.diffusion.guidance import guided
 from services.diffusion.noise import generator_for
@@ -147,8 +148,12 @@ class DecoderSampler:
 
         def imposed(x0: Tensor) -> Tensor:
             x0 = x0.clamp(-diffusion.clip, diffusion.clip)
-            row.x0 = x0 if pixels is None or keep is None else keep * pixels + (1 - keep) * x0
-            return row.x0
+            if pixels is not None and keep is not None:
+                if network == BASE:  # what it has painted, the upsamplers follow
+                    x0 = blended(x0, pixels, keep).clamp(-diffusion.clip, diffusion.clip)
+                x0 = keep * pixels + (1 - keep) * x0
+            row.x0 = x0
+            return x0
 
         return (yield from with_x0(make_sampler(diffusion.sampling.sampler, schedule, x, timesteps, generator), imposed))
 

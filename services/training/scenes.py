@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
 
@@ -192,6 +192,11 @@ def _backdrop(name: str, variant: int, side: int) -> Image.Image:
     picture = Image.fromarray((pixels * 255).round().astype(np.uint8))
     # Painters soften what they draw, so that larger than they paint there is nothing sharper to draw.
     return picture.resize((side, side), Image.Resampling.BOX if side < picture.width else Image.Resampling.BICUBIC)
+
+
+def moved(scene: Scene, dx: float, dy: float) -> Scene:
+    """The scene with every object moved, perhaps past the picture's edge; relative to the picture's side."""
+    return replace(scene, placements=tuple(replace(p, x=p.x + dx, y=p.y + dy) for p in scene.placements))
 
 
 def render(scene: Scene, side: int) -> npt.NDArray[np.uint8]:

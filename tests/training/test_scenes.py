@@ -13,7 +13,7 @@ from PIL import Image
 from services.training.artwork import load_vocabulary
 from services.training.backgrounds import BACKGROUNDS
 from services.training.corpus import Corpus, scene_at
-from services.training.holes import sample_keep
+from services.training.holes import draw_edits, sample_keep
 from services.training.light import LIGHTS
 from services.training.scenes import ENGLISH, GRID, SAID_SIDES, SIDES, SIZE_WORDS, is_held_out, render, sample_scene, with_article
 
@@ -133,3 +133,19 @@ def test_holes_leave_something_and_hide_something() -> None:
     assert all((k == 0).any() for k in keeps)
     assert np.mean([k.any() for k in keeps]) > 0.95
     assert not sample_keep(rng, 64, all_hidden=1.0).any()
+
+
+def test_edits_are_holes_over_objects_and_frames_past_the_border() -> None:
+    scenes = [scene_at(i) for i in range(200)]
+    given = np.stack([render(s, 64) for s in scenes])
+    pictures, keep = draw_edits(np.random.default_rng(5), given, scenes.__getitem__, all_hidden=1.0)
+    known = keep[:, 0].numpy().astype(bool)
+    past = [i for i in range(200) if (pictures[i] != given[i]).any()]
+    over = [i for i in range(200) if known[i].any() and i not in past]
+    assert min(len(past), len(over)) > 8
+    for i in past:  # only the place is to be painted
+        place = render(replace(scenes[i], objects=(), placements=()), 64)
+        np.testing.assert_array_equal(pictures[i][~known[i]], place[~known[i]])
+    for i in over:  # a box that hides some object's middle
+        assert any(not known[i][min(63, int(p.y * 64)), min(63, int(p.x * 64))] for p in scenes[i].placements)
+    np.testing.assert_array_equal(given[0], render(scenes[0], 64))
