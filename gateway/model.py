@@ -35,7 +35,7 @@ class ModelWatch:
     def __init__(self, stages: Stages, sleeping: Collection[str] = ()) -> None:
         self._stages, self._sleeping = stages, sleeping
         self._remembered: dict[str, Description] = {}  # of the stages that may sleep
-        self._versions: set[str] = set()
+        self._versions: set[str] = set()  # that were served at the last look
         self._model: Model | None = None
         self.down: tuple[str, ...] = tuple(stage.name for stage in stages.all)
 

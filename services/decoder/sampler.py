@@ -11,7 +11,7 @@ from torch import Tensor
 
 from services.checkpoints.bundle import Bundle
 from services.checkpoints.weights import best_device, load_weights, place
-from services.decoder.blending import blended
+from services.decoder.blending import Border
 from services.decoder.network import Decoder, DecoderConfig, Upsampler, UpsamplerConfig, known_channels, raise_to
 from services.diffusion.guidance import guided
 from services.diffusion.noise import generator_for
@@ -146,11 +146,14 @@ class DecoderSampler:
             else known_channels(pixels[None], keep[None])[0]
         )
 
+        # What the base has painted, the upsamplers follow.
+        border = Border(pixels, keep) if network == BASE and pixels is not None and keep is not None else None
+
         def imposed(x0: Tensor) -> Tensor:
             x0 = x0.clamp(-diffusion.clip, diffusion.clip)
             if pixels is not None and keep is not None:
-                if network == BASE:  # what it has painted, the upsamplers follow
-                    x0 = blended(x0, pixels, keep).clamp(-diffusion.clip, diffusion.clip)
+                if border is not None:
+                    x0 = border.blended(x0).clamp(-diffusion.clip, diffusion.clip)
                 x0 = keep * pixels + (1 - keep) * x0
             row.x0 = x0
             return x0
