@@ -56,7 +56,12 @@ def build_vocabulary(path: Path) -> None:
 def to_input(pictures: np.ndarray) -> torch.Tensor:
     """uint8 (B, H, W, 3) -> normalised float (B, 3, H, W) on the training device, as CLIP's image tower expects it."""
     x = torch.from_numpy(pictures).to(loop.device()).permute(0, 3, 1, 2).float() / 255
-    return (x - 0.5) / 0.25
+    return (x - MEAN[0]) / STD[0]
+
+
+def from_signal(x: torch.Tensor) -> torch.Tensor:
+    """The same from a signal (B, 3, H, W) in [-1, 1], differentiable."""
+    return (x / 2 + 0.5 - MEAN[0]) / STD[0]
 
 
 def train(folder: Path, recipe: loop.Recipe) -> None:

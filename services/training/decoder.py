@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from services.training.corpus import Corpus, scene_at
 from services.training.embedder import EmbeddedCorpus, Embedder, drop_text, to_signal
 from services.training.export import save_stage
 from services.training.holes import draw_edits
-from services.training.scenes import render, sample_scene
+from services.training.scenes import Scene, render, sample_scene
 
 SIDE = 64
 CONFIG = DecoderConfig(
@@ -41,6 +42,8 @@ CONFIG = DecoderConfig(
 RECIPE = loop.Recipe(steps=60_000, learning_rate=1e-3, batch=32, warmup=100, ema=0.998, muon=True)
 ALL_HIDDEN = 0.75  # share of the batch with no known pixels: plain generation
 DROP_IMAGE, DROP_TEXT = 0.1, 0.25
+OBJECT = 0.5  # what an object's square counts more than the whole picture, which is mostly background
+PERCEPTUAL = 0.15  # of the distance CLIP sees; its gradient is then a little smaller than that of the squared error
 SHIFT = 3.0  # towards noise: what a picture shows is settled above timestep 600, and small errors below cost little
 
 
@@ -58,7 +61,7 @@ def train(folder: Path, recipe: loop.Recipe = RECIPE) -> None:
         rng = np.random.default_rng((2, step))
         generator = torch.Generator(loop.device()).manual_seed(step)
         batch = corpus.draw(rng, recipe.batch)
-        pictures, keep = draw_edits(rng, corpus.pictures[batch], lambda row: scene_at(int(batch[row])), ALL_HIDDEN)
+        pictures, keep, scenes = draw_edits(rng, corpus.pictures[batch], [scene_at(int(i)) for i in batch], ALL_HIDDEN)
         x0, image = to_signal(pictures), seen.image(batch)
         text, states, mask = drop_text(seen.text(batch), blank, DROP_TEXT, rng)
         dropped = torch.from_numpy(rng.random(recipe.batch) < DROP_IMAGE).to(loop.device())[:, None]
@@ -68,15 +71,25 @@ def train(folder: Path, recipe: loop.Recipe = RECIPE) -> None:
         noise = torch.randn(x0.shape, device=loop.device(), generator=generator)
         signal, sigma = (level[:, None, None, None] for level in schedule.levels(t))
         with loop.autocast(), loop.fast_attention():
-            output = model(signal * x0 + sigma * noise, t, known, image, text, states, mask)
-            error = (output.float() - x0).square().mean((1, 2, 3))
-            return (error * x0_weight(schedule, t)).mean()
+            output = model(signal * x0 + sigma * noise, t, known, image, text, states, mask).float()
+            error = ((output - x0).square().mean(1) * object_weights(scenes, SIDE)).mean((1, 2))
+            return (error * x0_weight(schedule, t)).mean() + PERCEPTUAL * embedder.perceptual_distance(output, x0, rng)
 
     def look(ema: nn.Module, step: int) -> None:
         sample_grid(ema, embedder, folder / "samples" / f"decoder-{step:06d}.png")
 
     ema = loop.Run("decoder", model, recipe, folder).train(loss_of, save_every=400, sample=look)
     save_stage(ema, CONFIG, folder / "bundle/decoder")
+
+
+def object_weights(scenes: Sequence[Scene], side: int) -> Tensor:
+    """Weights of errors in pictures of these scenes (B, side, side): 1, and over each object OBJECT divided by its area,
+    so that a small object counts as much as a large one."""
+    weights = np.ones((len(scenes), side, side), np.float32)
+    for row, scene in zip(weights, scenes, strict=True):
+        for place in scene.placements:
+            row[place.box(side)] += OBJECT / place.side**2
+    return torch.from_numpy(weights).to(loop.device())
 
 
 def noisy_timesteps(steps: int, count: int, generator: torch.Generator) -> Tensor:

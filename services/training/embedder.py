@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from rich.progress import track
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -19,6 +20,7 @@ from services.training.corpus import Corpus, Indices
 
 Text = tuple[Tensor, Tensor, Tensor]
 PART = 512  # scenes embedded at a time
+PERCEPTUAL_BLOCKS, ROLL = 2, 8  # how many of the last blocks are compared; pixels, half a patch
 
 
 class Embedder:
@@ -43,6 +45,24 @@ class Embedder:
         """uint8 (B, H, W, 3) -> (B, D)."""
         with loop.autocast():
             return self.model.encode_image(clip.to_input(pictures)).float()
+
+    def perceptual_distance(self, made: Tensor, real: Tensor, rng: np.random.Generator) -> Tensor:
+        """How differently CLIP sees two batches (B, 3, H, W) in [-1, 1], differentiable in ``made``: 1 - cosine of the
+        last blocks' patches, and of the embeddings (as PixelGen's DINO loss, arXiv 2602.02493, on this bundle's CLIP).
+
+        Both are rolled by the same random offset, up to half a patch, so that no place always meets a patch's edge.
+        """
+        offset = tuple(rng.integers(-ROLL, ROLL + 1, 2).tolist())
+        with torch.no_grad():
+            targets = self._seen(real.roll(offset, (2, 3)))
+        cosines = [F.cosine_similarity(a, b, dim=1).mean() for a, b in zip(self._seen(made.roll(offset, (2, 3))), targets, strict=True)]
+        *patches, whole = (1 - c for c in cosines)
+        return torch.stack(patches).mean() + whole
+
+    def _seen(self, signal: Tensor) -> list[Tensor]:
+        """Patch features of the last PERCEPTUAL_BLOCKS blocks, then the embedding; channels at dimension 1."""
+        out = self.model.forward_intermediates(image=clip.from_signal(signal), image_indices=PERCEPTUAL_BLOCKS, normalize=False)
+        return [f.float() for f in (*out["image_intermediates"], out["image_features"])]
 
 
 class EmbeddedCorpus:

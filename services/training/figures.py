@@ -278,11 +278,8 @@ def roughness(pictures: Pictures) -> float:
 
 def hole_for(scene: Scene, side: int) -> npt.NDArray[np.bool_]:
     """A rectangle with the first object's room in it, (side, side)."""
-    place = scene.placements[0]
-    half = place.side * 0.55
     hole = np.zeros((side, side), np.bool_)
-    y, x = ((max(0, int((c - half) * side)), min(side, int((c + half) * side))) for c in (place.y, place.x))
-    hole[slice(*y), slice(*x)] = True
+    hole[scene.placements[0].box(side, 1.1)] = True
     return hole
 
 

@@ -3,7 +3,7 @@ object, and past the border of a picture. Mostly no picture is known at all."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -25,23 +25,24 @@ def draw_keep(rng: np.random.Generator, count: int, side: int, all_hidden: float
 
 
 def draw_edits(
-    rng: np.random.Generator, pictures: Pictures, scene_of: Callable[[int], Scene], all_hidden: float
-) -> tuple[Pictures, torch.Tensor]:
-    """Pictures (B, side, side, 3) and masks of what is known (B, 1, side, side), as ``draw_keep`` but for some rows.
+    rng: np.random.Generator, pictures: Pictures, scenes: Sequence[Scene], all_hidden: float
+) -> tuple[Pictures, torch.Tensor, list[Scene]]:
+    """Pictures (B, side, side, 3) of these scenes, masks of what is known (B, 1, side, side) as ``draw_keep``, and the
+    scenes, but for some rows.
 
-    In these the hole is over one object, or the picture is a frame past the border of its scene, ``scene_of(row)``:
-    objects at its edge or cut by it, and only places without any to be painted.
+    In these the hole is over one object, or the picture is a frame past the border of its scene: objects at its edge
+    or cut by it, and only places without any to be painted.
     """
     side = pictures.shape[1]
-    pictures, keep = pictures.copy(), draw_keep(rng, len(pictures), side, all_hidden)
+    pictures, scenes, keep = pictures.copy(), list(scenes), draw_keep(rng, len(pictures), side, all_hidden)
     for row, kind in enumerate(rng.random(len(pictures))):
         if kind < OVER_AN_OBJECT:
-            placements = scene_of(row).placements
+            placements = scenes[row].placements
             keep[row, 0] = torch.from_numpy(_over(rng, placements[rng.integers(len(placements))], side))
         elif kind < OVER_AN_OBJECT + PAST_THE_BORDER:
-            frame, known = _past_the_border(rng, scene_of(row), side)
-            pictures[row], keep[row, 0] = render(frame, side), torch.from_numpy(known)
-    return pictures, keep
+            scenes[row], known = _past_the_border(rng, scenes[row], side)
+            pictures[row], keep[row, 0] = render(scenes[row], side), torch.from_numpy(known)
+    return pictures, keep, scenes
 
 
 def sample_keep(rng: np.random.Generator, side: int, *, all_hidden: float) -> Mask:
@@ -84,10 +85,7 @@ def _half_plane(rng: np.random.Generator, side: int) -> Mask:
 def _over(rng: np.random.Generator, place: Placement, side: int) -> Mask:
     """A hole a little larger than one object."""
     keep = np.ones((side, side), np.float32)
-    half = place.side * rng.uniform(0.5, 0.7, 4)
-    left, top, right, bottom = np.array([place.x, place.y, place.x, place.y]) + half * (-1, -1, 1, 1)
-    x0, y0, x1, y1 = (np.clip([left, top, right, bottom], 0, 1) * side).round().astype(int)
-    keep[y0:y1, x0:x1] = 0
+    keep[place.box(side, rng.uniform(1.0, 1.4, 4))] = 0
     return keep
 
 

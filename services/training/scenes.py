@@ -57,6 +57,13 @@ class Placement:
     y: float
     side: float
 
+    def box(self, side: int, room: npt.ArrayLike = 1.0) -> tuple[slice, slice]:
+        """Rows and columns of its square in a picture of ``side`` px, cut by the picture's edges; ``room`` scales its reach
+        to the left, the top, the right and the bottom."""
+        reach = self.side / 2 * np.multiply(room, (-1, -1, 1, 1))
+        left, top, right, bottom = (np.clip(np.array([self.x, self.y] * 2) + reach, 0, 1) * side).round().astype(int)
+        return slice(top, bottom), slice(left, right)
+
 
 @dataclass(frozen=True)
 class Scene:

@@ -138,7 +138,7 @@ def test_holes_leave_something_and_hide_something() -> None:
 def test_edits_are_holes_over_objects_and_frames_past_the_border() -> None:
     scenes = [scene_at(i) for i in range(200)]
     given = np.stack([render(s, 64) for s in scenes])
-    pictures, keep = draw_edits(np.random.default_rng(5), given, scenes.__getitem__, all_hidden=1.0)
+    pictures, keep, edited = draw_edits(np.random.default_rng(5), given, scenes, all_hidden=1.0)
     known = keep[:, 0].numpy().astype(bool)
     past = [i for i in range(200) if (pictures[i] != given[i]).any()]
     over = [i for i in range(200) if known[i].any() and i not in past]
@@ -146,6 +146,7 @@ def test_edits_are_holes_over_objects_and_frames_past_the_border() -> None:
     for i in past:  # only the place is to be painted
         place = render(replace(scenes[i], objects=(), placements=()), 64)
         np.testing.assert_array_equal(pictures[i][~known[i]], place[~known[i]])
+        np.testing.assert_array_equal(pictures[i], render(edited[i], 64))
     for i in over:  # a box that hides some object's middle
         assert any(not known[i][min(63, int(p.y * 64)), min(63, int(p.x * 64))] for p in scenes[i].placements)
     np.testing.assert_array_equal(given[0], render(scenes[0], 64))
