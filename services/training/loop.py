@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,9 +16,10 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from services.checkpoints.bundle import sha256
 from services.training.optimizer import MuonWithAdamW
 
-Loss = Callable[[nn.Module, int], torch.Tensor]
+Loss = Callable[[nn.Module, int], torch.Tensor]  # of the model, on batch number so and so
 console = Console()
 
 
@@ -84,6 +86,7 @@ class Run:
         self.ema = copy.deepcopy(self.model).requires_grad_(False)
         self.optimizer = _optimizer(self.model, recipe)
         self.step, self.seconds = 0, 0.0
+        self.first_draw = draws_of(recipe.start_from / name) if recipe.start_from else 0
         if self.path.exists():
             self._restore()
 
@@ -98,8 +101,10 @@ class Run:
     ) -> nn.Module:
         """Run to the end and return the EMA weights.
 
-        loss_of(model, step) draws its own batch; ``every`` and ``save_every`` are seconds between progress lines and
-        checkpoints; ``sample`` is called with the EMA at each checkpoint, to leave pictures to look at.
+        loss_of(model, draw) draws its own batch, number ``draw``: numbers rise by one a step, and begin elsewhere for
+        every bundle that a run starts from, so that going on from weights brings pictures they have not seen;
+        ``every`` and ``save_every`` are seconds between progress lines and checkpoints; ``sample`` is called with the
+        EMA at each checkpoint, to leave pictures to look at.
         """
         shown, saved, loss_sum, count = time.monotonic(), time.monotonic(), 0.0, 0
         self.model.train()
@@ -124,7 +129,7 @@ class Run:
     def _update(self, loss_of: Loss) -> float:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate_at(self.progress, self.step, self.recipe)
-        loss = loss_of(self.model, self.step)
+        loss = loss_of(self.model, self.first_draw + self.step)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
@@ -154,6 +159,7 @@ class Run:
             "ema": self.ema.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
+            "first_draw": self.first_draw,
             "seconds": self.seconds,
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -166,7 +172,7 @@ class Run:
         self.model.load_state_dict(state["model"])
         self.ema.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.seconds = state["step"], state["seconds"]
+        self.step, self.first_draw, self.seconds = state["step"], state["first_draw"], state["seconds"]
         console.print(f"{self.name}: resumed at step {self.step}", highlight=False)
 
 
@@ -178,6 +184,12 @@ def adopt(model: nn.Module, part: Path) -> None:
         for name, parameter in known.items():
             parameter.copy_(stored[name])
     console.print(f"{part.name}: {len(known)} of {len(list(model.parameters()))} weights from {part.parent}", highlight=False)
+
+
+def draws_of(part: Path) -> int:
+    """The number of the first batch that a run from a bundle's part draws: its weights' digest, below 2^31."""
+    digests = [sha256(file) for file in sorted(part.glob("*.safetensors"))]
+    return int(hashlib.sha256("".join(digests).encode()).hexdigest()[:8], 16) >> 1
 
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer | MuonWithAdamW:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from services.training.loop import Recipe, Run, learning_rate_at
@@ -65,3 +66,19 @@ def test_the_learning_rate_warms_up_holds_and_falls_to_zero() -> None:
     assert learning_rate_at(0.0, 0, recipe) == 0.1 * recipe.learning_rate
     assert learning_rate_at(0.3, 100, recipe) == recipe.learning_rate
     assert learning_rate_at(1.0, 100, recipe) < 1e-6 * recipe.learning_rate
+
+
+def test_a_run_that_starts_from_weights_draws_batches_they_have_not_seen_and_keeps_to_them(tmp_path: Path) -> None:
+    part = tmp_path / "bundle/line"
+    part.mkdir(parents=True)
+    save_file(model().state_dict(), part / "model.safetensors")
+    draws: list[int] = []
+
+    def noted(model: nn.Module, draw: int) -> Tensor:
+        draws.append(draw)
+        return loss_of(model, draw)
+
+    Run("line", model(), replace(RECIPE, steps=2, start_from=tmp_path / "bundle"), tmp_path).train(noted)
+    Run("line", model(), replace(RECIPE, steps=3), tmp_path).train(noted)
+    assert draws == [draws[0], draws[0] + 1, draws[0] + 2]
+    assert draws[0] > 1_000
