@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -61,9 +60,12 @@ def stack(receiver: Receiver) -> Iterator[Addresses]:
         # Keep reading: a full pipe would block the stack.
         reader = threading.Thread(target=process.stderr.read, daemon=True)
         reader.start()
-        yield Addresses(f"127.0.0.1:{gateway}", f"127.0.0.1:{serve}")
-        process.send_signal(signal.SIGINT)
-        assert process.wait(90) == 0
+        try:
+            yield Addresses(f"127.0.0.1:{gateway}", f"127.0.0.1:{serve}")
+            process.terminate()  # not SIGINT, which is ignored by all that a shell's background job starts
+            assert process.wait(90) == 0
+        finally:
+            process.kill()
         reader.join()
 
 
