@@ -119,6 +119,7 @@ def cluster_running(config: dict[str, Any], settings: StackSettings, *, cpus: in
 
     with _stops_ray_late(ray, serve):
         console.print("starting Ray ...")
+        on_sigterm = signal.getsignal(signal.SIGTERM)
         ray.init(
             address="local",
             num_cpus=cpus or max(os.cpu_count() or 1, len(STAGES)),
@@ -132,6 +133,7 @@ def cluster_running(config: dict[str, Any], settings: StackSettings, *, cpus: in
             _node_ip_address=NODE_ADDRESS,
             _metrics_export_port=settings.metrics_port or None,
         )
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray sets its own, which aborts the process
         serve.start(http_options=config["http_options"], grpc_options=config["grpc_options"], logging_config={"log_level": "WARNING"})
         deploy(config, settings.timeout)
         yield f"127.0.0.1:{settings.grpc_port}"
