@@ -37,7 +37,9 @@ CONFIG = DecoderConfig(
         patch_size=4,
     ),
     conditioning=ConditioningConfig(embedding_dim=192, text_dim=192),
-    diffusion=DiffusionConfig(prediction="sample", sampling=SamplingConfig(sampler="dpm++2m", steps=20, guidance=3.0)),
+    diffusion=DiffusionConfig(
+        prediction="sample", sampling=SamplingConfig(sampler="dpm++2m", steps=12, guidance=3.0, guidance_interval=(0.4, 1.0))
+    ),
 )
 RECIPE = loop.Recipe(steps=60_000, learning_rate=1e-3, batch=32, warmup=100, ema=0.998, muon=True)
 ALL_HIDDEN = 0.75  # share of the batch with no known pixels: plain generation

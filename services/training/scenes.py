@@ -24,7 +24,7 @@ from services.training.light import DAY, LIGHTS, Light
 HELD_OUT_BELOW = 26  # of 256: about 10 % of the pairs
 BACKGROUND_VARIANTS = 160
 Arrangement = Literal["one", "pair", "same", "three"]
-ARRANGEMENTS: dict[Arrangement, float] = {"one": 0.62, "pair": 0.22, "same": 0.10, "three": 0.06}
+ARRANGEMENTS: dict[Arrangement, float] = {"one": 0.45, "pair": 0.40, "same": 0.09, "three": 0.06}
 # Objects come in four sizes and stand on a grid: what a network learns of one in one place holds in every other, so
 # that it learns what the object looks like and not each of its offsets. All sides are in cells of that grid.
 GRID = 16
