@@ -21,7 +21,8 @@ class UNetConfig(BaseModel):
 
     in_channels and out_channels count image channels before ``patch_size`` folds patches into channels;
     attention has one flag a level, plus ``mid_attention``; context_dim is the width of the context tokens;
-    scale_shift: the time embedding scales and shifts (decoder) or is added (upsamplers).
+    scale_shift: the time embedding scales and shifts (decoder) or is added (upsamplers);
+    positions: the picture's side in patches, where a learnt embedding of each patch's position is added (0: none).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -37,6 +38,7 @@ class UNetConfig(BaseModel):
     groups: int = 32
     patch_size: int = 1
     scale_shift: bool = True
+    positions: int = 0
 
     @model_validator(mode="after")
     def _check(self) -> UNetConfig:
@@ -136,6 +138,8 @@ class UNet(nn.Module):
         folded, widths = config.patch_size**2, config.channels
         self.time_embed = nn.Sequential(nn.Linear(widths[0], config.time_dim), nn.SiLU(), nn.Linear(config.time_dim, config.time_dim))
         self.conv_in = nn.Conv2d(config.in_channels * folded, widths[0], 3, padding=1)
+        side = config.positions
+        self.positions = nn.Parameter(torch.zeros(widths[0], side, side)) if side else None
         self.down, skips = self._build_down()
         self.mid = self._build_mid(widths[-1])
         self.up = self._build_up(skips)
@@ -182,7 +186,8 @@ class UNet(nn.Module):
     ) -> Tensor:
         """One evaluation for a batch of rows, each at its own timestep.
 
-        x: (B, in_channels, H, W), H and W multiples of patch_size * 2^(levels - 1); timesteps: (B,);
+        x: (B, in_channels, H, W), H and W multiples of patch_size * 2^(levels - 1), and with positions
+        positions * patch_size; timesteps: (B,);
         time_extra: (B, time_dim), added to the time embedding; context: (B, L, context_dim) with context_bias
         (B, 1, 1, L), large and negative at padding. Returns (B, out_channels, H, W).
         """
@@ -191,6 +196,7 @@ class UNet(nn.Module):
         context = x.new_zeros(len(x), 0, 1) if context is None else context
         bias = x.new_zeros(len(x), 1, 1, context.shape[1]) if context_bias is None else context_bias
         h = self.conv_in(F.pixel_unshuffle(x, self.config.patch_size).contiguous(memory_format=torch.channels_last))
+        h = h if self.positions is None else h + self.positions.to(h.dtype)
         skips = [h]
         for stage in self.down:
             assert isinstance(stage, Stage)

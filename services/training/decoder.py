@@ -35,6 +35,7 @@ CONFIG = DecoderConfig(
         mid_attention=True,
         context_dim=192,
         patch_size=4,
+        positions=SIDE // 4,  # what is left of what, attention cannot tell from noise
     ),
     conditioning=ConditioningConfig(embedding_dim=192, text_dim=192),
     diffusion=DiffusionConfig(
