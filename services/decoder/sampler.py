@@ -11,7 +11,7 @@ from torch import Tensor
 
 from services.checkpoints.bundle import Bundle
 from services.checkpoints.weights import best_device, load_weights, place
-from services.decoder.blending import Border
+from services.decoder.known_pixels import KnownPixels
 from services.decoder.network import Decoder, DecoderConfig, Upsampler, UpsamplerConfig, known_channels, raise_to
 from services.diffusion.guidance import guided
 from services.diffusion.noise import generator_for
@@ -138,25 +138,15 @@ class DecoderSampler:
         if start is not None:
             level = schedule.at(timesteps[0])
             x = level**0.5 * _resized(start, side) + (1 - level) ** 0.5 * x
-        known = row.conditioning.known
-        pixels, keep = (None, None) if known is None else (_resized(known.pixels, side), _resized(known.keep, side).floor())
-        row.known = (
-            torch.zeros(4, side, side, device=self.device)
-            if pixels is None or keep is None
-            else known_channels(pixels[None], keep[None])[0]
-        )
-
-        # What the base has painted, the upsamplers follow.
-        border = Border(pixels, keep) if network == BASE and pixels is not None and keep is not None else None
+        known, row.known = None, torch.zeros(4, side, side, device=self.device)
+        if row.conditioning.known is not None:
+            pixels, keep = _resized(row.conditioning.known.pixels, side), _resized(row.conditioning.known.keep, side).floor()
+            known, row.known = KnownPixels(pixels, keep), known_channels(pixels[None], keep[None])[0]
 
         def imposed(x0: Tensor) -> Tensor:
             x0 = x0.clamp(-diffusion.clip, diffusion.clip)
-            if pixels is not None and keep is not None:
-                if border is not None:
-                    x0 = border.blended(x0).clamp(-diffusion.clip, diffusion.clip)
-                x0 = keep * pixels + (1 - keep) * x0
-            row.x0 = x0
-            return x0
+            row.x0 = x0 if known is None else known.imposed(x0).clamp(-diffusion.clip, diffusion.clip)
+            return row.x0
 
         return (yield from with_x0(make_sampler(diffusion.sampling.sampler, schedule, x, timesteps, generator), imposed))
 

@@ -25,8 +25,8 @@ from services.training import clip, loop
 from services.training import judge as judging
 from services.training.corpus import Corpus
 from services.training.curves import measure_curves
-from services.training.figures import Evaluation, Figure, Findings, Sheet, reduced
-from services.training.painter import Painter, Pictures, Settings
+from services.training.figures import Evaluation, Figure, Sheet, reduced
+from services.training.painter import Painter, Pictures
 
 SEED = 1_000_003  # far from any seed of a training run
 COLUMNS, TILE = 8, 160
@@ -75,7 +75,7 @@ def main(parts: tuple[str, ...], bundle: Path, training: Path, out: Path, pictur
     }
     for part in parts or PARTS:
         measures[part]()
-        _write(out, evaluation.findings, settings, painter.version, pictures, seed)
+        _write(out, evaluation, parts)
     _show(evaluation.findings.figures)
     if publish:
         shutil.copytree(out, bundle / "docs", dirs_exist_ok=True)
@@ -113,23 +113,28 @@ def _nearest(made: Pictures, seen: Pictures) -> tuple[list[int], list[float]]:
     return where.tolist(), (best / flat.shape[1] ** 0.5).tolist()
 
 
-def _write(out: Path, findings: Findings, settings: Settings, version: str, pictures: int, seed: int) -> None:
+def _write(out: Path, evaluation: Evaluation, parts: Sequence[str]) -> None:
     out.mkdir(parents=True, exist_ok=True)
+    findings = evaluation.findings
     report = {
-        "bundle": version, "pictures": pictures, "seed": seed, "settings": asdict(settings),
+        "bundle": evaluation.painter.version, "pictures": evaluation.count, "seed": evaluation.seed,
+        "settings": asdict(evaluation.settings),
         "figures": [asdict(f) for f in findings.figures], "lists": findings.lists,
     }  # fmt: skip
     (out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
-    (out / "report.md").write_text(_markdown(findings, settings, version, pictures, seed))
+    (out / "report.md").write_text(_markdown(evaluation, parts))
     for sheet in findings.sheets:
         _save_sheet(out, sheet)
 
 
-def _markdown(findings: Findings, settings: Settings, version: str, pictures: int, seed: int) -> str:
+def _markdown(evaluation: Evaluation, parts: Sequence[str]) -> str:
+    painter, findings, settings = evaluation.painter, evaluation.findings, evaluation.settings
     drawn = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in asdict(settings).items())
+    low, high = painter.decoder.config.diffusion.sampling.guidance_interval
+    options = " ".join([*parts, f"--pictures {evaluation.count} --size {settings.size} --seed {evaluation.seed}"])
     lines = [
-        f"# Evaluation of bundle {version}", "",
-        f"`make evaluate EVALUATE=\"--pictures {pictures} --size {settings.size} --seed {seed}\"`; {drawn}.", "",
+        f"# Evaluation of bundle {painter.version}", "",
+        f"`make evaluate EVALUATE=\"{options}\"`; {drawn}, decoder guidance interval {low:g}-{high:g}.", "",
         "| figure | drawn | on real scenes | goal | pictures |", "|---|---|---|---|---|",
     ]  # fmt: skip
     lines += ["| " + " | ".join(_cells(f)) + " |" for f in findings.figures]

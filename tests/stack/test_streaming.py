@@ -51,10 +51,9 @@ async def test_a_cancelled_stream_frees_its_rows_at_the_next_step(images: Any, d
     assert (await decoder.load()).rows_running > 0
     call.cancel()
     await until_idle(decoder)
-    await asyncio.sleep(0.5)  # the step that was under way may still end
     steps = (await decoder.load()).steps
-    await asyncio.sleep(0.5)
-    assert (await decoder.load()).steps == steps
+    await asyncio.sleep(1)
+    assert (await decoder.load()).steps <= steps + 1  # the step that was under way may still end, however long it takes
 
 
 async def test_a_cancelled_unary_call_frees_its_rows_too(images: Any, decoder: StageInfo) -> None:
