@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from services.diffusion.timestep_embedding import timestep_embedding
 
 NORM_EPS = 1e-5
+DETAIL_GROUP = 8  # channels normalised together at full resolution: fewer would each lose their brightness
 
 
 class UNetConfig(BaseModel):
@@ -22,7 +23,8 @@ class UNetConfig(BaseModel):
     in_channels and out_channels count image channels before ``patch_size`` folds patches into channels;
     attention has one flag a level, plus ``mid_attention``; context_dim is the width of the context tokens;
     scale_shift: the time embedding scales and shifts (decoder) or is added (upsamplers);
-    positions: the picture's side in patches, where a learnt embedding of each patch's position is added (0: none).
+    positions: the picture's side in patches, where a learnt embedding of each patch's position is added (0: none);
+    detail: the width of the layers that refine at full resolution what was predicted in patches (0: none).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -39,6 +41,7 @@ class UNetConfig(BaseModel):
     patch_size: int = 1
     scale_shift: bool = True
     positions: int = 0
+    detail: int = 0
 
     @model_validator(mode="after")
     def _check(self) -> UNetConfig:
@@ -129,6 +132,24 @@ class Stage(nn.Module):
         return self.attentions[index](x, context, bias) if len(self.attentions) else x
 
 
+class Detail(nn.Module):
+    """Refines at full resolution what was predicted in patches: edges and texture go on from one patch to the next."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        config, width = config.model_copy(update={"groups": config.detail // DETAIL_GROUP}), config.detail
+        self.conv_in = nn.Conv2d(config.in_channels + config.out_channels, width, 3, padding=1)
+        self.block = ResBlock(config, width, width)
+        self.norm_out = GroupNorm(config.groups, width, NORM_EPS)
+        self.conv_out = nn.Conv2d(width, config.out_channels, 3, padding=1)
+
+    def forward(self, x: Tensor, coarse: Tensor, time: Tensor) -> Tensor:
+        """x: the network's input (B, in_channels, H, W); coarse: its output (B, out_channels, H, W); time: as a ResBlock's."""
+        h = self.conv_in(torch.cat([x, coarse], dim=1).contiguous(memory_format=torch.channels_last))
+        refined: Tensor = coarse + self.conv_out(F.silu(self.norm_out(self.block(h, time))))
+        return refined
+
+
 class UNet(nn.Module):
     """Predicts from a noisy picture, its timestep and its conditioning; what it predicts, the checkpoint says."""
 
@@ -145,6 +166,7 @@ class UNet(nn.Module):
         self.up = self._build_up(skips)
         self.norm_out = GroupNorm(config.groups, widths[0], NORM_EPS)
         self.conv_out = nn.Conv2d(widths[0], config.out_channels * folded, 3, padding=1)
+        self.detail = Detail(config) if config.detail else None
 
     def _attentions(self, level: int, count: int) -> list[AddedKVAttention]:
         wanted = count if self.config.attention[level] else 0
@@ -211,13 +233,14 @@ class UNet(nn.Module):
                 h = stage.step(i, torch.cat([h, skips.pop()], dim=1), time, context, bias)
             h = stage.resampler(h, time) if stage.resampler is not None else h
         h = self.conv_out(F.silu(self.norm_out(h)))
-        return F.pixel_shuffle(h, self.config.patch_size)
+        coarse = F.pixel_shuffle(h, self.config.patch_size)
+        return coarse if self.detail is None else self.detail(x, coarse, time)
 
 
 def initialise(unet: UNet) -> UNet:
     """Start training at the identity: the last layer of every residual branch, and the output, begin at zero."""
     for module in unet.modules():
-        last = {ResBlock: "conv2", AddedKVAttention: "out", UNet: "conv_out"}.get(type(module))
+        last = {ResBlock: "conv2", AddedKVAttention: "out", UNet: "conv_out", Detail: "conv_out"}.get(type(module))
         if last:
             layer = getattr(module, last)
             nn.init.zeros_(layer.weight)

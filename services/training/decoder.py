@@ -36,6 +36,7 @@ CONFIG = DecoderConfig(
         context_dim=192,
         patch_size=4,
         positions=SIDE // 4,  # what is left of what, attention cannot tell from noise
+        detail=64,
     ),
     conditioning=ConditioningConfig(embedding_dim=192, text_dim=192),
     diffusion=DiffusionConfig(
@@ -47,7 +48,7 @@ ALL_HIDDEN = 0.75  # share of the batch with no known pixels: plain generation
 DROP_IMAGE, DROP_TEXT = 0.1, 0.25
 OBJECT = 2.0  # what an object's square counts, the whole picture being 1: it is mostly background, which is soon learnt
 PERCEPTUAL = 0.25  # of the distance CLIP sees, in the noisier half of a batch
-SHIFT = 3.0  # towards noise: what a picture shows is settled above timestep 600, and small errors below cost little
+SHIFT = 2.0  # towards noise: what a picture shows is settled above timestep 600, and small errors below cost little
 
 
 def train(folder: Path, recipe: loop.Recipe = RECIPE) -> None:

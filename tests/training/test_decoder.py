@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from services.decoder.unet import UNet, UNetConfig
+from services.decoder.unet import UNet, UNetConfig, initialise
 from services.training import loop
 from services.training.corpus import scene_at
 from services.training.decoder import OBJECT, object_weights
@@ -50,20 +50,22 @@ def test_what_clip_sees_tells_pictures_apart_and_has_a_gradient(embedder: Embedd
     assert distance(far - 0.1 * gradient / gradient.abs().max()) < before
 
 
-def test_position_embeddings_begin_without_effect_on_the_weights_they_join(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("addition", "size"), [("positions", 4), ("detail", 8)])
+def test_what_is_added_to_trained_weights_begins_without_effect_and_learns(addition: str, size: int, tmp_path: Path) -> None:
     config = UNetConfig(
         in_channels=3, out_channels=3, channels=(32,), layers_per_level=1, attention=(False,), mid_attention=False, patch_size=2
     )
     torch.manual_seed(0)
-    plain, placed = UNet(config), UNet(config.model_copy(update={"positions": 4}))
+    plain, larger = UNet(config), initialise(UNet(config.model_copy(update={addition: size})))
     save_file(plain.state_dict(), tmp_path / "model.safetensors")
-    loop.adopt(placed, tmp_path)
+    loop.adopt(larger, tmp_path)
     x, t = torch.randn(2, 3, 8, 8), torch.tensor([10, 900])
-    assert torch.equal(placed(x, t), plain(x, t))
+    assert torch.equal(larger(x, t), plain(x, t))
 
-    placed(x, t).square().mean().backward()
-    assert placed.positions is not None
-    assert placed.positions.grad is not None
+    added = [p for name, p in larger.named_parameters() if name.startswith(addition)]
+    larger(x, t).square().mean().backward()
     with torch.no_grad():
-        placed.positions.sub_(placed.positions.grad)
-    assert not torch.allclose(placed(x, t), plain(x, t))
+        for parameter in added:
+            assert parameter.grad is not None
+            parameter.sub_(parameter.grad)
+    assert not torch.allclose(larger(x, t), plain(x, t))
