@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,12 +30,14 @@ NOISE = 0.04  # at most, of the low-resolution picture: what the network before 
 
 @dataclass(frozen=True)
 class Stage:
-    """One upsampler's shape and training: the side of its pictures and of its crops, patch and channels, scenes it learns from."""
+    """One upsampler's shape and training: the side of its pictures and of its crops, patch, channels and width of the detail,
+    scenes it learns from."""
 
     side: int
     crop: int
     patch: int
     channels: tuple[int, int]
+    detail: int
     scenes: int
     recipe: loop.Recipe
 
@@ -56,6 +58,7 @@ class Stage:
             mid_attention=False,
             patch_size=self.patch,
             scale_shift=False,
+            detail=self.detail,
         )
         sampling = SamplingConfig(sampler="dpm++2m", steps=4)
         return UpsamplerConfig(
@@ -110,7 +113,8 @@ class Stage:
         return small + float(rng.uniform(0, NOISE)) * torch.randn_like(small)
 
 
+RECIPE = loop.Recipe(8_000, 8e-4, 64, warmup=150, ema=0.998, muon=True)
 STAGES = (
-    Stage(256, crop=64, patch=4, channels=(64, 128), scenes=3072, recipe=loop.Recipe(8_000, 8e-4, 64, warmup=150, ema=0.998, muon=True)),
-    Stage(1024, crop=128, patch=8, channels=(64, 128), scenes=128, recipe=loop.Recipe(4_000, 8e-4, 32, warmup=100, ema=0.998, muon=True)),
+    Stage(256, crop=64, patch=4, channels=(64, 128), detail=16, scenes=3072, recipe=RECIPE),
+    Stage(1024, crop=128, patch=8, channels=(64, 128), detail=0, scenes=128, recipe=replace(RECIPE, steps=4_000, batch=32, warmup=100)),
 )
