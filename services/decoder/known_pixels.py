@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -41,6 +43,7 @@ class KnownPixels:
         return torch.fft.irfft2(torch.fft.rfft2(x, (2 * side, 2 * side)) * self._kernel, (2 * side, 2 * side))[:, :side, :side]
 
 
+@cache
 def _kernel(side: int, device: torch.device) -> Tensor:
     """The transform of 1 / d^3, (2 side, side + 1); d is to the known pixel, one px beyond the edge's."""
     across = torch.arange(2 * side, device=device, dtype=torch.float32)

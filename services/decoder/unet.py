@@ -49,6 +49,8 @@ class UNetConfig(BaseModel):
             raise ValueError("attention: one flag a level is needed")
         if (any(self.attention) or self.mid_attention) and not self.context_dim:
             raise ValueError("context_dim: attention needs the width of its context tokens")
+        if self.detail % DETAIL_GROUP:
+            raise ValueError(f"detail: must be a multiple of {DETAIL_GROUP}")
         return self
 
     @property

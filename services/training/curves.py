@@ -24,9 +24,9 @@ from services.training.scenes import Scene
 PROMPTS = 200
 OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
     "decoder steps": tuple({"decoder_steps": n} for n in (2, 4, 6, 8, 12, 20)),
-    "prior steps": tuple({"prior_steps": n} for n in (2, 4, 8, 16)),
-    "decoder guidance": tuple({"decoder_guidance": g} for g in (1.0, 1.5, 2.5, 4.0)),
-    "prior guidance": tuple({"prior_guidance": g} for g in (1.0, 2.0, 4.0)),
+    "prior steps": tuple({"prior_steps": n} for n in (2, 4, 8, 16, 25)),
+    "decoder guidance": tuple({"decoder_guidance": g} for g in (1.0, 1.5, 2.0, 3.0, 4.0)),
+    "prior guidance": tuple({"prior_guidance": g} for g in (1.0, 2.0, 3.0, 4.0)),
 }
 SOLVERS = tuple({"sampler": name} for name in ("ddim", "dpm++2m", "ancestral"))
 INTERVALS = tuple({"guidance_interval": pair} for pair in ((0.0, 1.0), (0.2, 1.0), (0.4, 1.0), (0.0, 0.8), (0.2, 0.8)))
