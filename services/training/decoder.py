@@ -40,11 +40,11 @@ CONFIG = DecoderConfig(
     ),
     conditioning=ConditioningConfig(embedding_dim=192, text_dim=192),
     diffusion=DiffusionConfig(
-        prediction="sample", sampling=SamplingConfig(sampler="dpm++2m", steps=12, guidance=3.0, guidance_interval=(0.4, 1.0))
+        prediction="sample", sampling=SamplingConfig(sampler="dpm++2m", steps=8, guidance=3.0, guidance_interval=(0.4, 1.0))
     ),
 )
 RECIPE = loop.Recipe(steps=60_000, learning_rate=1e-3, batch=32, warmup=100, ema=0.998, muon=True)
-ALL_HIDDEN = 0.75  # share of the batch with no known pixels: plain generation
+ALL_HIDDEN = 0.65  # share of the batch with no known pixels: plain generation
 DROP_IMAGE, DROP_TEXT = 0.1, 0.25
 OBJECT = 2.0  # what an object's square counts, the whole picture being 1: it is mostly background, which is soon learnt
 PERCEPTUAL = 0.25  # of the distance CLIP sees, in the noisier half of a batch

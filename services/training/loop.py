@@ -43,7 +43,7 @@ class Recipe:
     ema: float = 0.999
     muon: bool = False
     minutes: float = 0.0
-    scenes: int = 65_536
+    scenes: int = 131_072
     start_from: Path | None = None
 
 

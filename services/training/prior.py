@@ -22,7 +22,7 @@ CONFIG = PriorConfig(
     text_tokens=32,
     layers=6,
     heads=4,
-    diffusion=DiffusionConfig(prediction="sample", clip=5.0, sampling=SamplingConfig(sampler="ancestral", steps=25, guidance=3.0)),
+    diffusion=DiffusionConfig(prediction="sample", clip=5.0, sampling=SamplingConfig(sampler="ancestral", steps=4, guidance=3.0)),
 )
 RECIPE = loop.Recipe(steps=6_000, learning_rate=1e-3, batch=64, warmup=150, ema=0.998, muon=True)
 DROP_TEXT = 0.1
