@@ -53,15 +53,17 @@ LICENCES = (
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="A bundle to begin from (say, models): weights whose names and shapes agree are taken over.",
 )
+@click.option("--compile", "compiled", is_flag=True, help="Compile the networks first (minutes, with a C++ compiler), for faster steps.")
 @click.option("--version", default="0", show_default=True, help="Of the bundle, for its manifest.")
 @click.option("--install", is_flag=True, help="Put the finished bundle into models/.")
 def main(stages: tuple[str, ...], out: Path, minutes: float, batch: int | None, threads: int, scenes: int, start_from: Path | None,
-         version: str, install: bool) -> None:  # fmt: skip
+         compiled: bool, version: str, install: bool) -> None:  # fmt: skip
     """Train STAGES (all, in order, if none is named) and write the bundle with its manifest."""
     torch.set_num_threads(threads)
     for stage in stages or STAGES:
         train, recipe = STAGES[stage]
-        train(out, replace(recipe, minutes=minutes, batch=batch or recipe.batch, scenes=scenes, start_from=start_from))
+        given = replace(recipe, minutes=minutes, batch=batch or recipe.batch, scenes=scenes, start_from=start_from, compiled=compiled)
+        train(out, given)
     notices = "".join(f"* {x.subject}: {x.identifier}; {x.source}\n" for x in LICENCES)
     (out / "bundle/LICENSE.md").write_text(f"# Licences of this bundle\n\n{notices}")
     write_manifest(out / "bundle", "unclip-emoji", version, LICENCES)

@@ -165,7 +165,7 @@ def _save_sheet(out: Path, sheet: Sheet) -> None:
     canvas = Image.new("RGB", (columns * tiles[0].width, -(-len(tiles) // columns) * TILE), "white")
     for i, tile in enumerate(tiles):
         canvas.paste(tile, (i % columns * tile.width, i // columns * TILE))
-    canvas.save(out / f"{name}.jpg", quality=90)
+    canvas.save(out / f"{name}.jpg", quality=80)
 
 
 def _show(figures: Sequence[Figure]) -> None:

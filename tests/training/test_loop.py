@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -82,3 +84,12 @@ def test_a_run_that_starts_from_weights_draws_batches_they_have_not_seen_and_kee
     Run("line", model(), replace(RECIPE, steps=3), tmp_path).train(noted)
     assert draws == [draws[0], draws[0] + 1, draws[0] + 2]
     assert draws[0] > 1_000
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling for the CPU needs a C++ compiler")
+def test_a_compiled_run_learns_the_same(tmp_path: Path) -> None:
+    plain = Run("line", model(), replace(RECIPE, steps=5), tmp_path / "plain").train(loss_of)
+    compiled = Run("line", model(), replace(RECIPE, steps=5, compiled=True), tmp_path / "compiled")
+    assert compiled.model._compiled_call_impl is not None
+    for a, b in zip(plain.parameters(), compiled.train(loss_of).parameters(), strict=True):
+        torch.testing.assert_close(a, b)
