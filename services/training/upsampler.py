@@ -60,7 +60,7 @@ class Stage:
             scale_shift=False,
             detail=self.detail,
         )
-        sampling = SamplingConfig(sampler="dpm++2m", steps=4)
+        sampling = SamplingConfig(sampler="dpm++2m", steps=2)
         return UpsamplerConfig(
             side_in=self.side // FACTOR,
             side=self.side,
