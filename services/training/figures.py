@@ -24,6 +24,7 @@ from services.training.scenes import Arrangement, Scene, render, sample_scene
 
 BATCH = 25
 SEAM_BAND = 6  # columns on each side that a seam is compared with
+BLOCK = 8  # blocks of a picture's height, whose tones on the two sides of a border are compared
 FRONT_DISTANCE = 0.42  # of the side; closer than that, and lower, is in front
 UNKNOWN_THINGS = ("a wombat", "an accordion", "a zeppelin", "a plate of lasagne", "democracy", "a purple tiger with wings")
 UNKNOWN_PLACES = ("in a meadow", "in a submarine", "on the moon", "")
@@ -203,6 +204,8 @@ class Evaluation:
             made += self.painter.outpaint(given[part], Margins(0, 0, side // 2, 0), prompts, self.settings, self.seed + part.start)
         value, real = seam(made, side), seam(list(given), side // 2)
         self.findings.figures.append(Figure("outpainting: seam visibility", value, real, len(made), at_most=1.15))
+        value, real = step_in_tone(made, side), step_in_tone(list(given), side // 2)
+        self.findings.figures.append(Figure("outpainting: step in tone at the border (of 255)", value, real, len(made)))
         self.findings.sheets.append(("outpaint", made[:16]))
 
     def outside_vocabulary(self) -> None:
@@ -267,6 +270,17 @@ def seam(pictures: Sequence[Pictures], border: int) -> float:
         across += gradients[SEAM_BAND]
         beside += (gradients.sum() - gradients[SEAM_BAND]) / (len(gradients) - 1)
     return float(across / beside)
+
+
+def step_in_tone(pictures: Sequence[Pictures], border: int) -> float:
+    """How far apart (of 255) the colours left and right of column ``border`` are, compared between blocks that meet
+    there: the median down each picture, so that an object at the border does not count, and the mean of the pictures."""
+    steps = []
+    for picture in pictures:
+        side = len(picture) // BLOCK
+        sides = picture[: side * BLOCK, border - side : border + side].reshape(BLOCK, side, 2, side, 3).mean((1, 3))
+        steps.append(np.median(np.abs(sides[:, 0] - sides[:, 1]).mean(1)))
+    return float(np.mean(steps))
 
 
 def roughness(pictures: Pictures) -> float:

@@ -9,7 +9,7 @@ import torch
 from services.training import judge as judging
 from services.training.corpus import scene_at
 from services.training.evaluate import _nearest
-from services.training.figures import Figure, Findings, frechet, hole_for, reduced, seam, top1
+from services.training.figures import Figure, Findings, frechet, hole_for, reduced, seam, step_in_tone, top1
 
 
 def test_frechet_distance_of_gaussians() -> None:
@@ -26,6 +26,18 @@ def test_a_seam_is_seen_where_there_is_one() -> None:
     noise[:, :, 32:] += 80
     assert seam(list(noise), 32) > 3
     assert seam(list(noise), 20) == pytest.approx(1, abs=0.1)
+
+
+def test_a_step_in_tone_is_measured_in_places_and_an_object_at_the_border_is_not() -> None:
+    sky = np.zeros((64, 96, 3), np.uint8)
+    sky[:] = np.linspace(0, 255, 64).astype(np.uint8)[:, None, None]  # darker above, but the same on both sides
+    assert step_in_tone([sky], 64) == 0
+    sky[:16, 50:64] = 255  # an object that ends at the border
+    assert step_in_tone([sky], 64) == 0
+    darker = sky.copy()
+    darker[32:, 64:] -= 20
+    darker[:32, 64:] += 20
+    assert step_in_tone([darker, sky], 64) == pytest.approx(10, abs=1)
 
 
 def test_holes_cover_the_first_object() -> None:
