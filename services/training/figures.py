@@ -273,13 +273,13 @@ def seam(pictures: Sequence[Pictures], border: int) -> float:
 
 
 def step_in_tone(pictures: Sequence[Pictures], border: int) -> float:
-    """How far apart (of 255) the colours left and right of column ``border`` are, compared between blocks that meet
-    there: the median down each picture, so that an object at the border does not count, and the mean of the pictures."""
+    """How far apart (of 255) the colours left and right of column ``border`` are: of the differences between blocks that
+    meet there, down a picture, the median of each channel, so that neither texture nor an object counts; the mean of all."""
     steps = []
     for picture in pictures:
         side = len(picture) // BLOCK
         sides = picture[: side * BLOCK, border - side : border + side].reshape(BLOCK, side, 2, side, 3).mean((1, 3))
-        steps.append(np.median(np.abs(sides[:, 0] - sides[:, 1]).mean(1)))
+        steps.append(np.abs(np.median(sides[:, 0] - sides[:, 1], axis=0)).mean())
     return float(np.mean(steps))
 
 
