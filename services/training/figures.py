@@ -24,7 +24,7 @@ from services.training.scenes import Arrangement, Scene, render, sample_scene
 
 BATCH = 25
 SEAM_BAND = 6  # columns on each side that a seam is compared with
-BLOCK = 8  # blocks of a picture's height, whose tones on the two sides of a border are compared
+BLOCKS = 8  # in a picture's height, whose tones on the two sides of a border are compared
 FRONT_DISTANCE = 0.42  # of the side; closer than that, and lower, is in front
 UNKNOWN_THINGS = ("a wombat", "an accordion", "a zeppelin", "a plate of lasagne", "democracy", "a purple tiger with wings")
 UNKNOWN_PLACES = ("in a meadow", "in a submarine", "on the moon", "")
@@ -277,8 +277,8 @@ def step_in_tone(pictures: Sequence[Pictures], border: int) -> float:
     meet there, down a picture, the median of each channel, so that neither texture nor an object counts; the mean of all."""
     steps = []
     for picture in pictures:
-        side = len(picture) // BLOCK
-        sides = picture[: side * BLOCK, border - side : border + side].reshape(BLOCK, side, 2, side, 3).mean((1, 3))
+        side = len(picture) // BLOCKS
+        sides = picture[: side * BLOCKS, border - side : border + side].reshape(BLOCKS, side, 2, side, 3).mean((1, 3))
         steps.append(np.abs(np.median(sides[:, 0] - sides[:, 1], axis=0)).mean())
     return float(np.mean(steps))
 
