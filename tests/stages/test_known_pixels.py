@@ -41,6 +41,19 @@ def test_texture_stays() -> None:
     assert made[:, :, 34:].std(1).mean() > 0.9 * grain.std()
 
 
+def test_a_stripe_at_the_border_does_not_dye_the_next_ones() -> None:
+    stripes = torch.tensor([0.6, 0.2]).repeat(SIDE // 2).expand(3, SIDE, SIDE)  # they go on across the border
+    moved = KnownPixels(stripes, half(32)).imposed(stripes) - stripes
+    assert moved[:, :, 36:].abs().max() < 0.15  # of 0.4 between a stripe and the next
+
+
+def test_a_painted_object_does_not_dye_what_is_around_it() -> None:
+    known, painted = torch.full((3, SIDE, SIDE), 0.8), torch.full((3, SIDE, SIDE), 0.8)
+    painted[:, 16:48, 40:] = 0
+    made = KnownPixels(known, half(32)).imposed(painted)
+    assert (made[:, :, 32:40] - 0.8).abs().max() < 0.05
+
+
 def test_where_nothing_is_known_nothing_changes() -> None:
     painted = torch.full((3, SIDE, SIDE), 0.5)
     assert torch.equal(KnownPixels(torch.zeros(3, SIDE, SIDE), half(0)).imposed(painted), painted)
