@@ -76,7 +76,8 @@ def main(parts: tuple[str, ...], bundle: Path, training: Path, out: Path, pictur
     for part in parts or PARTS:
         measures[part]()
         _write(out, evaluation, parts)
-    _show(evaluation.findings.figures)
+    if evaluation.findings.figures:
+        _show(evaluation.findings.figures)
     if publish:
         shutil.copytree(out, bundle / "docs", dirs_exist_ok=True)
 
@@ -134,9 +135,10 @@ def _markdown(evaluation: Evaluation, parts: Sequence[str]) -> str:
     options = " ".join([*parts, f"--pictures {evaluation.count} --size {settings.size} --seed {evaluation.seed}"])
     lines = [
         f"# Evaluation of bundle {painter.version}", "",
-        f"`make evaluate EVALUATE=\"{options}\"`; {drawn}, decoder guidance interval {low:g}-{high:g}.", "",
-        "| figure | drawn | on real scenes | goal | pictures |", "|---|---|---|---|---|",
+        f"`make evaluate EVALUATE=\"{options}\"`; {drawn}, decoder guidance interval {low:g}-{high:g}.",
     ]  # fmt: skip
+    if findings.figures:
+        lines += ["", "| figure | drawn | on real scenes | goal | pictures |", "|---|---|---|---|---|"]
     lines += ["| " + " | ".join(_cells(f)) + " |" for f in findings.figures]
     for name, items in findings.lists.items():
         lines += ["", f"## {name}", "", *[f"* {item}" for item in items]]
