@@ -21,6 +21,7 @@ SIDE = 64
 SEED = 11
 PART = 64  # scenes that one worker renders at a time
 Indices = npt.NDArray[np.int64]
+Shares = npt.NDArray[np.float64]
 
 
 class Corpus:
@@ -52,9 +53,9 @@ class Corpus:
         """What each picture shows."""
         return [scene_at(i) for i in range(self.count)]
 
-    def draw(self, rng: np.random.Generator, count: int) -> Indices:
-        """Indices of a batch."""
-        return rng.integers(self.count, size=count)
+    def draw(self, rng: np.random.Generator, count: int, shares: Shares | None = None) -> Indices:
+        """Indices of a batch, each scene as likely as any other, or as ``shares`` (count,), which sum to 1, say."""
+        return rng.integers(self.count, size=count) if shares is None else rng.choice(self.count, count, p=shares)
 
 
 def scene_at(index: int) -> Scene:

@@ -17,7 +17,7 @@ from services.diffusion.config import DiffusionConfig, SamplingConfig
 from services.diffusion.prediction import to_x0, x0_weight
 from services.diffusion.schedule import make_schedule, spaced_timesteps
 from services.training import loop
-from services.training.corpus import Corpus, scene_at
+from services.training.corpus import Corpus, Shares, scene_at
 from services.training.embedder import EmbeddedCorpus, Embedder, drop_text, to_signal
 from services.training.export import save_stage
 from services.training.holes import draw_edits
@@ -40,7 +40,7 @@ CONFIG = DecoderConfig(
     ),
     conditioning=ConditioningConfig(embedding_dim=192, text_dim=192),
     diffusion=DiffusionConfig(
-        prediction="sample", sampling=SamplingConfig(sampler="dpm++2m", steps=8, guidance=3.0, guidance_interval=(0.4, 1.0))
+        prediction="sample", sampling=SamplingConfig(sampler="ancestral", steps=8, guidance=3.0, guidance_interval=(0.4, 1.0))
     ),
 )
 RECIPE = loop.Recipe(steps=60_000, learning_rate=1e-3, batch=32, warmup=100, ema=0.998, muon=True)
@@ -48,6 +48,7 @@ ALL_HIDDEN = 0.65  # share of the batch with no known pixels: plain generation
 DROP_IMAGE, DROP_TEXT = 0.1, 0.25
 OBJECT = 2.0  # what an object's square counts, the whole picture being 1: it is mostly background, which is soon learnt
 PERCEPTUAL = 0.25  # of the distance CLIP sees, in the noisier half of a batch
+SAID_SIZE = 3.0  # how often a scene whose caption says a size is drawn, any other being 1: small objects are drawn worst
 SHIFT = 2.0  # towards noise: what a picture shows is settled above timestep 600, and small errors below cost little
 
 
@@ -60,11 +61,12 @@ def train(folder: Path, recipe: loop.Recipe = RECIPE) -> None:
     model = Decoder(CONFIG).to(memory_format=torch.channels_last)
     initialise(model.unet)
     blank = embedder.text([""])
+    shares = draw_shares(corpus.scenes)
 
     def loss_of(model: nn.Module, step: int) -> Tensor:
         rng = np.random.default_rng((2, step))
         generator = torch.Generator(loop.device()).manual_seed(step)
-        batch = corpus.draw(rng, recipe.batch)
+        batch = corpus.draw(rng, recipe.batch, shares)
         pictures, keep, scenes = draw_edits(rng, corpus.pictures[batch], [scene_at(int(i)) for i in batch], ALL_HIDDEN)
         x0, image = to_signal(pictures), seen.image(batch)
         text, states, mask = drop_text(seen.text(batch), blank, DROP_TEXT, rng)
@@ -87,6 +89,12 @@ def train(folder: Path, recipe: loop.Recipe = RECIPE) -> None:
 
     ema = loop.Run("decoder", model, recipe, folder).train(loss_of, save_every=400, sample=look)
     save_stage(ema, CONFIG, folder / "bundle/decoder")
+
+
+def draw_shares(scenes: Sequence[Scene]) -> Shares:
+    """How likely each scene is to be drawn (len(scenes),), summing to 1: SAID_SIZE times as likely where its size is said."""
+    likelihoods = np.array([SAID_SIZE if scene.size else 1.0 for scene in scenes])
+    return likelihoods / likelihoods.sum()
 
 
 def object_weights(scenes: Sequence[Scene], side: int) -> Tensor:

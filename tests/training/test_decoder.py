@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 
 from services.decoder.unet import UNet, UNetConfig, initialise
 from services.training import loop
-from services.training.corpus import scene_at
-from services.training.decoder import OBJECT, object_weights
+from services.training.corpus import Corpus, scene_at
+from services.training.decoder import OBJECT, SAID_SIZE, draw_shares, object_weights
 from services.training.embedder import Embedder, to_signal
 from services.training.scenes import render
 
@@ -26,6 +26,15 @@ def test_small_objects_weigh_as_much_as_large_ones() -> None:
         if all(p.side / 2 <= c <= 1 - p.side / 2 for p in scene.placements for c in (p.x, p.y)):
             assert float(weight.mean()) == pytest.approx(1 + OBJECT * len(scene.objects), rel=0.05)
         assert float(weight.min()) == 1
+
+
+def test_scenes_whose_size_is_said_are_drawn_more_often(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path, 200)
+    said = np.array([bool(scene.size) for scene in corpus.scenes])
+    drawn = corpus.draw(np.random.default_rng(0), 20_000, draw_shares(corpus.scenes))
+    assert 0 < said.sum() < len(said)
+    odds, plain = said[drawn].sum() / (~said[drawn]).sum(), said.sum() / (~said).sum()
+    assert odds / plain == pytest.approx(SAID_SIZE, rel=0.1)
 
 
 @pytest.fixture(scope="module")
