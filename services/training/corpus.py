@@ -55,7 +55,7 @@ class Corpus:
 
     def draw(self, rng: np.random.Generator, count: int, shares: Shares | None = None) -> Indices:
         """Indices of a batch, each scene as likely as any other, or as ``shares`` (count,), which sum to 1, say."""
-        return rng.integers(self.count, size=count) if shares is None else rng.choice(self.count, count, p=shares)
+        return rng.choice(self.count, count, p=shares)
 
 
 def scene_at(index: int) -> Scene:

@@ -17,7 +17,7 @@ from services.diffusion.config import DiffusionConfig, SamplingConfig
 from services.diffusion.prediction import to_x0, x0_weight
 from services.diffusion.schedule import make_schedule, spaced_timesteps
 from services.training import loop
-from services.training.corpus import Corpus, Shares, scene_at
+from services.training.corpus import Corpus, Shares
 from services.training.embedder import EmbeddedCorpus, Embedder, drop_text, to_signal
 from services.training.export import save_stage
 from services.training.holes import draw_edits
@@ -67,7 +67,7 @@ def train(folder: Path, recipe: loop.Recipe = RECIPE) -> None:
         rng = np.random.default_rng((2, step))
         generator = torch.Generator(loop.device()).manual_seed(step)
         batch = corpus.draw(rng, recipe.batch, shares)
-        pictures, keep, scenes = draw_edits(rng, corpus.pictures[batch], [scene_at(int(i)) for i in batch], ALL_HIDDEN)
+        pictures, keep, scenes = draw_edits(rng, corpus.pictures[batch], [corpus.scenes[i] for i in batch], ALL_HIDDEN)
         x0, image = to_signal(pictures), seen.image(batch)
         text, states, mask = drop_text(seen.text(batch), blank, DROP_TEXT, rng)
         dropped = torch.from_numpy(rng.random(recipe.batch) < DROP_IMAGE).to(loop.device())[:, None]
