@@ -38,17 +38,17 @@ setup-node: .stamps/node
 stubs: .stamps/stubs ## Generate the protobuf and gRPC stubs
 
 dashboards: setup ## Write Grafana's dashboards into the chart
-	@$(BIN)/python -m deploy.dashboards
+	@$(BIN)/python -m deploy.monitoring.dashboards
 
 demo: setup ## Start the stack, draw four pictures of PROMPT="..." into out/, stop the stack
-	@$(BIN)/python -m deploy.stack -- $(BIN)/unclip generate "$$PROMPT" -n 4 -o out/demo.png --sheet out/demo-sheet.png
+	@$(BIN)/python -m deploy.local -- $(BIN)/unclip generate "$$PROMPT" -n 4 -o out/demo.png --sheet out/demo-sheet.png
 demo: export PROMPT := $(PROMPT)
 
 serve: setup ## Run the local stack in the foreground until Ctrl-C
-	@exec $(BIN)/python -m deploy.stack
+	@exec $(BIN)/python -m deploy.local
 
 observe: setup ## Run the stack under a Prometheus and a short load, and draw every dashboard into out/observe/
-	@$(BIN)/python -m deploy.observe -- $(BIN)/python -m deploy.load --seconds 90
+	@$(BIN)/python -m deploy.monitoring.observe -- $(BIN)/python -m deploy.monitoring.load --seconds 90
 
 test: setup setup-node ## Run every test but those of test-deploy
 	@$(BIN)/python -m pytest
@@ -62,7 +62,7 @@ check: setup setup-node ## Format, lint, strict types, contract lint, fresh stub
 	@$(BIN)/mypy services gateway deploy tests
 	@node_modules/.bin/buf lint protos
 	@$(BIN)/python -m deploy.protos --check
-	@$(BIN)/python -m deploy.dashboards --check
+	@$(BIN)/python -m deploy.monitoring.dashboards --check
 
 format: setup ## Format and mend what can be mended
 	@$(BIN)/ruff check --fix --quiet .
@@ -72,7 +72,7 @@ train: setup setup-node ## Train the bundle from scratch, or resume (TRAIN="prio
 	@$(BIN)/python -m services.training $(TRAIN)
 
 evaluate: setup setup-node ## Judge the shipped bundle on prompts and write out/evaluate/
-	@$(BIN)/python -m services.training.evaluate $(EVALUATE)
+	@$(BIN)/python -m services.training.evaluation $(EVALUATE)
 
 bench: setup ## Time the stages of a request, and the overhead of gateway and hops
 	@$(BIN)/python -m tests.bench

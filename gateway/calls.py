@@ -53,7 +53,9 @@ class Call:
         _current.set(self)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: object
+    ) -> None:
         metrics.in_flight.labels(self._flow).dec()
         if kind is not None:
             self._status = self._status_of(kind)
@@ -61,7 +63,12 @@ class Call:
         metrics.request_seconds.labels(self._flow).observe(seconds)
         self._count()
         tracing.finish(self.span, self._status)
-        fields = {**self._fields, "status": self._status, "seconds": round(seconds, 4), "trace_id": tracing.trace_id(self.span)}
+        fields = {
+            **self._fields,
+            "status": self._status,
+            "seconds": round(seconds, 4),
+            "trace_id": tracing.trace_id(self.span),
+        }
         logger.info("%s %s", self._flow, self._status, extra=fields)
 
     def _status_of(self, kind: type[BaseException]) -> str:
@@ -71,7 +78,11 @@ class Call:
             # A caller whose deadline passes cancels the call itself, about when it would have expired here.
             return "cancelled" if left is None or left > EXPIRY_SLACK else "deadline_exceeded"
         code = self._context.code()
-        name = code.name if isinstance(code, grpc.StatusCode) else next((c.name for c in grpc.StatusCode if c.value[0] == code), "UNKNOWN")
+        name = (
+            code.name
+            if isinstance(code, grpc.StatusCode)
+            else next((c.name for c in grpc.StatusCode if c.value[0] == code), "UNKNOWN")
+        )
         return name.lower()
 
     def _count(self) -> None:
@@ -95,7 +106,9 @@ class Observed(grpc.aio.ServerInterceptor):
     def __init__(self, log_prompts: bool) -> None:
         self._log_prompts = log_prompts
 
-    async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any) -> Any:
+    async def intercept_service(
+        self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any
+    ) -> Any:
         """Wrap the method."""
         handler = await continuation(handler_call_details)
         if handler is None or not handler_call_details.method.startswith(SERVICE):
@@ -105,16 +118,23 @@ class Observed(grpc.aio.ServerInterceptor):
             return handler._replace(unary_unary=self._unary(method, handler.unary_unary))
         return handler._replace(unary_stream=self._stream(method, handler.unary_stream))
 
-    def _unary(self, method: str, answer: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
+    def _unary(
+        self, method: str, answer: Callable[[Any, Any], Awaitable[Any]]
+    ) -> Callable[[Any, Any], Awaitable[Any]]:
         async def observed(request: Any, context: Any) -> Any:
-            with Call(_flow(method, request), request, context, self._log_prompts) as call, tracing.current(call.span):
+            with (
+                Call(_flow(method, request), request, context, self._log_prompts) as call,
+                tracing.current(call.span),
+            ):
                 response = await answer(request, context)
                 call.sent(response)
                 return response
 
         return observed
 
-    def _stream(self, method: str, answer: Callable[[Any, Any], Any]) -> Callable[[Any, Any], AsyncIterator[Any]]:
+    def _stream(
+        self, method: str, answer: Callable[[Any, Any], Any]
+    ) -> Callable[[Any, Any], AsyncIterator[Any]]:
         async def observed(request: Any, context: Any) -> AsyncIterator[Any]:
             with Call(_flow(method, request), request, context, self._log_prompts) as call:
                 async with aclosing(tracing.under(call.span, answer(request, context))) as responses:

@@ -50,11 +50,23 @@ SAMPLING = option_set(
     click.option("--seed", type=int, help="Makes the same pictures again; drawn if absent."),
     click.option("--prior-steps", type=int, help="Denoising steps of the prior."),
     click.option("--prior-guidance", type=float, help="How strictly the prior follows the prompt."),
-    click.option("--candidates", "prior_candidates", type=int, help="Image embeddings drawn for each picture; the best is kept."),
+    click.option(
+        "--candidates",
+        "prior_candidates",
+        type=int,
+        help="Image embeddings drawn for each picture; the best is kept.",
+    ),
     click.option("--steps", "decoder_steps", type=int, help="Denoising steps of the decoder."),
-    click.option("--guidance", "decoder_guidance", type=float, help="How strictly the decoder follows the prompt."),
+    click.option(
+        "--guidance", "decoder_guidance", type=float, help="How strictly the decoder follows the prompt."
+    ),
     click.option("--upsampler-steps", type=int, help="Denoising steps of each upsampler."),
-    click.option("--preview", "preview_interval", type=int, help="Write a preview beside the picture every so many steps."),
+    click.option(
+        "--preview",
+        "preview_interval",
+        type=int,
+        help="Write a preview beside the picture every so many steps.",
+    ),
     click.option(
         "-o",
         "--output",
@@ -63,17 +75,29 @@ SAMPLING = option_set(
         show_default=True,
         help="Where to write; with -n, a number is added to the name.",
     ),
-    click.option("--sheet", type=click.Path(dir_okay=False, path_type=Path), help="Also write all pictures on one sheet."),
+    click.option(
+        "--sheet",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="Also write all pictures on one sheet.",
+    ),
 )
-SIZE = click.option("--size", type=click.IntRange(0, 2**31), default=0, help="Side in pixels, one of the model's sizes.")
+SIZE = click.option(
+    "--size", type=click.IntRange(0, 2**31), default=0, help="Side in pixels, one of the model's sizes."
+)
 PICTURE = click.argument("picture", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 
 
 @click.group(
-    context_settings={"help_option_names": ["-h", "--help"]}, epilog="Exit codes: 0 done, 2 bad input, 3 try again later, 1 failed."
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done, 2 bad input, 3 try again later, 1 failed.",
 )
 @click.option(
-    "--address", envvar=CLIENT_ADDRESS, default="127.0.0.1:50051", show_default=True, show_envvar=True, help="The gateway's host and port."
+    "--address",
+    envvar=CLIENT_ADDRESS,
+    default="127.0.0.1:50051",
+    show_default=True,
+    show_envvar=True,
+    help="The gateway's host and port.",
 )
 @click.option("--timeout", type=float, default=600.0, show_default=True, help="Seconds to wait for a result.")
 @click.pass_context
@@ -103,7 +127,9 @@ class Client:
         with self._errors():
             return getattr(self._stub, method)(request, timeout=self._timeout)
 
-    def pictures(self, request: pb.StreamRequest, n: int, on_preview: Callable[[int, pb.Preview], None]) -> list[pb.Picture]:
+    def pictures(
+        self, request: pb.StreamRequest, n: int, on_preview: Callable[[int, pb.Preview], None]
+    ) -> list[pb.Picture]:
         """Run a flow with progress bars, and return its pictures in order."""
         made: dict[int, pb.Picture] = {}
         with self._errors(), Bars(n) as bars:
@@ -127,8 +153,16 @@ class Client:
                 console.print(line, style="red", markup=False, highlight=False)
             code = call.code()
             if code is grpc.StatusCode.RESOURCE_EXHAUSTED and rpc_status.from_call(call) is None:
-                sys.exit(EXIT_BAD_INPUT)  # gRPC's own refusal of a message that is too large, which trying again does not mend
-            sys.exit(EXIT_BAD_INPUT if code is grpc.StatusCode.INVALID_ARGUMENT else EXIT_TRY_AGAIN if code in RETRY else EXIT_FAILED)
+                sys.exit(
+                    EXIT_BAD_INPUT
+                )  # gRPC's own refusal of a message that is too large, which trying again does not mend
+            sys.exit(
+                EXIT_BAD_INPUT
+                if code is grpc.StatusCode.INVALID_ARGUMENT
+                else EXIT_TRY_AGAIN
+                if code in RETRY
+                else EXIT_FAILED
+            )
 
 
 def explain(error: grpc.Call, address: str) -> list[str]:
@@ -151,7 +185,11 @@ class Bars:
         self._tasks: dict[int, TaskID] = {}
         self._done: dict[tuple[int, int], int] = {}
         self._progress = Progress(
-            TextColumn("{task.description:>14}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
+            TextColumn("{task.description:>14}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
         )
 
     def __enter__(self) -> Bars:
@@ -193,12 +231,15 @@ def draws(kind: str) -> Callable[[Callable[..., Any]], Callable[..., None]]:
             paths = [numbered(output, i) if n > 1 else output for i in range(n)]
             output.parent.mkdir(parents=True, exist_ok=True)
             pictures = client.pictures(
-                pb.StreamRequest(**{kind: request}), n, lambda i, preview: write(paths[i].with_suffix(".preview.png"), preview.png)
+                pb.StreamRequest(**{kind: request}),
+                n,
+                lambda i, preview: write(paths[i].with_suffix(".preview.png"), preview.png),
             )
             for path, picture in zip(paths, pictures, strict=True):
                 write(path, picture.png)
                 seconds = ", ".join(
-                    f"{pb.Stage.Name(t.stage)[6:].lower()} {t.duration.ToNanoseconds() / 1e9:.1f} s" for t in picture.stage_times
+                    f"{pb.Stage.Name(t.stage)[6:].lower()} {t.duration.ToNanoseconds() / 1e9:.1f} s"
+                    for t in picture.stage_times
                 )
                 click.echo(f"{path}  {picture.width}x{picture.height}  seed {picture.seed}  ({seconds})")
             if sheet:
@@ -233,7 +274,9 @@ def contact_sheet(pngs: Sequence[bytes]) -> bytes:
     pictures = [Image.open(io.BytesIO(png)) for png in pngs]
     columns = math.ceil(math.sqrt(len(pictures)))
     width, height = (max(p.size[axis] for p in pictures) + SHEET_GAP for axis in (0, 1))
-    sheet = Image.new("RGB", (columns * width + SHEET_GAP, math.ceil(len(pictures) / columns) * height + SHEET_GAP), "white")
+    sheet = Image.new(
+        "RGB", (columns * width + SHEET_GAP, math.ceil(len(pictures) / columns) * height + SHEET_GAP), "white"
+    )
     for i, picture in enumerate(pictures):
         sheet.paste(picture, (SHEET_GAP + i % columns * width, SHEET_GAP + i // columns * height))
     stream = io.BytesIO()
@@ -262,13 +305,19 @@ def generate(prompt: str, size: int, options: pb.SamplingOptions) -> pb.Generate
 @SIZE
 @SAMPLING
 @draws("inpaint")
-def inpaint(picture: Path, prompt: str, mask: Path | None, size: int, options: pb.SamplingOptions) -> pb.InpaintRequest:
+def inpaint(
+    picture: Path, prompt: str, mask: Path | None, size: int, options: pb.SamplingOptions
+) -> pb.InpaintRequest:
     """Paint PROMPT into the hole of PICTURE; all else stays as it is."""
     hole = mask.read_bytes() if mask else b""
-    return pb.InpaintRequest(picture=picture.read_bytes(), mask=hole, prompt=prompt, size=size, options=options)
+    return pb.InpaintRequest(
+        picture=picture.read_bytes(), mask=hole, prompt=prompt, size=size, options=options
+    )
 
 
-@main.command(epilog='Example: unclip outpaint fox.png "a fox on a sandy beach" --left 128 --right 128 -o wide.png')
+@main.command(
+    epilog='Example: unclip outpaint fox.png "a fox on a sandy beach" --left 128 --right 128 -o wide.png'
+)
 @PICTURE
 @click.argument("prompt")
 @click.option("--left", type=click.IntRange(0, 2**31), default=0, help="Pixels to add at the left.")
@@ -277,7 +326,9 @@ def inpaint(picture: Path, prompt: str, mask: Path | None, size: int, options: p
 @click.option("--bottom", type=click.IntRange(0, 2**31), default=0, help="Pixels to add at the bottom.")
 @SAMPLING
 @draws("outpaint")
-def outpaint(picture: Path, prompt: str, left: int, top: int, right: int, bottom: int, options: pb.SamplingOptions) -> pb.OutpaintRequest:
+def outpaint(
+    picture: Path, prompt: str, left: int, top: int, right: int, bottom: int, options: pb.SamplingOptions
+) -> pb.OutpaintRequest:
     """Extend PICTURE past its borders with PROMPT."""
     margins = pb.Margins(left=left, top=top, right=right, bottom=bottom)
     return pb.OutpaintRequest(picture=picture.read_bytes(), prompt=prompt, margins=margins, options=options)
@@ -300,7 +351,9 @@ def vary(picture: Path, similarity: float | None, size: int, options: pb.Samplin
 @click.pass_obj
 def rank(client: Client, picture: Path, captions: tuple[str, ...]) -> None:
     """Tell which of the CAPTIONS fits PICTURE best."""
-    response = client.call("RankCaptions", pb.RankCaptionsRequest(picture=picture.read_bytes(), captions=captions))
+    response = client.call(
+        "RankCaptions", pb.RankCaptionsRequest(picture=picture.read_bytes(), captions=captions)
+    )
     for ranked in response.captions:
         click.echo(f"{100 * ranked.probability:6.2f} %  {ranked.caption}")
 

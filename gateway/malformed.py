@@ -25,7 +25,9 @@ def well_formed(request: T) -> T:
 class MalformedRequests(grpc.aio.ServerInterceptor):
     """Marks requests that cannot be read, so that the method answers them."""
 
-    async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any) -> Any:
+    async def intercept_service(
+        self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any
+    ) -> Any:
         """Wrap the method's deserialiser."""
         handler = await continuation(handler_call_details)
         if handler is None or handler.request_deserializer is None:

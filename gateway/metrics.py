@@ -22,14 +22,20 @@ STATUSES = (
 )
 
 requests = Counter("unclip_requests", "Finished requests.", ["flow", "status"])
-request_seconds = Histogram("unclip_request_seconds", "Seconds from a request's arrival to its end.", ["flow"], buckets=SECONDS)
+request_seconds = Histogram(
+    "unclip_request_seconds", "Seconds from a request's arrival to its end.", ["flow"], buckets=SECONDS
+)
 in_flight = Gauge("unclip_requests_in_flight", "Requests being worked on.", ["flow"])
-refusals = Counter("unclip_refusals", "Requests that ended without a result and were not cancelled.", ["reason"])
+refusals = Counter(
+    "unclip_refusals", "Requests that ended without a result and were not cancelled.", ["reason"]
+)
 cancellations = Counter("unclip_cancellations", "Requests whose caller left.", ["flow"])
 deadline_misses = Counter("unclip_deadline_misses", "Requests that ran out of time.", ["flow"])
 received_bytes = Counter("unclip_received_bytes", "Bytes of requests.", ["flow"])
 sent_bytes = Counter("unclip_sent_bytes", "Bytes of responses.", ["flow"])
-stage_seconds = Histogram("unclip_stage_seconds", "Seconds that one picture spent in a stage.", ["stage"], buckets=SECONDS)
+stage_seconds = Histogram(
+    "unclip_stage_seconds", "Seconds that one picture spent in a stage.", ["stage"], buckets=SECONDS
+)
 stage_up = Gauge("unclip_stage_up", "Whether the stage answered when it was last looked at.", ["stage"])
 stage_retries = Counter("unclip_stage_retries", "Calls on a stage that were made again.", ["stage"])
 text_cache = Counter("unclip_text_cache", "Prompts looked up in the cache of encoded texts.", ["outcome"])

@@ -41,12 +41,20 @@ class ModelWatch:
 
     async def look(self) -> bool:
         """Ask every stage; whether all of them answered."""
-        answers = await asyncio.gather(*(self._describe(stage) for stage in self._stages.all), return_exceptions=True)
-        self.down = tuple(s.name for s, a in zip(self._stages.all, answers, strict=True) if isinstance(a, BaseException))
+        answers = await asyncio.gather(
+            *(self._describe(stage) for stage in self._stages.all), return_exceptions=True
+        )
+        self.down = tuple(
+            s.name for s, a in zip(self._stages.all, answers, strict=True) if isinstance(a, BaseException)
+        )
         for stage in self._stages.all:
             metrics.stage_up.labels(stage.name).set(stage.name not in self.down)
         if not self.down:
-            described = {s.name: a for s, a in zip(self._stages.all, answers, strict=True) if isinstance(a, Description)}
+            described = {
+                s.name: a
+                for s, a in zip(self._stages.all, answers, strict=True)
+                if isinstance(a, Description)
+            }
             self._compare({d.model_version for d in described.values()})
             self._serve(_combined(described))
         return not self.down
@@ -56,7 +64,9 @@ class ModelWatch:
         if len(versions) > 1:
             self._remembered.clear()  # what is remembered may be old
             if versions != self._versions:
-                logger.warning("the stages serve different versions of the model: %s", ", ".join(sorted(versions)))
+                logger.warning(
+                    "the stages serve different versions of the model: %s", ", ".join(sorted(versions))
+                )
         self._versions = versions
 
     async def _describe(self, stage: Stage) -> Description | None:
@@ -78,7 +88,9 @@ class ModelWatch:
     async def model(self) -> Model:
         """The model as last seen. Raises StageUnavailable, naming the stages, if it was never seen."""
         if self._model is None and not await self.look():
-            raise StageUnavailable(f"the {' and the '.join(self.down)} do not answer yet; try again".replace("_", " "))
+            raise StageUnavailable(
+                f"the {' and the '.join(self.down)} do not answer yet; try again".replace("_", " ")
+            )
         assert self._model is not None
         return self._model
 

@@ -14,7 +14,9 @@ from gateway.settings import load_settings
 
 
 @click.command()
-@click.option("--ready", is_flag=True, help="Ask whether all stages answer, not only whether the process does.")
+@click.option(
+    "--ready", is_flag=True, help="Ask whether all stages answer, not only whether the process does."
+)
 def main(ready: bool) -> None:
     """Ask the gateway's health service, on the port of UNCLIP_PORT."""
     with grpc.insecure_channel(f"127.0.0.1:{load_settings().port}") as channel:

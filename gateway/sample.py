@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gateway import metrics
-from gateway.pictures import Pixels
 from gateway.stages import Budget, task_message
+from services.editing.pictures import Pixels
 from unclip.internal.v1 import sampling_pb2
 
 SEEDS = 2**64
@@ -113,7 +113,11 @@ class Sample:
 
 
 async def sample_all(
-    make: Callable[[Sample], Awaitable[Pixels]], options: Options, budget: Budget, report: Report, shared: dict[str, float]
+    make: Callable[[Sample], Awaitable[Pixels]],
+    options: Options,
+    budget: Budget,
+    report: Report,
+    shared: dict[str, float],
 ) -> list[Made]:
     """Make a request's pictures side by side; the first error cancels the others. ``shared``: seconds spent for all."""
 

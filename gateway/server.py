@@ -59,9 +59,13 @@ class Gateway:
 
     async def start(self) -> None:
         """Listen, and start watching the stages. Raises PortTaken."""
-        image_service_pb2_grpc.add_ImageServiceServicer_to_server(ImageServicer(self._settings, self._stages, self._watch), self._server)
+        image_service_pb2_grpc.add_ImageServiceServicer_to_server(
+            ImageServicer(self._settings, self._stages, self._watch), self._server
+        )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+        reflection.enable_server_reflection(
+            (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
+        )
         address = f"{self._settings.host}:{self._settings.port}"
         try:
             self.port = self._server.add_insecure_port(address)
@@ -82,7 +86,9 @@ class Gateway:
         try:
             self._stop_metrics = metrics.serve_metrics(settings.host, settings.metrics_port)
         except OSError:
-            raise PortTaken(f"cannot serve metrics: is port {settings.metrics_port} in use? UNCLIP_METRICS_PORT changes it") from None
+            raise PortTaken(
+                f"cannot serve metrics: is port {settings.metrics_port} in use? UNCLIP_METRICS_PORT changes it"
+            ) from None
 
     async def _keep_watching(self) -> None:
         before: tuple[str, ...] | None = None
@@ -90,12 +96,16 @@ class Gateway:
             healthy = await self._watch.look()
             await self._set_health(healthy)
             if self._watch.down != before:
-                logger.info("all stages answer" if healthy else f"not answering: {', '.join(self._watch.down)}")
+                logger.info(
+                    "all stages answer" if healthy else f"not answering: {', '.join(self._watch.down)}"
+                )
                 before = self._watch.down
             await asyncio.sleep(self._settings.health_interval)
 
     async def _set_health(self, healthy: bool) -> None:
-        status = health_pb2.HealthCheckResponse.SERVING if healthy else health_pb2.HealthCheckResponse.NOT_SERVING
+        status = (
+            health_pb2.HealthCheckResponse.SERVING if healthy else health_pb2.HealthCheckResponse.NOT_SERVING
+        )
         for service in ("", SERVICE):
             await self._health.set(service, status)
 

@@ -18,11 +18,11 @@ from gateway.flows.rank import rank_captions
 from gateway.flows.request import FlowRequest
 from gateway.malformed import well_formed
 from gateway.model import Model, ModelWatch
-from gateway.pictures import encode_png
 from gateway.sample import Event, Made, Previewed, Progressed, Queued
 from gateway.settings import Settings
 from gateway.stages import Budget, Stages, normalised
 from gateway.validation import Validation
+from services.editing.pictures import encode_png
 from services.wire.errors import DETAILS_KEY, grpc_code, to_status
 from unclip.v1 import image_service_pb2 as pb
 from unclip.v1 import image_service_pb2_grpc as pb_grpc
@@ -48,7 +48,9 @@ async def refuse(error: Exception, context: Context) -> None:
     await context.abort(code, status.message, ((DETAILS_KEY, status.SerializeToString()),))
 
 
-def answering(method: Callable[[Any, Any, Context], Awaitable[T]]) -> Callable[[Any, Any, Context], Awaitable[T]]:
+def answering(
+    method: Callable[[Any, Any, Context], Awaitable[T]],
+) -> Callable[[Any, Any, Context], Awaitable[T]]:
     """A unary method whose errors become statuses."""
 
     @functools.wraps(method)
@@ -71,14 +73,20 @@ class ImageServicer(pb_grpc.ImageServiceServicer):
     def _budget(self, context: Context, request_id: str) -> Budget:
         calls.identify(request_id)
         left, most = context.time_remaining(), self._settings.request_timeout
-        return Budget(most if left is None else min(left, most), request_id, is_deadline=left is not None and left < most)
+        return Budget(
+            most if left is None else min(left, most),
+            request_id,
+            is_deadline=left is not None and left < most,
+        )
 
     async def _validated(self, check: Callable[[Validation], T]) -> tuple[T, Model]:
         """Run a check in a thread (it may decode pictures) against the model that is served."""
         model = await self._watch.model()
         return await asyncio.to_thread(check, Validation(self._settings, model)), model
 
-    async def _pictures(self, check: Callable[[Validation], FlowRequest], context: Context) -> tuple[list[pb.Picture], str]:
+    async def _pictures(
+        self, check: Callable[[Validation], FlowRequest], context: Context
+    ) -> tuple[list[pb.Picture], str]:
         """Validate and run a flow to its pictures."""
         flow, model = await self._validated(check)
         made = await flow.run(self._stages, self._budget(context, flow.request_id), lambda index, event: None)
@@ -113,7 +121,9 @@ class ImageServicer(pb_grpc.ImageServiceServicer):
         try:
             stream = well_formed(request)
             flow, model = await self._validated(lambda v: v.stream(stream))
-            async with contextlib.aclosing(self._events(flow, self._budget(context, flow.request_id))) as events:
+            async with contextlib.aclosing(
+                self._events(flow, self._budget(context, flow.request_id))
+            ) as events:
                 async for index, event in events:
                     yield await asyncio.to_thread(to_response, index, event, flow.request_id, model)
         except Exception as error:
@@ -122,7 +132,9 @@ class ImageServicer(pb_grpc.ImageServiceServicer):
     async def _events(self, flow: FlowRequest, budget: Budget) -> AsyncGenerator[tuple[int, Event], None]:
         """The flow's events as they come; leaving early cancels the flow."""
         queue: asyncio.Queue[tuple[int, Event] | None] = asyncio.Queue()
-        running = asyncio.create_task(flow.run(self._stages, budget, lambda index, event: queue.put_nowait((index, event))))
+        running = asyncio.create_task(
+            flow.run(self._stages, budget, lambda index, event: queue.put_nowait((index, event)))
+        )
         running.add_done_callback(lambda _: queue.put_nowait(None))
         try:
             while (item := await queue.get()) is not None:
@@ -133,24 +145,36 @@ class ImageServicer(pb_grpc.ImageServiceServicer):
             await asyncio.gather(running, return_exceptions=True)
 
     @answering
-    async def RankCaptions(self, request: pb.RankCaptionsRequest, context: Context) -> pb.RankCaptionsResponse:
+    async def RankCaptions(
+        self, request: pb.RankCaptionsRequest, context: Context
+    ) -> pb.RankCaptionsResponse:
         """Order captions by how well they fit a picture."""
-        (picture, request_id), _ = await self._validated(lambda v: (v.rank(request), v.identified(request.request_id)))
-        ranked = await rank_captions(picture, list(request.captions), self._stages, self._budget(context, request_id))
-        captions = [pb.RankedCaption(caption=r.caption, probability=r.probability, index=r.index) for r in ranked]
+        (picture, request_id), _ = await self._validated(
+            lambda v: (v.rank(request), v.identified(request.request_id))
+        )
+        ranked = await rank_captions(
+            picture, list(request.captions), self._stages, self._budget(context, request_id)
+        )
+        captions = [
+            pb.RankedCaption(caption=r.caption, probability=r.probability, index=r.index) for r in ranked
+        ]
         return pb.RankCaptionsResponse(captions=captions, request_id=request_id)
 
     @answering
     async def EmbedText(self, request: pb.EmbedTextRequest, context: Context) -> pb.EmbedTextResponse:
         """Embed a text."""
         request_id, _ = await self._validated(lambda v: v.embed_text(request))
-        embeddings, _ = await self._stages.text_encoder.embed([request.text], self._budget(context, request_id))
+        embeddings, _ = await self._stages.text_encoder.embed(
+            [request.text], self._budget(context, request_id)
+        )
         return pb.EmbedTextResponse(embedding=embeddings[0].tolist(), request_id=request_id)
 
     @answering
     async def EmbedImage(self, request: pb.EmbedImageRequest, context: Context) -> pb.EmbedImageResponse:
         """Embed a picture."""
-        (picture, request_id), _ = await self._validated(lambda v: (v.picture(request.picture), v.identified(request.request_id)))
+        (picture, request_id), _ = await self._validated(
+            lambda v: (v.picture(request.picture), v.identified(request.request_id))
+        )
         embedding = await self._stages.image_encoder.encode(picture, self._budget(context, request_id))
         return pb.EmbedImageResponse(embedding=normalised(embedding).tolist(), request_id=request_id)
 
@@ -184,7 +208,10 @@ class ImageServicer(pb_grpc.ImageServiceServicer):
                 preview_interval=0,
             ),
             default_similarity=model.decoder.similarity,
-            licences=[pb.Licence(subject=x.subject, identifier=x.identifier, source=x.source) for x in model.licences],
+            licences=[
+                pb.Licence(subject=x.subject, identifier=x.identifier, source=x.source)
+                for x in model.licences
+            ],
         )
 
 
@@ -197,7 +224,12 @@ def to_picture(made: Made, model: Model) -> pb.Picture:
         times.append(pb.StageTime(stage=STAGES[stage], duration=duration))
     height, width = made.pixels.shape[:2]
     return pb.Picture(
-        png=encode_png(made.pixels), width=width, height=height, seed=made.seed, model_version=model.version, stage_times=times
+        png=encode_png(made.pixels),
+        width=width,
+        height=height,
+        seed=made.seed,
+        model_version=model.version,
+        stage_times=times,
     )
 
 

@@ -78,7 +78,9 @@ def refuse_unknown(prefix: str, known: Sequence[str]) -> None:
     """Raises UnknownSetting if the environment has a variable with the prefix that is not known."""
     unknown = [name for name in os.environ if name.startswith(prefix) and name not in known]
     if unknown:
-        raise UnknownSetting(f"{', '.join(sorted(unknown))}: no such setting; known are {', '.join(sorted(known))}")
+        raise UnknownSetting(
+            f"{', '.join(sorted(unknown))}: no such setting; known are {', '.join(sorted(known))}"
+        )
 
 
 def known_names() -> list[str]:

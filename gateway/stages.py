@@ -21,8 +21,8 @@ from cachetools import TTLCache
 from opentelemetry import trace
 
 from gateway import metrics
-from gateway.pictures import Pixels
 from gateway.settings import Settings
+from services.editing.pictures import Pixels
 from services.telemetry import tracing
 from services.wire.errors import InvalidInput, StageMismatch, StageUnavailable, from_stage
 from services.wire.tensors import Array, from_message, to_message
@@ -46,7 +46,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 MESSAGE_BYTES = 64 * 2**20
-CHANNEL_OPTIONS = (("grpc.max_receive_message_length", MESSAGE_BYTES), ("grpc.max_send_message_length", MESSAGE_BYTES))
+CHANNEL_OPTIONS = (
+    ("grpc.max_receive_message_length", MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MESSAGE_BYTES),
+)
 DESCRIBE_SECONDS = 5.0
 PROXY_HEALTH = "/ray.serve.RayServeAPIService/Healthz"
 ATTEMPTS, RETRY_SECONDS = 2, 0.2
@@ -62,7 +65,11 @@ class Budget:
     """
 
     def __init__(self, seconds: float, request_id: str, *, is_deadline: bool = True) -> None:
-        self._deadline, self.request_id, self.is_deadline = time.monotonic() + seconds, request_id, is_deadline
+        self._deadline, self.request_id, self.is_deadline = (
+            time.monotonic() + seconds,
+            request_id,
+            is_deadline,
+        )
 
     @property
     def seconds_left(self) -> float:
@@ -128,7 +135,9 @@ class Stage:
                 await self._before_retry()
         return None
 
-    async def events(self, method: Callable[..., Any], request: Any, budget: Budget) -> AsyncGenerator[Any, None]:
+    async def events(
+        self, method: Callable[..., Any], request: Any, budget: Budget
+    ) -> AsyncGenerator[Any, None]:
         """The events of a sampling call; leaving early cancels it, which frees its rows.
 
         A call whose replica dies is made again once: seeds make it the same, and progress begins anew.
@@ -148,7 +157,9 @@ class Stage:
         metrics.stage_retries.labels(self.name).inc()
         await asyncio.sleep(RETRY_SECONDS * random.uniform(0.5, 1.5))
 
-    async def _events(self, method: Callable[..., Any], request: Any, budget: Budget) -> AsyncGenerator[Any, None]:
+    async def _events(
+        self, method: Callable[..., Any], request: Any, budget: Budget
+    ) -> AsyncGenerator[Any, None]:
         with self.errors(), self._span() as span:
             with tracing.current(span):
                 stream = method(request, timeout=budget.seconds_left, metadata=self._metadata(budget))
@@ -229,9 +240,13 @@ class TextEncoder(Stage):
         rows = [self.array(t.embedding, None) for t in response.texts]
         return np.stack([normalised(row) for row in rows]), response.logit_scale
 
-    async def _encode(self, texts: Sequence[str], budget: Budget) -> text_encoder_service_pb2.EncodeTextResponse:
+    async def _encode(
+        self, texts: Sequence[str], budget: Budget
+    ) -> text_encoder_service_pb2.EncodeTextResponse:
         request = text_encoder_service_pb2.EncodeTextRequest(texts=texts, request_id=budget.request_id)
-        response: text_encoder_service_pb2.EncodeTextResponse = await self.call(self._stub.EncodeText, request, budget)
+        response: text_encoder_service_pb2.EncodeTextResponse = await self.call(
+            self._stub.EncodeText, request, budget
+        )
         return response
 
 
@@ -244,7 +259,9 @@ class ImageEncoder(Stage):
 
     async def encode(self, pixels: Pixels, budget: Budget) -> Embedding:
         """(H, W, 3) -> (D,), not normalised."""
-        request = image_encoder_service_pb2.EncodeImageRequest(picture=to_message(pixels), request_id=budget.request_id)
+        request = image_encoder_service_pb2.EncodeImageRequest(
+            picture=to_message(pixels), request_id=budget.request_id
+        )
         response = await self.call(self._stub.EncodeImage, request, budget)
         return self.array(response.embedding, None)
 
@@ -266,7 +283,9 @@ class Prior(Stage):
         )
         result: Embedding | None = None
         with sample.timed("prior"):
-            async with contextlib.aclosing(self.events(self._stub.SamplePrior, request, sample.budget)) as events:
+            async with contextlib.aclosing(
+                self.events(self._stub.SamplePrior, request, sample.budget)
+            ) as events:
                 async for event in events:
                     if event.HasField("queued"):
                         sample.queued("prior", event.queued.position)
@@ -285,7 +304,14 @@ class Decoder(Stage):
         self._stub: Any = decoder_service_pb2_grpc.DecoderServiceStub(self.channel)
 
     async def sample(
-        self, embedding: Embedding, text: EncodedText, sample: Sample, *, size: int, known: Known | None = None, start: Start | None = None
+        self,
+        embedding: Embedding,
+        text: EncodedText,
+        sample: Sample,
+        *,
+        size: int,
+        known: Known | None = None,
+        start: Start | None = None,
     ) -> Pixels:
         """Make one picture, (size, size, 3)."""
         options = sample.options
@@ -297,13 +323,21 @@ class Decoder(Stage):
             upsampler_steps=options.upsampler_steps,
             size=size,
             preview_interval=options.preview_interval,
-            known=None if known is None else decoder_service_pb2.KnownRegion(picture=to_message(known.pixels), keep=to_message(known.keep)),
+            known=None
+            if known is None
+            else decoder_service_pb2.KnownRegion(
+                picture=to_message(known.pixels), keep=to_message(known.keep)
+            ),
             start=None
             if start is None
-            else decoder_service_pb2.StartingPoint(picture=to_message(start.pixels), similarity=start.similarity),
+            else decoder_service_pb2.StartingPoint(
+                picture=to_message(start.pixels), similarity=start.similarity
+            ),
         )
         result: Pixels | None = None
-        async with contextlib.aclosing(self.events(self._stub.SampleDecoder, request, sample.budget)) as events:
+        async with contextlib.aclosing(
+            self.events(self._stub.SampleDecoder, request, sample.budget)
+        ) as events:
             with contextlib.ExitStack() as timing:
                 timing.enter_context(sample.timed("decoder"))
                 async for event in events:
@@ -318,7 +352,9 @@ class Decoder(Stage):
         return self.finished(result)
 
     @staticmethod
-    def _progressed(event: decoder_service_pb2.DecoderProgress, sample: Sample, timing: contextlib.ExitStack) -> None:
+    def _progressed(
+        event: decoder_service_pb2.DecoderProgress, sample: Sample, timing: contextlib.ExitStack
+    ) -> None:
         """Pass progress on; when the base picture is done, the upsampler's time begins."""
         progress = event.progress
         if event.more and progress.step == progress.steps:

@@ -9,15 +9,23 @@ from typing import TypeVar
 
 import numpy as np
 
-from gateway.canvas import Canvas, Margins
 from gateway.flows.generate import Generate
 from gateway.flows.paint import Paint
 from gateway.flows.request import FlowRequest
 from gateway.flows.vary import Vary
 from gateway.model import Model
-from gateway.pictures import PictureLimits, Pixels, centre_square, flattened, read_hole, read_picture, rgb
 from gateway.sample import Options
 from gateway.settings import Settings
+from services.editing.canvas import Canvas, Margins
+from services.editing.pictures import (
+    PictureLimits,
+    Pixels,
+    centre_square,
+    flattened,
+    read_hole,
+    read_picture,
+    rgb,
+)
 from services.wire.errors import InvalidInput
 from unclip.v1 import image_service_pb2 as pb
 
@@ -66,7 +74,9 @@ class Validation:
         canvas = self._attempt(lambda: self._with_hole(request))
         self.finish()
         assert canvas is not None
-        return Paint(options, request_id, request.prompt, canvas.scaled(size) if size else canvas, self._model.sizes)
+        return Paint(
+            options, request_id, request.prompt, canvas.scaled(size) if size else canvas, self._model.sizes
+        )
 
     def outpaint(self, request: pb.OutpaintRequest) -> Paint:
         """A checked Outpaint request, its picture on a canvas with room around it."""
@@ -83,7 +93,9 @@ class Validation:
         self._in_range("similarity", similarity, 0, 1)
         size, options = self._size(request.size), self._options(request.options)
         request_id = self.request_id(request.request_id)
-        picture = self._attempt(lambda: centre_square(read_picture(request.picture, "picture", self._limits), size))
+        picture = self._attempt(
+            lambda: centre_square(read_picture(request.picture, "picture", self._limits), size)
+        )
         self.finish()
         assert picture is not None
         return Vary(options, request_id, picture, similarity, size)
@@ -99,7 +111,10 @@ class Validation:
     def rank(self, request: pb.RankCaptionsRequest) -> Pixels:
         """A checked RankCaptions request's picture."""
         if not 2 <= len(request.captions) <= self._settings.max_captions:
-            self.problem("captions", f"has {len(request.captions)}; from 2 to {self._settings.max_captions} are allowed")
+            self.problem(
+                "captions",
+                f"has {len(request.captions)}; from 2 to {self._settings.max_captions} are allowed",
+            )
         for i, caption in enumerate(request.captions):
             self._prompt(f"captions[{i}]", caption)
         return self.picture(request.picture)
@@ -134,20 +149,26 @@ class Validation:
         return Canvas(rgb(picture), read_hole(request.mask, picture, self._limits))
 
     def _extended(self, request: pb.OutpaintRequest) -> Canvas:
-        added = Margins(request.margins.left, request.margins.top, request.margins.right, request.margins.bottom)
+        added = Margins(
+            request.margins.left, request.margins.top, request.margins.right, request.margins.bottom
+        )
         if not any((added.left, added.top, added.right, added.bottom)):
             raise InvalidInput("margins", "extends no side; at least one must be more than 0")
         picture = read_picture(request.picture, "picture", self._limits)
         width, height = picture.width + added.left + added.right, picture.height + added.top + added.bottom
         if width * height > self._limits.max_pixels:
-            raise InvalidInput("margins", f"makes {width} x {height}; at most {self._limits.max_pixels} pixels are allowed")
+            raise InvalidInput(
+                "margins", f"makes {width} x {height}; at most {self._limits.max_pixels} pixels are allowed"
+            )
         self._require_paintable("margins", width, height)
         return Canvas.extended(np.asarray(flattened(picture)), added)
 
     def _require_paintable(self, field: str, width: int, height: int) -> None:
         most = self._settings.max_aspect_ratio
         if max(width, height) > most * min(width, height):
-            raise InvalidInput(field, f"makes {width} x {height}; one side may be at most {most:g} times the other")
+            raise InvalidInput(
+                field, f"makes {width} x {height}; one side may be at most {most:g} times the other"
+            )
 
     def _prompt(self, field: str, text: str) -> None:
         most = self._settings.max_prompt_characters
@@ -180,7 +201,9 @@ class Validation:
             decoder_steps=int(value("decoder_steps", decoder.steps, 1, settings.max_steps)),
             decoder_guidance=value("decoder_guidance", decoder.guidance, 0, settings.max_guidance),
             upsampler_steps=int(value("upsampler_steps", decoder.upsampler_steps, 1, settings.max_steps)),
-            prior_candidates=int(value("prior_candidates", prior.candidates, 1, settings.max_prior_candidates)),
+            prior_candidates=int(
+                value("prior_candidates", prior.candidates, 1, settings.max_prior_candidates)
+            ),
             preview_interval=given.preview_interval,
         )
 

@@ -32,16 +32,29 @@ class Receiver(trace_service_pb2_grpc.TraceServiceServicer):
     @property
     def environment(self) -> dict[str, str]:
         """The standard variables that make a process send its spans here, soon."""
-        return {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{self.port}", "OTEL_BSP_SCHEDULE_DELAY": "200"}
+        return {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{self.port}",
+            "OTEL_BSP_SCHEDULE_DELAY": "200",
+        }
 
     def Export(self, request: Any, context: Any) -> Any:
         for group in request.resource_spans:
             service = next(a.value.string_value for a in group.resource.attributes if a.key == "service.name")
             for span in (s for scope in group.scope_spans for s in scope.spans):
-                attributes = {a.key: getattr(a.value, str(a.value.WhichOneof("value"))) for a in span.attributes}
+                attributes = {
+                    a.key: getattr(a.value, str(a.value.WhichOneof("value"))) for a in span.attributes
+                }
                 failed = span.status.code == span.status.STATUS_CODE_ERROR
                 self.spans.append(
-                    ReceivedSpan(service, span.name, span.span_id, span.parent_span_id, span.trace_id.hex(), failed, attributes)
+                    ReceivedSpan(
+                        service,
+                        span.name,
+                        span.span_id,
+                        span.parent_span_id,
+                        span.trace_id.hex(),
+                        failed,
+                        attributes,
+                    )
                 )
         return trace_service_pb2.ExportTraceServiceResponse()
 
@@ -49,7 +62,9 @@ class Receiver(trace_service_pb2_grpc.TraceServiceServicer):
         """The spans of a trace, once ``count`` have come."""
         until = time.monotonic() + patience
         while len(found := [s for s in self.spans if s.trace_id == trace_id]) < count:
-            assert time.monotonic() < until, f"{len(found)} of {count} spans came: {[(s.service, s.name) for s in found]}"
+            assert time.monotonic() < until, (
+                f"{len(found)} of {count} spans came: {[(s.service, s.name) for s in found]}"
+            )
             time.sleep(0.05)
         return found
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from services.checkpoints.bundle import ROOT
+from services.bundles.bundle import ROOT
 
 STANDARD = sys.stdlib_module_names
 
@@ -38,11 +38,15 @@ def imported(file: Path) -> Iterator[str]:
 def test_closed_rooms_import_only_what_they_may(room: str, allowed: set[str]) -> None:
     for file in modules(room):
         for name in imported(file):
-            known = name.split(".")[0] in STANDARD or any(name == a or name.startswith(f"{a}.") for a in allowed)
+            known = name.split(".")[0] in STANDARD or any(
+                name == a or name.startswith(f"{a}.") for a in allowed
+            )
             assert known, f"{file.relative_to(ROOT)} imports {name}"
 
 
-@pytest.mark.parametrize("network", ["services/decoder/network.py", "services/decoder/unet.py", "services/prior/network.py"])
+@pytest.mark.parametrize(
+    "network", ["services/decoder/network.py", "services/decoder/unet.py", "services/prior/network.py"]
+)
 def test_models_know_nothing_of_ray_or_grpc(network: str) -> None:
     assert not {name.split(".")[0] for name in imported(ROOT / network)} & {"ray", "grpc", "google", "unclip"}
 
@@ -55,15 +59,29 @@ def test_training_is_imported_by_no_other_room() -> None:
 
 def test_the_gateway_loads_no_torch_and_no_ray() -> None:
     code = "import gateway.server, gateway.cli, sys; print(sorted({'torch', 'ray', 'open_clip'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "[]"
+    )
 
 
 def test_building_an_application_loads_no_torch() -> None:
-    apps = ", ".join(f"services.{stage}.app" for stage in ("text_encoder", "image_encoder", "prior", "decoder"))
+    apps = ", ".join(
+        f"services.{stage}.app" for stage in ("text_encoder", "image_encoder", "prior", "decoder")
+    )
     code = f"import {apps}, sys; print('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "False"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "False"
+    )
 
 
 def test_no_room_is_named_for_nothing() -> None:
-    names = {p.stem for room in ("services", "gateway", "deploy", "tests") for p in (ROOT / room).rglob("*.py")}
+    names = {
+        p.stem for room in ("services", "gateway", "deploy", "tests") for p in (ROOT / room).rglob("*.py")
+    }
     assert not names & {"utils", "util", "common", "helpers", "misc"}

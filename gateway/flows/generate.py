@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gateway.flows.request import FlowRequest
-from gateway.pictures import Pixels
 from gateway.sample import Made, Report, Sample, sample_all
 from gateway.stages import Budget, Stages
+from services.editing.pictures import Pixels
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ import asyncio
 import itertools
 from dataclasses import dataclass
 
-from gateway.canvas import Canvas
 from gateway.flows.request import FlowRequest
-from gateway.pictures import Pixels
 from gateway.sample import Made, Report, Sample, sample_all
 from gateway.stages import Budget, Known, Stages
+from services.editing.canvas import Canvas
+from services.editing.pictures import Pixels
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,9 @@ class Paint(FlowRequest):
                 if frame is None:
                     break
                 known = Known(*await asyncio.to_thread(canvas.view, frame, side))
-                painted = await stages.decoder.sample(embedding, text, sample.for_frame(number), size=side, known=known)
+                painted = await stages.decoder.sample(
+                    embedding, text, sample.for_frame(number), size=side, known=known
+                )
                 await asyncio.to_thread(canvas.paint, frame, painted)
             return canvas.pixels
 

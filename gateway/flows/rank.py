@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gateway.pictures import Pixels
 from gateway.stages import Budget, Stages, normalised
+from services.editing.pictures import Pixels
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,9 @@ class RankedCaption:
     probability: float
 
 
-async def rank_captions(picture: Pixels, captions: Sequence[str], stages: Stages, budget: Budget) -> list[RankedCaption]:
+async def rank_captions(
+    picture: Pixels, captions: Sequence[str], stages: Stages, budget: Budget
+) -> list[RankedCaption]:
     """Best first; probabilities are the softmax of CLIP's scaled cosines (arXiv 2103.00020, section 3.1.2)."""
     image = await stages.image_encoder.encode(picture, budget)
     texts, scale = await stages.text_encoder.embed(captions, budget)

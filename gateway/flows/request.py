@@ -21,7 +21,9 @@ class FlowRequest(abc.ABC):
     async def run(self, stages: Stages, budget: Budget, report: Report) -> list[Made]:
         """Make the pictures; ``report`` is told of every event on the way."""
 
-    async def encode(self, prompt: str, stages: Stages, budget: Budget, seconds: dict[str, float]) -> EncodedText:
+    async def encode(
+        self, prompt: str, stages: Stages, budget: Budget, seconds: dict[str, float]
+    ) -> EncodedText:
         """The prompt's conditioning, once for all pictures."""
         started = time.monotonic()
         text = await stages.text_encoder.encode(prompt, budget)

@@ -6,9 +6,9 @@ import time
 from dataclasses import dataclass
 
 from gateway.flows.request import FlowRequest
-from gateway.pictures import Pixels
 from gateway.sample import Made, Report, Sample, sample_all
 from gateway.stages import Budget, Stages, Start
+from services.editing.pictures import Pixels
 
 
 @dataclass(frozen=True)

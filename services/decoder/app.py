@@ -10,7 +10,7 @@ from ray import serve
 from ray.serve import Application
 
 from services.decoder.settings import Settings
-from services.wire import servicing
+from services.serving import servicing
 from unclip.internal.v1 import decoder_service_pb2, stage_service_pb2
 
 
@@ -21,7 +21,7 @@ class DecoderDeployment:
     def __init__(self, settings: Settings) -> None:
         # Imported in the replica alone: building the application need not wait for torch.
         from services.decoder.stage import DecoderStage
-        from services.telemetry.metrics import show_model
+        from services.serving.metrics import show_model
         from services.telemetry.tracing import export_spans
 
         export_spans("unclip-decoder")
@@ -41,7 +41,9 @@ class DecoderDeployment:
         return self._stage.autoscaling_stats()
 
     @servicing.unary(stage_service_pb2.DescribeResponse)
-    async def Describe(self, request: stage_service_pb2.DescribeRequest) -> stage_service_pb2.DescribeResponse:
+    async def Describe(
+        self, request: stage_service_pb2.DescribeRequest
+    ) -> stage_service_pb2.DescribeResponse:
         """Say what is served."""
         return self._stage.describe()
 

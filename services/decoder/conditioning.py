@@ -35,7 +35,9 @@ class Conditioning(nn.Module):
         self.text_to_context = nn.Linear(config.text_dim, context_dim)
         self.text_norm = nn.LayerNorm(context_dim)
 
-    def forward(self, image: Tensor, text: Tensor, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, image: Tensor, text: Tensor, states: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """image, text: (B, embedding_dim); states: (B, L, text_dim); mask: (B, L), true at real tokens.
 
         Returns time_extra (B, time_dim), context (B, image_tokens + L, context_dim), context_bias (B, 1, 1, same length).

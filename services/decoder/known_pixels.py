@@ -9,8 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 # In parts of the picture's side.
-BAND, ALONG = 0.03, 0.1  # standard deviations: how deep beside the border, and how far along it, a tone is taken
-TONE_REACH, TEXTURE_REACH = 1 / 8, 0.025  # that far into a straight border's hole half of a correction is left
+BAND, ALONG = (
+    0.03,
+    0.1,
+)  # standard deviations: how deep beside the border, and how far along it, a tone is taken
+TONE_REACH, TEXTURE_REACH = (
+    1 / 8,
+    0.025,
+)  # that far into a straight border's hole half of a correction is left
 
 TINY = 1e-8  # below any sum of weights beside a border, above the rounding of none
 
@@ -79,7 +85,9 @@ def _squared_distances(side: int, device: torch.device) -> Tensor:
 def _convolved(x: Tensor, kernel: Tensor) -> Tensor:
     """(..., S, S) convolved with a kernel given as its transform; beyond the border it is 0."""
     side = x.shape[-1]
-    return torch.fft.irfft2(torch.fft.rfft2(x, (2 * side, 2 * side)) * kernel, (2 * side, 2 * side))[..., :side, :side]
+    return torch.fft.irfft2(torch.fft.rfft2(x, (2 * side, 2 * side)) * kernel, (2 * side, 2 * side))[
+        ..., :side, :side
+    ]
 
 
 def _neighbours(x: Tensor) -> Tensor:

@@ -52,16 +52,33 @@ class Decoder(nn.Module):
         self.conditioning = Conditioning(config.conditioning, config.unet.time_dim, config.unet.context_dim)
 
     def forward(
-        self, x: Tensor, timesteps: Tensor, known: Tensor | None, image: Tensor, text: Tensor, states: Tensor, mask: Tensor
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        known: Tensor | None,
+        image: Tensor,
+        text: Tensor,
+        states: Tensor,
+        mask: Tensor,
     ) -> Tensor:
         """x: (B, 3, side, side); the rest as in ``Conditioning``. Returns the U-Net's output for every row."""
         time_extra, context, bias = self.conditioning(image, text, states, mask)
         return self.denoise(x, timesteps, known, time_extra, context, bias)
 
-    def denoise(self, x: Tensor, timesteps: Tensor, known: Tensor | None, time_extra: Tensor, context: Tensor, bias: Tensor) -> Tensor:
+    def denoise(
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        known: Tensor | None,
+        time_extra: Tensor,
+        context: Tensor,
+        bias: Tensor,
+    ) -> Tensor:
         """The same from conditioning that was projected before: it does not change from step to step."""
         inputs = x if known is None else torch.cat([x, known.to(x.dtype)], dim=1)
-        output: Tensor = self.unet(inputs, timesteps, time_extra=time_extra, context=context, context_bias=bias)
+        output: Tensor = self.unet(
+            inputs, timesteps, time_extra=time_extra, context=context, context_bias=bias
+        )
         return output
 
 
@@ -82,7 +99,9 @@ class Upsampler(nn.Module):
 
 def raise_to(low: Tensor, side: int) -> Tensor:
     """Antialiased bicubic resize of (B, 3, h, w) in [-1, 1] to (B, 3, side, side), as Karlo conditions its upsamplers."""
-    return F.interpolate(low.float().clamp(-1, 1), size=(side, side), mode="bicubic", align_corners=False, antialias=True)
+    return F.interpolate(
+        low.float().clamp(-1, 1), size=(side, side), mode="bicubic", align_corners=False, antialias=True
+    )
 
 
 def known_channels(picture: Tensor, keep: Tensor) -> Tensor:

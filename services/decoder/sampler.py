@@ -9,10 +9,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from services.checkpoints.bundle import Bundle
-from services.checkpoints.weights import best_device, load_weights, place
+from services.bundles.bundle import Bundle
+from services.bundles.weights import best_device, load_weights, place
 from services.decoder.known_pixels import KnownPixels
-from services.decoder.network import Decoder, DecoderConfig, Upsampler, UpsamplerConfig, known_channels, raise_to
+from services.decoder.network import (
+    Decoder,
+    DecoderConfig,
+    Upsampler,
+    UpsamplerConfig,
+    known_channels,
+    raise_to,
+)
 from services.diffusion.guidance import guided
 from services.diffusion.noise import generator_for
 from services.diffusion.prediction import Prediction, to_x0
@@ -20,7 +27,10 @@ from services.diffusion.row import Row
 from services.diffusion.samplers import Sampler, make_sampler, with_x0
 from services.diffusion.schedule import make_schedule, spaced_timesteps
 
-BASE, UPSAMPLERS = "decoder", "upsampler-*"  # parts of the bundle; an upsampler's part is named for its side in px
+BASE, UPSAMPLERS = (
+    "decoder",
+    "upsampler-*",
+)  # parts of the bundle; an upsampler's part is named for its side in px
 MAX_START_SHARE = 0.96  # of the noise that similarity 0 begins with; see ``_starting_level``
 
 
@@ -80,10 +90,16 @@ class DecoderSampler:
         configs = {part: bundle.config(part, UpsamplerConfig) for part in bundle.parts(UPSAMPLERS)}
         self.upsamplers = dict(sorted(configs.items(), key=lambda item: item[1].side))
         self._upsamplers = {
-            part: place(load_weights(Upsampler(config), bundle.weights(part)), self.device) for part, config in self.upsamplers.items()
+            part: place(load_weights(Upsampler(config), bundle.weights(part)), self.device)
+            for part, config in self.upsamplers.items()
         }
-        self._diffusions = {BASE: self.config.diffusion, **{part: config.diffusion for part, config in self.upsamplers.items()}}
-        self._schedules = {part: make_schedule(diffusion.schedule) for part, diffusion in self._diffusions.items()}
+        self._diffusions = {
+            BASE: self.config.diffusion,
+            **{part: config.diffusion for part, config in self.upsamplers.items()},
+        }
+        self._schedules = {
+            part: make_schedule(diffusion.schedule) for part, diffusion in self._diffusions.items()
+        }
         self._call_size, self._upsampler_call_size = call_size, upsampler_call_size
 
     @property
@@ -97,7 +113,9 @@ class DecoderSampler:
         return max((config.diffusion.sampling.steps for config in self.upsamplers.values()), default=1)
 
     @torch.inference_mode()
-    def project(self, image: Tensor | None, text: Tensor, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def project(
+        self, image: Tensor | None, text: Tensor, states: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Conditioning of one row, projected once for all its steps; without an image embedding, the null one.
 
         image, text: (D,); states: (L, W); mask: (L,).
@@ -131,7 +149,9 @@ class DecoderSampler:
             picture = yield from self._denoise(row, part, config.side, timesteps, None)
         return picture.clamp(-1, 1)
 
-    def _denoise(self, row: DecoderRow, network: str, side: int, timesteps: Sequence[int], start: Tensor | None) -> Sampler:
+    def _denoise(
+        self, row: DecoderRow, network: str, side: int, timesteps: Sequence[int], start: Tensor | None
+    ) -> Sampler:
         diffusion, schedule = self._diffusions[network], self._schedules[network]
         generator = generator_for(row.conditioning.seed, network)
         x = torch.randn((3, side, side), generator=generator).to(self.device)
@@ -140,7 +160,10 @@ class DecoderSampler:
             x = level**0.5 * _resized(start, side) + (1 - level) ** 0.5 * x
         known, row.known = None, torch.zeros(4, side, side, device=self.device)
         if row.conditioning.known is not None:
-            pixels, keep = _resized(row.conditioning.known.pixels, side), _resized(row.conditioning.known.keep, side).floor()
+            pixels, keep = (
+                _resized(row.conditioning.known.pixels, side),
+                _resized(row.conditioning.known.keep, side).floor(),
+            )
             known, row.known = KnownPixels(pixels, keep), known_channels(pixels[None], keep[None])[0]
 
         def imposed(x0: Tensor) -> Tensor:
@@ -148,7 +171,11 @@ class DecoderSampler:
             row.x0 = x0 if known is None else known.imposed(x0).clamp(-diffusion.clip, diffusion.clip)
             return row.x0
 
-        return (yield from with_x0(make_sampler(diffusion.sampling.sampler, schedule, x, timesteps, generator), imposed))
+        return (
+            yield from with_x0(
+                make_sampler(diffusion.sampling.sampler, schedule, x, timesteps, generator), imposed
+            )
+        )
 
     @torch.inference_mode()
     def advance(self, rows: Sequence[DecoderRow]) -> None:
@@ -156,7 +183,9 @@ class DecoderSampler:
         network = rows[0].network
         diffusion, schedule = self._diffusions[network], self._schedules[network]
         evaluate, call_size = (
-            (self._evaluate_base, self._call_size) if network == BASE else (self._evaluate_upsampler, self._upsampler_call_size)
+            (self._evaluate_base, self._call_size)
+            if network == BASE
+            else (self._evaluate_upsampler, self._upsampler_call_size)
         )
         outputs = guided(
             lambda which, conditional: evaluate([rows[i] for i in which], conditional),
@@ -188,7 +217,9 @@ class DecoderSampler:
 
     def _noisy(self, rows: Sequence[DecoderRow], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         pending = [row.evaluation for row in rows]
-        return torch.stack([p.x for p in pending]).to(dtype), torch.tensor([p.t for p in pending], device=self.device)
+        return torch.stack([p.x for p in pending]).to(dtype), torch.tensor(
+            [p.t for p in pending], device=self.device
+        )
 
     @staticmethod
     def _stack(parts: Sequence[Tensor | None], dtype: torch.dtype) -> Tensor:

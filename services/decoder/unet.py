@@ -64,7 +64,9 @@ class GroupNorm(nn.GroupNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (B, C, H, W); returns the same shape and type."""
-        normalised = F.group_norm(x.float(), self.num_groups, self.weight.float(), self.bias.float(), self.eps)
+        normalised = F.group_norm(
+            x.float(), self.num_groups, self.weight.float(), self.bias.float(), self.eps
+        )
         return normalised.to(x.dtype)
 
 
@@ -114,7 +116,9 @@ class AddedKVAttention(nn.Module):
         positions = self.norm(x).flatten(2).transpose(1, 2)
         key = torch.cat([self.context_key(context), self.key(positions)], dim=1)
         value = torch.cat([self.context_value(context), self.value(positions)], dim=1)
-        query, key, value = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (self.query(positions), key, value))
+        query, key, value = (
+            t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (self.query(positions), key, value)
+        )
         mask = F.pad(bias, (0, h * w)).to(query.dtype)
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         return x + self.out(attended.transpose(1, 2).flatten(2)).transpose(1, 2).reshape(b, c, h, w)
@@ -123,7 +127,9 @@ class AddedKVAttention(nn.Module):
 class Stage(nn.Module):
     """The blocks of one level: residual blocks, each with attention or without, then an optional resampling block."""
 
-    def __init__(self, blocks: list[ResBlock], attentions: list[AddedKVAttention], resampler: ResBlock | None) -> None:
+    def __init__(
+        self, blocks: list[ResBlock], attentions: list[AddedKVAttention], resampler: ResBlock | None
+    ) -> None:
         super().__init__()
         self.blocks, self.attentions = nn.ModuleList(blocks), nn.ModuleList(attentions)
         self.resampler = resampler
@@ -159,7 +165,9 @@ class UNet(nn.Module):
         super().__init__()
         self.config = config
         folded, widths = config.patch_size**2, config.channels
-        self.time_embed = nn.Sequential(nn.Linear(widths[0], config.time_dim), nn.SiLU(), nn.Linear(config.time_dim, config.time_dim))
+        self.time_embed = nn.Sequential(
+            nn.Linear(widths[0], config.time_dim), nn.SiLU(), nn.Linear(config.time_dim, config.time_dim)
+        )
         self.conv_in = nn.Conv2d(config.in_channels * folded, widths[0], 3, padding=1)
         side = config.positions
         self.positions = nn.Parameter(torch.zeros(widths[0], side, side)) if side else None
@@ -180,7 +188,13 @@ class UNet(nn.Module):
         for level, out in enumerate(config.channels):
             blocks = [ResBlock(config, width if i == 0 else out, out) for i in range(config.layers_per_level)]
             last = level == len(config.channels) - 1
-            stages.append(Stage(blocks, self._attentions(level, len(blocks)), None if last else ResBlock(config, out, out, "down")))
+            stages.append(
+                Stage(
+                    blocks,
+                    self._attentions(level, len(blocks)),
+                    None if last else ResBlock(config, out, out, "down"),
+                )
+            )
             skips += [out] * (len(blocks) + (not last))
             width = out
         return stages, skips
@@ -196,7 +210,13 @@ class UNet(nn.Module):
             for _ in range(config.layers_per_level + 1):
                 blocks.append(ResBlock(config, width + skips.pop(), out))
                 width = out
-            stages.append(Stage(blocks, self._attentions(level, len(blocks)), ResBlock(config, out, out, "up") if level else None))
+            stages.append(
+                Stage(
+                    blocks,
+                    self._attentions(level, len(blocks)),
+                    ResBlock(config, out, out, "up") if level else None,
+                )
+            )
         return stages
 
     def forward(
@@ -219,7 +239,9 @@ class UNet(nn.Module):
         time = F.silu(embedding if time_extra is None else embedding + time_extra)
         context = x.new_zeros(len(x), 0, 1) if context is None else context
         bias = x.new_zeros(len(x), 1, 1, context.shape[1]) if context_bias is None else context_bias
-        h = self.conv_in(F.pixel_unshuffle(x, self.config.patch_size).contiguous(memory_format=torch.channels_last))
+        h = self.conv_in(
+            F.pixel_unshuffle(x, self.config.patch_size).contiguous(memory_format=torch.channels_last)
+        )
         h = h if self.positions is None else h + self.positions.to(h.dtype)
         skips = [h]
         for stage in self.down:
@@ -242,7 +264,9 @@ class UNet(nn.Module):
 def initialise(unet: UNet) -> UNet:
     """Start training at the identity: the last layer of every residual branch, and the output, begin at zero."""
     for module in unet.modules():
-        last = {ResBlock: "conv2", AddedKVAttention: "out", UNet: "conv_out", Detail: "conv_out"}.get(type(module))
+        last = {ResBlock: "conv2", AddedKVAttention: "out", UNet: "conv_out", Detail: "conv_out"}.get(
+            type(module)
+        )
         if last:
             layer = getattr(module, last)
             nn.init.zeros_(layer.weight)

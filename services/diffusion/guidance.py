@@ -29,7 +29,9 @@ def guided(network: Network, scales: Sequence[float], channels: int, call_size: 
     return results
 
 
-def _evaluated(network: Network, rows: Sequence[int], conditional: Sequence[bool], call_size: int) -> list[Tensor]:
+def _evaluated(
+    network: Network, rows: Sequence[int], conditional: Sequence[bool], call_size: int
+) -> list[Tensor]:
     """The network's output for every (row, conditional), in calls of exactly ``call_size``."""
     padding = -len(rows) % call_size
     rows, conditional = [*rows, *[rows[0]] * padding], [*conditional, *[True] * padding]

@@ -91,7 +91,9 @@ def _half_log_snr(alpha_bar: float) -> float:
     return 0.5 * math.log(alpha_bar / (1 - alpha_bar))
 
 
-def make_sampler(name: SamplerName, schedule: Schedule, x: Tensor, timesteps: Sequence[int], generator: torch.Generator) -> Sampler:
+def make_sampler(
+    name: SamplerName, schedule: Schedule, x: Tensor, timesteps: Sequence[int], generator: torch.Generator
+) -> Sampler:
     """The sampler of that name. ``generator`` is the row's own; deterministic samplers leave it alone."""
     if name == "ancestral":
         return ancestral(schedule, x, timesteps, generator)

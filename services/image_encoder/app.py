@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 from ray.serve import Application
 
-from services.checkpoints.clip_source import ClipSource
-from services.wire import servicing
+from services.bundles.clip_source import ClipSource
+from services.serving import servicing
 from services.wire.tensors import from_message, to_message
 from unclip.internal.v1 import image_encoder_service_pb2, stage_service_pb2
 
@@ -30,9 +30,9 @@ class ImageEncoderDeployment:
 
     def __init__(self, settings: Settings) -> None:
         # Imported in the replica alone: building the application need not wait for torch.
-        from services.checkpoints.clip import load_clip
+        from services.bundles.clip import load_clip
         from services.image_encoder.encoder import ImageEncoder
-        from services.telemetry.metrics import show_model
+        from services.serving.metrics import show_model
         from services.telemetry.tracing import export_spans
 
         export_spans("unclip-image-encoder")
@@ -42,14 +42,18 @@ class ImageEncoderDeployment:
         self._bundle, self._encoder = clip.bundle, ImageEncoder(clip)
 
     @servicing.unary(image_encoder_service_pb2.EncodeImageResponse)
-    async def EncodeImage(self, request: image_encoder_service_pb2.EncodeImageRequest) -> image_encoder_service_pb2.EncodeImageResponse:
+    async def EncodeImage(
+        self, request: image_encoder_service_pb2.EncodeImageRequest
+    ) -> image_encoder_service_pb2.EncodeImageResponse:
         """Embed a picture."""
         picture = from_message(request.picture, "picture", (None, None, 3))
         embedding = await servicing.in_thread(self._encoder.encode, picture)
         return image_encoder_service_pb2.EncodeImageResponse(embedding=to_message(embedding))
 
     @servicing.unary(stage_service_pb2.DescribeResponse)
-    async def Describe(self, request: stage_service_pb2.DescribeRequest) -> stage_service_pb2.DescribeResponse:
+    async def Describe(
+        self, request: stage_service_pb2.DescribeRequest
+    ) -> stage_service_pb2.DescribeResponse:
         """Say what is served."""
         return servicing.describe(self._bundle)
 

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from services.checkpoints.clip import Clip
+from services.bundles.clip import Clip
 
 
 class ImageEncoder:
@@ -15,7 +15,9 @@ class ImageEncoder:
 
     def __init__(self, clip: Clip) -> None:
         self._clip = clip
-        self._mean, self._std = (torch.tensor(v, device=clip.device)[:, None, None] for v in (clip.mean, clip.std))
+        self._mean, self._std = (
+            torch.tensor(v, device=clip.device)[:, None, None] for v in (clip.mean, clip.std)
+        )
 
     @torch.inference_mode()
     def encode(self, picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -23,7 +25,9 @@ class ImageEncoder:
         pixels = torch.from_numpy(picture.copy()).to(self._clip.device).permute(2, 0, 1)[None].float() / 255
         side = self._clip.side
         if pixels.shape[-2:] != (side, side):
-            pixels = F.interpolate(pixels, size=(side, side), mode="bicubic", align_corners=False, antialias=True).clamp(0, 1)
+            pixels = F.interpolate(
+                pixels, size=(side, side), mode="bicubic", align_corners=False, antialias=True
+            ).clamp(0, 1)
         dtype = next(self._clip.model.parameters()).dtype
         encode = self._clip.model.encode_image
         assert callable(encode)

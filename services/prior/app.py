@@ -10,7 +10,7 @@ from ray import serve
 from ray.serve import Application
 
 from services.prior.settings import Settings
-from services.wire import servicing
+from services.serving import servicing
 from unclip.internal.v1 import prior_service_pb2, stage_service_pb2
 
 
@@ -21,7 +21,7 @@ class PriorDeployment:
     def __init__(self, settings: Settings) -> None:
         # Imported in the replica alone: building the application need not wait for torch.
         from services.prior.stage import PriorStage
-        from services.telemetry.metrics import show_model
+        from services.serving.metrics import show_model
         from services.telemetry.tracing import export_spans
 
         export_spans("unclip-prior")
@@ -30,7 +30,9 @@ class PriorDeployment:
         show_model(self._stage.bundle.manifest, time.monotonic() - started)
 
     @servicing.streaming(prior_service_pb2.SamplePriorResponse)
-    def SamplePrior(self, request: prior_service_pb2.SamplePriorRequest) -> AsyncGenerator[prior_service_pb2.SamplePriorResponse, None]:
+    def SamplePrior(
+        self, request: prior_service_pb2.SamplePriorRequest
+    ) -> AsyncGenerator[prior_service_pb2.SamplePriorResponse, None]:
         """Draw candidates and keep the best."""
         return self._stage.sample(request)
 
@@ -39,7 +41,9 @@ class PriorDeployment:
         return self._stage.autoscaling_stats()
 
     @servicing.unary(stage_service_pb2.DescribeResponse)
-    async def Describe(self, request: stage_service_pb2.DescribeRequest) -> stage_service_pb2.DescribeResponse:
+    async def Describe(
+        self, request: stage_service_pb2.DescribeRequest
+    ) -> stage_service_pb2.DescribeResponse:
         """Say what is served."""
         return self._stage.describe()
 

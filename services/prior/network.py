@@ -51,7 +51,9 @@ class Block(nn.Module):
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         """x: (B, S, width); bias: (B, 1, S, S), added to the attention logits."""
         h = self.norm1(x)
-        query, key, value = (p(h).unflatten(-1, (self.heads, -1)).transpose(1, 2) for p in (self.query, self.key, self.value))
+        query, key, value = (
+            p(h).unflatten(-1, (self.heads, -1)).transpose(1, 2) for p in (self.query, self.key, self.value)
+        )
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype))
         x = x + self.out(attended.transpose(1, 2).flatten(2))
         return x + self.contract(F.gelu(self.expand(self.norm2(x))))
@@ -83,7 +85,10 @@ class Prior(nn.Module):
         mask: (B, L), true at real tokens. Returns (B, D), still standardised.
         """
         time = self.time_embed(timestep_embedding(timesteps, self.config.width).to(x.dtype))
-        single = torch.stack([self.text_in(text), time, self.image_in(x), self.query_token.to(x.dtype).expand(len(x), -1)], dim=1)
+        single = torch.stack(
+            [self.text_in(text), time, self.image_in(x), self.query_token.to(x.dtype).expand(len(x), -1)],
+            dim=1,
+        )
         h = torch.cat([self.states_in(states), single], dim=1) + self.positions
         bias = self._bias(mask)
         for block in self.blocks:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from services.checkpoints.bundle import Bundle
-from services.checkpoints.weights import best_device, load_weights, place
+from services.bundles.bundle import Bundle
+from services.bundles.weights import best_device, load_weights, place
 from services.diffusion.guidance import guided
 from services.diffusion.noise import generator_for
 from services.diffusion.prediction import Prediction, to_x0
@@ -53,12 +53,16 @@ class PriorSampler:
         self._schedule = make_schedule(self.config.diffusion.schedule)
         self._call_size = call_size
 
-    def start(self, conditioning: PriorConditioning, *, seed: int, candidate: int, steps: int, guidance: float) -> PriorRow:
+    def start(
+        self, conditioning: PriorConditioning, *, seed: int, candidate: int, steps: int, guidance: float
+    ) -> PriorRow:
         """A row for one candidate; its noise is its own, whatever else runs."""
         generator = generator_for(seed, "prior", candidate)
         x = torch.randn(self.config.embedding_dim, generator=generator).to(self.device)
         timesteps = spaced_timesteps(self._schedule, steps)
-        sampler = make_sampler(self.config.diffusion.sampling.sampler, self._schedule, x, timesteps, generator)
+        sampler = make_sampler(
+            self.config.diffusion.sampling.sampler, self._schedule, x, timesteps, generator
+        )
         bound = self.config.diffusion.clip
         row: PriorRow = Row("prior", conditioning, guidance, len(timesteps))
         row.start(with_x0(sampler, lambda x0: x0.clamp(-bound, bound)))
@@ -78,7 +82,10 @@ class PriorSampler:
             row.advance(Prediction(to_x0(output, x, self._schedule.at(t), self.config.diffusion.prediction)))
 
     def _evaluate(self, rows: Sequence[PriorRow], conditional: Sequence[bool]) -> Tensor:
-        texts = [r.conditioning.text if c else r.conditioning.unconditional for r, c in zip(rows, conditional, strict=True)]
+        texts = [
+            r.conditioning.text if c else r.conditioning.unconditional
+            for r, c in zip(rows, conditional, strict=True)
+        ]
         pending = [row.evaluation for row in rows]
         dtype = next(self._network.parameters()).dtype
         output: Tensor = self._network(
@@ -94,6 +101,9 @@ class PriorSampler:
         """Of finished rows, the embedding (D,) with the highest cosine to its text, and that cosine (paper, 2.2)."""
         embeddings = [row.result * self._std + self._mean for row in rows if row.result is not None]
         texts = [row.conditioning.text.embedding for row in rows]
-        cosines = [float(torch.cosine_similarity(e, t.float(), dim=0)) for e, t in zip(embeddings, texts, strict=True)]
+        cosines = [
+            float(torch.cosine_similarity(e, t.float(), dim=0))
+            for e, t in zip(embeddings, texts, strict=True)
+        ]
         place = max(range(len(rows)), key=cosines.__getitem__)
         return embeddings[place], cosines[place]

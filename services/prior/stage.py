@@ -6,13 +6,13 @@ from collections.abc import AsyncGenerator
 
 import torch
 
-from services.checkpoints.bundle import Bundle
+from services.bundles.bundle import Bundle
 from services.engine import Event, Queued, StepEngine
-from services.engine.autoscaling import recorded
 from services.prior.sampler import PART, PriorConditioning, PriorRow, PriorSampler, Text
 from services.prior.settings import MAX_CANDIDATES, Settings
-from services.telemetry.metrics import EngineMetrics
-from services.wire import servicing
+from services.serving import servicing
+from services.serving.autoscaling import recorded
+from services.serving.metrics import EngineMetrics
 from services.wire.conditioning import check_task, text_arrays
 from services.wire.errors import InvalidInput
 from services.wire.tensors import to_message
@@ -30,7 +30,9 @@ class PriorStage:
             self._sampler.advance, settings.engine.limits, EngineMetrics(settings.engine.limits)
         )
 
-    async def sample(self, request: prior_service_pb2.SamplePriorRequest) -> AsyncGenerator[prior_service_pb2.SamplePriorResponse, None]:
+    async def sample(
+        self, request: prior_service_pb2.SamplePriorRequest
+    ) -> AsyncGenerator[prior_service_pb2.SamplePriorResponse, None]:
         """Draw candidates and keep the best."""
         rows = self._rows(request)
         events = self._engine.run(rows, deadline=servicing.deadline_of(request.task))
@@ -48,9 +50,13 @@ class PriorStage:
         check_task(task)
         if not 1 <= request.candidates <= MAX_CANDIDATES:
             raise InvalidInput("candidates", f"must be from 1 to {MAX_CANDIDATES}")
-        conditioning = PriorConditioning(self._text(request.text, "text"), self._text(request.unconditional, "unconditional"))
+        conditioning = PriorConditioning(
+            self._text(request.text, "text"), self._text(request.unconditional, "unconditional")
+        )
         return [
-            self._sampler.start(conditioning, seed=task.seed, candidate=i, steps=task.steps, guidance=task.guidance)
+            self._sampler.start(
+                conditioning, seed=task.seed, candidate=i, steps=task.steps, guidance=task.guidance
+            )
             for i in range(request.candidates)
         ]
 
@@ -75,4 +81,6 @@ class PriorStage:
 def _to_response(event: Event) -> prior_service_pb2.SamplePriorResponse:
     if isinstance(event, Queued):
         return prior_service_pb2.SamplePriorResponse(queued=sampling_pb2.TaskQueued(position=event.position))
-    return prior_service_pb2.SamplePriorResponse(progress=sampling_pb2.TaskProgress(step=event.step, steps=event.steps))
+    return prior_service_pb2.SamplePriorResponse(
+        progress=sampling_pb2.TaskProgress(step=event.step, steps=event.steps)
+    )

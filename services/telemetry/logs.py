@@ -17,7 +17,9 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """One line, and a traceback's if there is one."""
         known = logging.makeLogRecord({}).__dict__.keys() | {"message", "asctime", "taskName"}
-        added = "".join(f" {key}={value!r}" for key, value in record.__dict__.items() if key not in known and value != "")
+        added = "".join(
+            f" {key}={value!r}" for key, value in record.__dict__.items() if key not in known and value != ""
+        )
         return super().format(record) + added
 
 
@@ -25,5 +27,7 @@ def configure(form: LogFormat) -> None:
     """Write this process's log lines to standard error in this format."""
     handler = logging.StreamHandler()
     pattern = "%(asctime)s %(name)s %(levelname)s %(message)s"
-    handler.setFormatter(JsonFormatter(pattern, rename_fields=FIELDS) if form == "json" else TextFormatter(pattern))
+    handler.setFormatter(
+        JsonFormatter(pattern, rename_fields=FIELDS) if form == "json" else TextFormatter(pattern)
+    )
     logging.basicConfig(level=logging.INFO, handlers=[handler])

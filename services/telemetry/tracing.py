@@ -25,7 +25,10 @@ def export_spans(service: str) -> None:
 
     service: their ``service.name``, unless OTEL_SERVICE_NAME gives another. The SDK heeds the other OTEL_* variables.
     """
-    if not any(os.environ.get(name) for name in ENDPOINTS) or os.environ.get("OTEL_TRACES_EXPORTER", "otlp") != "otlp":
+    if (
+        not any(os.environ.get(name) for name in ENDPOINTS)
+        or os.environ.get("OTEL_TRACES_EXPORTER", "otlp") != "otlp"
+    ):
         return
     name = os.environ.get("OTEL_SERVICE_NAME") or service
     provider = TracerProvider(resource=Resource.create({"service.name": name}))

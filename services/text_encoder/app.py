@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 from ray.serve import Application
 
-from services.checkpoints.clip_source import ClipSource
-from services.wire import servicing
+from services.bundles.clip_source import ClipSource
+from services.serving import servicing
 from services.wire.errors import InvalidInput
 from services.wire.tensors import to_message
 from unclip.internal.v1 import stage_service_pb2, text_encoder_service_pb2
@@ -33,8 +33,8 @@ class TextEncoderDeployment:
 
     def __init__(self, settings: Settings) -> None:
         # Imported in the replica alone: building the application need not wait for torch.
-        from services.checkpoints.clip import load_clip
-        from services.telemetry.metrics import show_model
+        from services.bundles.clip import load_clip
+        from services.serving.metrics import show_model
         from services.telemetry.tracing import export_spans
         from services.text_encoder.encoder import TextEncoder
 
@@ -45,7 +45,9 @@ class TextEncoderDeployment:
         self._bundle, self._encoder = clip.bundle, TextEncoder(clip)
 
     @servicing.unary(text_encoder_service_pb2.EncodeTextResponse)
-    async def EncodeText(self, request: text_encoder_service_pb2.EncodeTextRequest) -> text_encoder_service_pb2.EncodeTextResponse:
+    async def EncodeText(
+        self, request: text_encoder_service_pb2.EncodeTextRequest
+    ) -> text_encoder_service_pb2.EncodeTextResponse:
         """Embed texts."""
         if not 1 <= len(request.texts) <= MAX_TEXTS:
             raise InvalidInput("texts", f"must be from 1 to {MAX_TEXTS} texts")
@@ -61,7 +63,9 @@ class TextEncoderDeployment:
         )
 
     @servicing.unary(stage_service_pb2.DescribeResponse)
-    async def Describe(self, request: stage_service_pb2.DescribeRequest) -> stage_service_pb2.DescribeResponse:
+    async def Describe(
+        self, request: stage_service_pb2.DescribeRequest
+    ) -> stage_service_pb2.DescribeResponse:
         """Say what is served."""
         return servicing.describe(self._bundle)
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from services.checkpoints.clip import Clip
+from services.bundles.clip import Clip
 
 MAX_WORDS = 50_000
 

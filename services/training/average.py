@@ -9,7 +9,7 @@ import click
 import torch
 from safetensors.torch import load_file, save_file
 
-from services.checkpoints.bundle import Bundle, BundleError, write_manifest
+from services.bundles.bundle import Bundle, BundleError, write_manifest
 
 
 def average(weights: list[Path]) -> dict[str, torch.Tensor]:
@@ -23,14 +23,20 @@ def average(weights: list[Path]) -> dict[str, torch.Tensor]:
     shapes = [{name: value.shape for name, value in network.items()} for network in tensors]
     for file, other in zip(weights, shapes, strict=True):
         if other != shapes[-1]:
-            raise BundleError(f"{file} is another network than {weights[-1]}: names or shapes of its tensors differ")
-    means = {name: torch.stack([network[name].float() for network in tensors]).mean(0) for name in tensors[-1]}
+            raise BundleError(
+                f"{file} is another network than {weights[-1]}: names or shapes of its tensors differ"
+            )
+    means = {
+        name: torch.stack([network[name].float() for network in tensors]).mean(0) for name in tensors[-1]
+    }
     return {name: mean.to(tensors[-1][name].dtype) for name, mean in means.items()}
 
 
 @click.command()
 @click.argument("out", type=click.Path(path_type=Path))
-@click.argument("bundles", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument(
+    "bundles", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path)
+)
 @click.option("--stage", default="decoder", show_default=True, help="Whose weights are averaged.")
 @click.option("--version", default="0", show_default=True, help="Of the new bundle, for its manifest.")
 def main(out: Path, bundles: tuple[Path, ...], stage: str, version: str) -> None:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from services.checkpoints.bundle import sha256
+from services.bundles.bundle import sha256
 from services.training.optimizer import MuonWithAdamW
 
 Loss = Callable[[nn.Module, int], torch.Tensor]  # of the model, on batch number so and so
@@ -101,7 +101,12 @@ class Run:
         return max(self.step / self.recipe.steps, by_time)
 
     def train(
-        self, loss_of: Loss, *, every: float = 20.0, save_every: float = 180.0, sample: Callable[[nn.Module, int], None] | None = None
+        self,
+        loss_of: Loss,
+        *,
+        every: float = 20.0,
+        save_every: float = 180.0,
+        sample: Callable[[nn.Module, int], None] | None = None,
     ) -> nn.Module:
         """Run to the end and return the EMA weights.
 
@@ -183,12 +188,19 @@ class Run:
 
 def adopt(model: nn.Module, part: Path) -> None:
     """Start from a bundle's part: copy every weight whose name and shape agree; the rest, and all buffers, stay."""
-    stored = {name: value for file in sorted(part.glob("*.safetensors")) for name, value in load_file(file).items()}
-    known = {name: p for name, p in model.named_parameters() if name in stored and stored[name].shape == p.shape}
+    stored = {
+        name: value for file in sorted(part.glob("*.safetensors")) for name, value in load_file(file).items()
+    }
+    known = {
+        name: p for name, p in model.named_parameters() if name in stored and stored[name].shape == p.shape
+    }
     with torch.no_grad():
         for name, parameter in known.items():
             parameter.copy_(stored[name])
-    console.print(f"{part.name}: {len(known)} of {len(list(model.parameters()))} weights from {part.parent}", highlight=False)
+    console.print(
+        f"{part.name}: {len(known)} of {len(list(model.parameters()))} weights from {part.parent}",
+        highlight=False,
+    )
 
 
 def draws_of(part: Path) -> int:
@@ -199,10 +211,15 @@ def draws_of(part: Path) -> int:
 
 def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer | MuonWithAdamW:
     if recipe.muon:
-        return MuonWithAdamW(model, learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay, betas=recipe.betas)
+        return MuonWithAdamW(
+            model, learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay, betas=recipe.betas
+        )
     decayed = [p for p in model.parameters() if p.ndim > 1]
     plain = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    groups = [
+        {"params": decayed, "weight_decay": recipe.weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
     return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas, fused=True)
 
 

@@ -8,7 +8,17 @@ import torch
 from torch import nn
 
 # Layers whose input or output are pixels, tokens, embeddings or positions: of the U-Nets, of CLIP, of the prior.
-AT_THE_ENDS = ("conv_in", "conv_out", "visual.conv1", "visual.proj", "_embedding", "text_projection", "image_in", "positions", "project.")
+AT_THE_ENDS = (
+    "conv_in",
+    "conv_out",
+    "visual.conv1",
+    "visual.proj",
+    "_embedding",
+    "text_projection",
+    "image_in",
+    "positions",
+    "project.",
+)
 
 
 class MuonWithAdamW:
@@ -18,15 +28,23 @@ class MuonWithAdamW:
     ``model`` has to have its final device and memory format (channels_last), since Muon works on views of its weights.
     """
 
-    def __init__(self, model: nn.Module, *, learning_rate: float, weight_decay: float, betas: tuple[float, float]) -> None:
+    def __init__(
+        self, model: nn.Module, *, learning_rate: float, weight_decay: float, betas: tuple[float, float]
+    ) -> None:
         named = list(model.named_parameters())
         hidden = {n for n, p in named if p.ndim > 1 and not any(end in n for end in AT_THE_ENDS)}
         self._hidden = [p for n, p in named if n in hidden]
         self._matrices = [nn.Parameter(_as_matrix(p.detach())) for p in self._hidden]
         self._optimizers: tuple[torch.optim.Optimizer, ...] = (
-            torch.optim.Muon(self._matrices, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.Muon(
+                self._matrices, lr=learning_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
+            ),
             torch.optim.AdamW(
-                [p for n, p in named if n not in hidden], lr=learning_rate, weight_decay=weight_decay, betas=betas, fused=True
+                [p for n, p in named if n not in hidden],
+                lr=learning_rate,
+                weight_decay=weight_decay,
+                betas=betas,
+                fused=True,
             ),
         )
 

@@ -10,7 +10,11 @@ MAX_STEPS = 1000
 
 
 def text_arrays(
-    message: text_encoder_service_pb2.TextConditioning, field: str, dim: int, width: int, length: int | None = None
+    message: text_encoder_service_pb2.TextConditioning,
+    field: str,
+    dim: int,
+    width: int,
+    length: int | None = None,
 ) -> tuple[Array, Array, Array]:
     """(embedding (D,), states (L, W), mask (L,)) of a text; any L unless ``length`` is given.
 

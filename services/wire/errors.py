@@ -70,7 +70,9 @@ def _refusal(stage: str, status: status_pb2.Status) -> Exception:
 def to_status(error: BaseException) -> status_pb2.Status:
     """The status a caller sees for an error: INTERNAL, without a word of detail, for anything not foreseen."""
     if isinstance(error, InvalidInput):
-        bad = error_details_pb2.BadRequest(field_violations=[{"field": field, "description": text} for field, text in error.violations])
+        bad = error_details_pb2.BadRequest(
+            field_violations=[{"field": field, "description": text} for field, text in error.violations]
+        )
         return _status(code_pb2.INVALID_ARGUMENT, str(error), bad)
     if isinstance(error, QueueFull):
         whole = math.ceil(error.retry_after)
@@ -87,7 +89,9 @@ def to_status(error: BaseException) -> status_pb2.Status:
     return _status(code_pb2.INTERNAL, "an error in the service; it has been logged")
 
 
-def _status(code: int, message: str, *details: error_details_pb2.BadRequest | error_details_pb2.RetryInfo) -> status_pb2.Status:
+def _status(
+    code: int, message: str, *details: error_details_pb2.BadRequest | error_details_pb2.RetryInfo
+) -> status_pb2.Status:
     packed = []
     for detail in details:
         packed.append(any_pb2.Any())

@@ -23,7 +23,9 @@ _CODES = {dtype: code for code, dtype in _TYPES.items()}
 def to_message(array: Array) -> tensor_pb2.Tensor:
     """An array (float32, float16, uint8 or bool) as a message. Raises KeyError for another type."""
     return tensor_pb2.Tensor(
-        data_type=tensor_pb2.DataType.ValueType(_CODES[array.dtype]), shape=array.shape, data=np.ascontiguousarray(array).tobytes()
+        data_type=tensor_pb2.DataType.ValueType(_CODES[array.dtype]),
+        shape=array.shape,
+        data=np.ascontiguousarray(array).tobytes(),
     )
 
 
@@ -35,7 +37,9 @@ def from_message(message: tensor_pb2.Tensor, field: str, shape: tuple[int | None
     dtype, found = _TYPES.get(message.data_type), tuple(message.shape)
     if dtype is None:
         raise InvalidInput(field, "has no data type")
-    if len(found) != len(shape) or any(want not in (None, have) for want, have in zip(shape, found, strict=True)):
+    if len(found) != len(shape) or any(
+        want not in (None, have) for want, have in zip(shape, found, strict=True)
+    ):
         wanted = " x ".join("any" if want is None else str(want) for want in shape)
         raise InvalidInput(field, f"has shape {found}; it must be {wanted}")
     if 0 in found:

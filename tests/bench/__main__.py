@@ -19,10 +19,10 @@ import grpc.aio
 from rich.console import Console
 from rich.table import Table
 
-from deploy.stack import gateway_running, load_stack_settings, stages_running
+from deploy.local.stack import gateway_running, load_stack_settings, stages_running
 from gateway.server import Gateway
 from gateway.settings import Settings, load_settings
-from services.checkpoints.bundle import ROOT
+from services.bundles.bundle import ROOT
 from tests.bench.no_op_stages import serve_no_op_stages
 from unclip.v1 import image_service_pb2 as pb
 from unclip.v1 import image_service_pb2_grpc
@@ -34,11 +34,15 @@ Figures = dict[str, list[float]]
 async def generate(address: str, repeats: int, n: int) -> Figures:
     """Seconds of whole requests and of their stages, by name, at one gateway; one request first to warm up."""
     seconds: Figures = {}
-    async with grpc.aio.insecure_channel(address, options=[("grpc.max_receive_message_length", -1)]) as channel:
+    async with grpc.aio.insecure_channel(
+        address, options=[("grpc.max_receive_message_length", -1)]
+    ) as channel:
         stub: Any = image_service_pb2_grpc.ImageServiceStub(channel)
         for i in range(repeats + 1):
             started = time.perf_counter()
-            response = await stub.Generate(pb.GenerateRequest(prompt=PROMPT, options=pb.SamplingOptions(seed=i, n=n)))
+            response = await stub.Generate(
+                pb.GenerateRequest(prompt=PROMPT, options=pb.SamplingOptions(seed=i, n=n))
+            )
             whole = time.perf_counter() - started
             if i:
                 seconds.setdefault("request", []).append(whole)
@@ -51,7 +55,9 @@ async def generate(address: str, repeats: int, n: int) -> Figures:
 async def overhead(repeats: int) -> Figures:
     """The same against stages that answer at once: what is left is the gateway, the hops and the PNG."""
     async with serve_no_op_stages() as address:
-        addresses: dict[str, Any] = {f"{stage}_address": address for stage in ("text_encoder", "image_encoder", "prior", "decoder")}
+        addresses: dict[str, Any] = {
+            f"{stage}_address": address for stage in ("text_encoder", "image_encoder", "prior", "decoder")
+        }
         gateway = Gateway(Settings(port=0, **addresses))
         await gateway.start()
         try:
@@ -63,7 +69,11 @@ async def overhead(repeats: int) -> Figures:
 def summary(values: Sequence[float]) -> dict[str, float]:
     """Milliseconds: the middle, the best and the worst."""
     ordered = sorted(1000 * v for v in values)
-    return {"median_ms": round(statistics.median(ordered), 2), "min_ms": round(ordered[0], 2), "max_ms": round(ordered[-1], 2)}
+    return {
+        "median_ms": round(statistics.median(ordered), 2),
+        "min_ms": round(ordered[0], 2),
+        "max_ms": round(ordered[-1], 2),
+    }
 
 
 @click.command()
@@ -75,7 +85,9 @@ def main(repeats: int) -> None:
     with stages_running(settings=settings) as stages, gateway_running(stages, load_settings()) as address:
         one, four = (asyncio.run(generate(address, repeats, n)) for n in (1, 4))
     groups = {"one picture": one, "four pictures": four, "no-op stages": no_op}
-    report = {name: {key: summary(values) for key, values in figures.items()} for name, figures in groups.items()}
+    report = {
+        name: {key: summary(values) for key, values in figures.items()} for name, figures in groups.items()
+    }
     table = Table("what", "stage", "median ms", "min ms", "max ms")
     for name, figures in report.items():
         for stage, figure in figures.items():
@@ -86,7 +98,9 @@ def main(repeats: int) -> None:
     target = ROOT / "out/bench.json"
     target.parent.mkdir(exist_ok=True)
     machine = {"machine": platform.machine(), "cores": os.cpu_count(), "repeats": repeats}
-    target.write_text(json.dumps({"machine": machine, "overhead_share": share, "figures": report}, indent=2) + "\n")
+    target.write_text(
+        json.dumps({"machine": machine, "overhead_share": share, "figures": report}, indent=2) + "\n"
+    )
 
 
 if __name__ == "__main__":

@@ -29,7 +29,9 @@ from unclip.internal.v1 import (
 DIM, TOKENS, SIDE = 192, 32, 256
 EMBEDDING = to_message(np.ones(DIM, np.float32))
 TEXT = text_encoder_service_pb2.TextConditioning(
-    embedding=EMBEDDING, states=to_message(np.ones((TOKENS, DIM), np.float32)), mask=to_message(np.ones(TOKENS, np.bool_))
+    embedding=EMBEDDING,
+    states=to_message(np.ones((TOKENS, DIM), np.float32)),
+    mask=to_message(np.ones(TOKENS, np.bool_)),
 )
 PICTURE = to_message(np.zeros((SIDE, SIDE, 3), np.uint8))
 
@@ -61,24 +63,36 @@ class NoOpStages(
     async def EncodeImage(self, request: Any, context: Any) -> image_encoder_service_pb2.EncodeImageResponse:
         return image_encoder_service_pb2.EncodeImageResponse(embedding=EMBEDDING)
 
-    async def SamplePrior(self, request: Any, context: Any) -> AsyncIterator[prior_service_pb2.SamplePriorResponse]:
-        self.traceparents += [str(value) for key, value in context.invocation_metadata() if key == "traceparent"]
+    async def SamplePrior(
+        self, request: Any, context: Any
+    ) -> AsyncIterator[prior_service_pb2.SamplePriorResponse]:
+        self.traceparents += [
+            str(value) for key, value in context.invocation_metadata() if key == "traceparent"
+        ]
         await asyncio.sleep(self.delay)
         if self.failures:
             self.failures -= 1
             await context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
         yield prior_service_pb2.SamplePriorResponse(result=prior_service_pb2.PriorResult(embedding=EMBEDDING))
 
-    async def SampleDecoder(self, request: Any, context: Any) -> AsyncIterator[decoder_service_pb2.SampleDecoderResponse]:
-        yield decoder_service_pb2.SampleDecoderResponse(result=decoder_service_pb2.DecoderResult(picture=PICTURE))
+    async def SampleDecoder(
+        self, request: Any, context: Any
+    ) -> AsyncIterator[decoder_service_pb2.SampleDecoderResponse]:
+        yield decoder_service_pb2.SampleDecoderResponse(
+            result=decoder_service_pb2.DecoderResult(picture=PICTURE)
+        )
 
     async def Describe(self, request: Any, context: Any) -> stage_service_pb2.DescribeResponse:
         stage = str(dict(context.invocation_metadata())["application"])
         self.described.append(stage)
         await self._answering(stage, context)
-        defaults = stage_service_pb2.SamplingDefaults(steps=1, guidance=1, upsampler_steps=1, candidates=1, size=SIDE)
+        defaults = stage_service_pb2.SamplingDefaults(
+            steps=1, guidance=1, upsampler_steps=1, candidates=1, size=SIDE
+        )
         version = self.versions.get(stage, "0")
-        return stage_service_pb2.DescribeResponse(model_name="none", model_version=version, sizes=[SIDE], defaults=defaults)
+        return stage_service_pb2.DescribeResponse(
+            model_name="none", model_version=version, sizes=[SIDE], defaults=defaults
+        )
 
     async def _answering(self, stage: str, context: Any) -> None:
         if stage in self.down:
@@ -92,7 +106,11 @@ class _ProxyHealth(grpc.GenericRpcHandler):
         async def answer(request: bytes, context: Any) -> bytes:
             return b""
 
-        return grpc.unary_unary_rpc_method_handler(answer) if handler_call_details.method == PROXY_HEALTH else None
+        return (
+            grpc.unary_unary_rpc_method_handler(answer)
+            if handler_call_details.method == PROXY_HEALTH
+            else None
+        )
 
 
 @contextlib.asynccontextmanager

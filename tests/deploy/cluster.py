@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from deploy.stack import StackSettings, cluster_running, deploy, free_port, serve_config
-from services.checkpoints.bundle import ROOT
+from deploy.local.stack import StackSettings, cluster_running, deploy, free_port, serve_config
+from services.bundles.bundle import ROOT
 
 TIMEOUT = 480.0
 CPUS, GPUS = 64, 16  # as many as any values set asks for; without real ones stages run on the CPU
@@ -22,7 +22,9 @@ ANSWER = "answer:"
 class Cluster:
     """``address`` is where its stages answer, ``metrics`` (host:port) what Prometheus scrapes."""
 
-    def __init__(self, process: subprocess.Popen[str], config: dict[str, Any], settings: StackSettings) -> None:
+    def __init__(
+        self, process: subprocess.Popen[str], config: dict[str, Any], settings: StackSettings
+    ) -> None:
         self._process, self.config = process, config
         self.address, self.metrics = f"127.0.0.1:{settings.grpc_port}", f"127.0.0.2:{settings.metrics_port}"
 
@@ -52,18 +54,28 @@ class Cluster:
     def replace(self, application: str, seconds: float = 120) -> None:
         """Kill its only replica, as a lost node would, and wait for another."""
         before = self.ask(kill=application)
-        wait_for(lambda: self.ask(replicas=application) not in ([], [before]) and self.running(application) == 1, seconds, "a new replica")
+        wait_for(
+            lambda: self.ask(replicas=application) not in ([], [before]) and self.running(application) == 1,
+            seconds,
+            "a new replica",
+        )
 
 
 @contextlib.contextmanager
-def cluster(stages: tuple[str, ...], change: Callable[[dict[str, Any]], None] = lambda config: None) -> Iterator[Cluster]:
+def cluster(
+    stages: tuple[str, ...], change: Callable[[dict[str, Any]], None] = lambda config: None
+) -> Iterator[Cluster]:
     """The stages on a Ray of their own that believes in CPUS and GPUS; ``change`` may alter their Serve config first."""
-    settings = StackSettings(grpc_port=free_port(), http_port=free_port(), metrics_port=free_port(), timeout=TIMEOUT)
+    settings = StackSettings(
+        grpc_port=free_port(), http_port=free_port(), metrics_port=free_port(), timeout=TIMEOUT
+    )
     config = serve_config(stages, settings)
     change(config)
     command = [sys.executable, "-m", "tests.deploy.cluster"]
     environment = {**os.environ, "RAY_metrics_report_interval_ms": "2000"}
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         handle = Cluster(process, config, settings)
         assert handle.ask(config=config, settings=settings.model_dump()) == "ready"
         yield handle
@@ -108,7 +120,9 @@ def _obey(command: dict[str, Any]) -> Any:
         return replica
     elif "states" in command:
         (deployment,) = serve.status().applications[command["states"]].deployments.values()
-        return {str(getattr(state, "value", state)): count for state, count in deployment.replica_states.items()}
+        return {
+            str(getattr(state, "value", state)): count for state, count in deployment.replica_states.items()
+        }
     return "done"
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from services.checkpoints.bundle import ROOT
+from services.bundles.bundle import ROOT
 
 CHART = ROOT / "deploy/chart"
 VALUES = ("values.yaml", "values-kind.yaml", "values-a100.yaml", "values-production.yaml")
@@ -28,7 +28,9 @@ class Helm:
         self._binary = binary
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([self._binary, *arguments], capture_output=True, text=True, check=False, timeout=120)
+        return subprocess.run(
+            [self._binary, *arguments], capture_output=True, text=True, check=False, timeout=120
+        )
 
     def objects(self, values: str, *arguments: str) -> list[dict[str, Any]]:
         """What a values set renders to, in release "unclip"."""

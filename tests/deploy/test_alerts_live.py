@@ -16,9 +16,9 @@ from typing import Any
 import grpc.aio
 import pytest
 
-from deploy.load import picture
-from deploy.observe import RULES, Prometheus, prometheus_running
-from deploy.stack import free_port
+from deploy.local.stack import free_port
+from deploy.monitoring.load import picture
+from deploy.monitoring.observe import RULES, Prometheus, prometheus_running
 from gateway.server import Gateway
 from gateway.settings import Settings
 from tests.bench.no_op_stages import NoOpStages, serve_no_op_stages
@@ -42,7 +42,11 @@ def rules_in_a_hurry(target: Path, times: int) -> Path:
     def divided(found: re.Match[str]) -> str:
         return f"{found['before']}{int(found['number']) * SECONDS[found['unit']] // times}s{found['after']}"
 
-    text = re.sub(r"(?P<before>\[|for: |offset )(?P<number>\d+)(?P<unit>[mh])(?P<after>[\]\n)])", divided, RULES.read_text())
+    text = re.sub(
+        r"(?P<before>\[|for: |offset )(?P<number>\d+)(?P<unit>[mh])(?P<after>[\]\n)])",
+        divided,
+        RULES.read_text(),
+    )
     target.write_text(text)
     return target
 
@@ -77,7 +81,9 @@ async def test_alerts_on_the_gateways_metrics(tmp_path: Path) -> None:
     rules, port, stages = rules_in_a_hurry(tmp_path / "rules.yaml", 30), free_port(), NoOpStages()
     async with serve_no_op_stages(stages) as address:
         addresses: dict[str, Any] = {f"{stage}_address": address for stage in STAGES}
-        gateway = Gateway(Settings(port=0, metrics_port=port, health_interval=0.5, text_cache_size=0, **addresses))
+        gateway = Gateway(
+            Settings(port=0, metrics_port=port, health_interval=0.5, text_cache_size=0, **addresses)
+        )
         await gateway.start()
         async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.port}") as channel:
             images: Any = image_service_pb2_grpc.ImageServiceStub(channel)
@@ -97,10 +103,15 @@ async def test_alerts_on_the_gateways_metrics(tmp_path: Path) -> None:
                     stages.versions.clear()
 
                     stages.down.add("text_encoder")
-                    await fires(prometheus, "UnclipStageDown", "UnclipFailuresBurnFast", "UnclipFailuresBurnSlow")
+                    await fires(
+                        prometheus, "UnclipStageDown", "UnclipFailuresBurnFast", "UnclipFailuresBurnSlow"
+                    )
                     stages.down.clear()
                     await asyncio.to_thread(
-                        wait_for, lambda: not {"UnclipStageDown", "UnclipFailuresBurnFast"} & prometheus.firing(), 180, "they end"
+                        wait_for,
+                        lambda: not {"UnclipStageDown", "UnclipFailuresBurnFast"} & prometheus.firing(),
+                        180,
+                        "they end",
                     )
                 assert prometheus.broken_rules() == []
         await gateway.stop(1)
@@ -115,13 +126,19 @@ async def test_alerts_on_the_stages_metrics(tmp_path: Path) -> None:
     with cluster(("text_encoder", "prior"), _small_engine) as stages:
         async with serve_no_op_stages() as address:
             addresses: dict[str, Any] = {"image_encoder_address": address, "decoder_address": address}
-            gateway = Gateway(Settings(port=0, text_encoder_address=stages.address, prior_address=stages.address, **addresses))
+            gateway = Gateway(
+                Settings(
+                    port=0, text_encoder_address=stages.address, prior_address=stages.address, **addresses
+                )
+            )
             await gateway.start()
             async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.port}") as channel:
                 images: Any = image_service_pb2_grpc.ImageServiceStub(channel)
                 targets = {"ray": stages.metrics}
                 with prometheus_running(targets, rules) as prometheus:
-                    await images.Generate(pb.GenerateRequest(prompt="a fox", options=quick()), wait_for_ready=True)
+                    await images.Generate(
+                        pb.GenerateRequest(prompt="a fox", options=quick()), wait_for_ready=True
+                    )
                     await asyncio.sleep(20)
                     assert prometheus.firing() == set()
                     request = pb.GenerateRequest(prompt="a fox", options=quick(prior_steps=250))

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from services.checkpoints.bundle import ROOT
+from services.bundles.bundle import ROOT
 from tests.deploy.conftest import CHART, VALUES, Helm
 
 KUBERAY = ROOT.parent / "shared/kuberay/rayservice.v1.schema.json"
@@ -35,7 +35,9 @@ def strict(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     narrowed = {key: strict(value) for key, value in schema.items()}
-    if isinstance(narrowed.get("properties"), dict) and not narrowed.get("x-kubernetes-preserve-unknown-fields"):
+    if isinstance(narrowed.get("properties"), dict) and not narrowed.get(
+        "x-kubernetes-preserve-unknown-fields"
+    ):
         narrowed.setdefault("additionalProperties", False)
     return narrowed
 
@@ -62,7 +64,9 @@ def test_ray_services_fit_kuberays_schema(helm: Helm, values: str) -> None:
     # The top level is Kubernetes' own.
     spec = Draft202012Validator(strict(schema["properties"]["spec"]))
     for service in of_kind(helm.objects(values), "RayService"):
-        errors = [f"{'/'.join(map(str, e.absolute_path))}: {e.message}" for e in spec.iter_errors(service["spec"])]
+        errors = [
+            f"{'/'.join(map(str, e.absolute_path))}: {e.message}" for e in spec.iter_errors(service["spec"])
+        ]
         assert not errors, errors
 
 
@@ -71,7 +75,12 @@ def test_pods_of_ray_clusters_are_strictly_valid(helm: Helm, values: str) -> Non
     for service in of_kind(helm.objects(values), "RayService"):
         cluster = service["spec"]["rayClusterConfig"]
         for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
-            pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod"}, "spec": group["template"]["spec"]}
+            pod = {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"name": "pod"},
+                "spec": group["template"]["spec"],
+            }
             kubernetes_validate.validate(pod, KUBERNETES, strict=True)
 
 
@@ -151,9 +160,17 @@ def test_a_stage_may_live_on_another_cluster(helm: Helm) -> None:
 
 
 def test_a_stage_that_may_sleep_is_reached_through_its_head(helm: Helm) -> None:
-    objects = helm.objects("values.yaml", "--set", "stages.prior.replicas.min=0", "--set", "gateway.environment.UNCLIP_LOG_FORMAT=text")
+    objects = helm.objects(
+        "values.yaml",
+        "--set",
+        "stages.prior.replicas.min=0",
+        "--set",
+        "gateway.environment.UNCLIP_LOG_FORMAT=text",
+    )
     for service in of_kind(objects, "RayService"):
-        assert service["spec"]["excludeHeadPodFromServeSvc"] is (service["metadata"]["name"] != "unclip-prior")
+        assert service["spec"]["excludeHeadPodFromServeSvc"] is (
+            service["metadata"]["name"] != "unclip-prior"
+        )
         head = service["spec"]["rayClusterConfig"]["headGroupSpec"]["template"]["spec"]["containers"][0]
         assert {"name": "serve-grpc", "containerPort": 9000} in head["ports"]
     entries = of_kind(objects, "Deployment")[0]["spec"]["template"]["spec"]["containers"][0]["env"]
@@ -170,7 +187,9 @@ def test_spans_may_leave_only_for_the_receiver(helm: Helm) -> None:
     endpoint = "http://collector.monitoring:4317"
     sampler = "tracing.environment.OTEL_TRACES_SAMPLER=parentbased_always_on"
     objects = helm.objects("values.yaml", "--set", f"tracing.endpoint={endpoint}", "--set", sampler)
-    policy = next(p["spec"] for p in of_kind(objects, "NetworkPolicy") if p["metadata"]["name"] == "unclip-tracing")
+    policy = next(
+        p["spec"] for p in of_kind(objects, "NetworkPolicy") if p["metadata"]["name"] == "unclip-tracing"
+    )
     assert policy["egress"][0]["ports"] == [{"protocol": "TCP", "port": 4317}]
     for name, pod in pods(objects):
         environment = {e["name"]: e.get("value") for e in pod["containers"][0]["env"]}
@@ -179,10 +198,20 @@ def test_spans_may_leave_only_for_the_receiver(helm: Helm) -> None:
 
 
 def test_an_object_store_fills_and_verifies_the_bundle(helm: Helm) -> None:
-    store = ["bundle.source=objectStore", "bundle.objectStore.image=copier:1", "bundle.objectStore.command={copy,$(BUNDLE_PATH)}"]
-    for service in of_kind(helm.objects("values.yaml", *[x for s in store for x in ("--set", s)]), "RayService"):
+    store = [
+        "bundle.source=objectStore",
+        "bundle.objectStore.image=copier:1",
+        "bundle.objectStore.command={copy,$(BUNDLE_PATH)}",
+    ]
+    for service in of_kind(
+        helm.objects("values.yaml", *[x for s in store for x in ("--set", s)]), "RayService"
+    ):
         pod = service["spec"]["rayClusterConfig"]["workerGroupSpecs"][0]["template"]["spec"]
-        kubernetes_validate.validate({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": pod}, KUBERNETES, strict=True)
+        kubernetes_validate.validate(
+            {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": pod},
+            KUBERNETES,
+            strict=True,
+        )
         assert [c["name"] for c in pod["initContainers"]] == ["fetch-bundle", "verify-bundle"]
         assert pod["initContainers"][1]["command"][-1] == "/models"
         args = yaml.safe_load(service["spec"]["serveConfigV2"])["applications"][0]["args"]
@@ -199,7 +228,10 @@ def test_an_object_store_fills_and_verifies_the_bundle(helm: Helm) -> None:
         ("gateway.environment.PORT=1", "PORT"),
         ("bundle.source=s3", "bundle"),
         ("tracing.endpoint=http://collector", "endpoint"),
-        ("tracing.environment.OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4317", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+        (
+            "tracing.environment.OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4317",
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+        ),
     ],
 )
 def test_a_misspelt_value_fails(helm: Helm, misspelt: str, says: str) -> None:
@@ -209,10 +241,14 @@ def test_a_misspelt_value_fails(helm: Helm, misspelt: str, says: str) -> None:
 
 
 def test_policies_deny_by_default(helm: Helm) -> None:
-    policies = {p["metadata"]["name"]: p["spec"] for p in of_kind(helm.objects("values.yaml"), "NetworkPolicy")}
+    policies = {
+        p["metadata"]["name"]: p["spec"] for p in of_kind(helm.objects("values.yaml"), "NetworkPolicy")
+    }
     assert policies["unclip-deny"]["policyTypes"] == ["Ingress", "Egress"]
     assert not {"ingress", "egress"} & set(policies["unclip-deny"])
     for stage in STAGES:
         callers = policies[f"unclip-{stage.replace('_', '-')}"]["ingress"]
         at_grpc = [rule for rule in callers if {"protocol": "TCP", "port": 9000} in rule.get("ports", [])]
-        assert [r["from"][0]["podSelector"]["matchLabels"]["app.kubernetes.io/component"] for r in at_grpc] == ["gateway"]
+        assert [
+            r["from"][0]["podSelector"]["matchLabels"]["app.kubernetes.io/component"] for r in at_grpc
+        ] == ["gateway"]

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from services.checkpoints.bundle import ROOT
+from services.bundles.bundle import ROOT
 
 DOCKERFILE = ROOT / "deploy/Dockerfile"
 BIN = Path(sys.executable).parent
@@ -36,9 +36,15 @@ def test_images_run_without_rights_and_without_tools() -> None:
 
 
 def test_what_the_gateway_copies_and_installs_is_enough(tmp_path: Path) -> None:
-    copies = [line.split() for line in re.findall(r"^COPY (?!--from)(.+)$", target("gateway"), flags=re.MULTILINE)]
+    copies = [
+        line.split() for line in re.findall(r"^COPY (?!--from)(.+)$", target("gateway"), flags=re.MULTILINE)
+    ]
     for source, destination in ((source, words[-1]) for words in copies for source in words[:-1]):
-        copy = tmp_path / destination / Path(source).name if destination.endswith("/") else tmp_path / destination
+        copy = (
+            tmp_path / destination / Path(source).name
+            if destination.endswith("/")
+            else tmp_path / destination
+        )
         copy.parent.mkdir(parents=True, exist_ok=True)
         (shutil.copytree if (ROOT / source).is_dir() else shutil.copy)(ROOT / source, copy)
     shutil.copytree(ROOT / "protos", tmp_path / "protos")
@@ -49,15 +55,25 @@ def test_what_the_gateway_copies_and_installs_is_enough(tmp_path: Path) -> None:
     paths = {"PYTHONPATH": f"{tmp_path}:{tmp_path / 'protos'}"}
     code = "import gateway.server, gateway.probe, gateway.cli"
     result = subprocess.run(
-        [tmp_path / "venv/bin/python", "-c", code], env=paths, cwd=tmp_path, capture_output=True, text=True, check=False
+        [tmp_path / "venv/bin/python", "-c", code],
+        env=paths,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert result.returncode == 0, result.stderr
 
 
 def test_nothing_else_reaches_the_build() -> None:
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
-    copied = {path for _, path in re.findall(r"^COPY (--from=\S+ )?(\S+)", DOCKERFILE.read_text(), flags=re.MULTILINE)}
+    copied = {
+        path
+        for _, path in re.findall(r"^COPY (--from=\S+ )?(\S+)", DOCKERFILE.read_text(), flags=re.MULTILINE)
+    }
     assert ignored[1] == "*"
     for path in copied:
         if not path.startswith("/"):
-            assert any(line.startswith("!") and (path.startswith(line[1:].split("*")[0])) for line in ignored), path
+            assert any(
+                line.startswith("!") and (path.startswith(line[1:].split("*")[0])) for line in ignored
+            ), path

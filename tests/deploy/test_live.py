@@ -19,7 +19,7 @@ from PIL import Image
 
 from gateway.server import Gateway
 from gateway.settings import Settings
-from services.checkpoints.bundle import ROOT, Bundle, write_manifest
+from services.bundles.bundle import ROOT, Bundle, write_manifest
 from tests.deploy.cluster import Cluster, application, cluster, wait_for
 from tests.deploy.conftest import VALUES, Helm
 from tests.stack.conftest import OPTIONS, png_of, quick
@@ -44,14 +44,20 @@ class Deployed:
 def logged(request_id: str) -> list[dict[str, Any]]:
     """The lines of all stages' logs about a request."""
     files = Path("/tmp/ray").glob("session_2*/logs/serve/replica_*.log")
-    return [json.loads(line) for file in files for line in file.read_text().splitlines() if request_id in line]
+    return [
+        json.loads(line) for file in files for line in file.read_text().splitlines() if request_id in line
+    ]
 
 
 def _quick_to_scale(config: dict[str, Any]) -> None:
     config["logging_config"] = LOGS
     prior = application(config, "prior")
     prior["args"]["engine"]["max_running"] = 8
-    prior["deployments"][0]["autoscaling_config"] |= {"max_replicas": 3, "upscale_delay_s": 1, "downscale_delay_s": 5}
+    prior["deployments"][0]["autoscaling_config"] |= {
+        "max_replicas": 3,
+        "upscale_delay_s": 1,
+        "downscale_delay_s": 5,
+    }
 
 
 def _may_sleep(config: dict[str, Any]) -> None:
@@ -63,7 +69,10 @@ def _may_sleep(config: dict[str, Any]) -> None:
 @pytest.fixture(scope="module")
 async def deployed() -> AsyncIterator[Deployed]:
     """Two clusters behind one gateway."""
-    with cluster(("text_encoder", "prior"), _quick_to_scale) as texts, cluster(("image_encoder", "decoder"), _may_sleep) as pictures:
+    with (
+        cluster(("text_encoder", "prior"), _quick_to_scale) as texts,
+        cluster(("image_encoder", "decoder"), _may_sleep) as pictures,
+    ):
         settings = Settings(
             port=0,
             health_interval=0.5,
@@ -100,7 +109,9 @@ class Load:
 
     async def _call(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
-            response = await self.images.Generate(pb.GenerateRequest(prompt="a fox", size=64, options=self.options), wait_for_ready=True)
+            response = await self.images.Generate(
+                pb.GenerateRequest(prompt="a fox", size=64, options=self.options), wait_for_ready=True
+            )
             self.versions.append(response.pictures[0].model_version)
             await self.images.RankCaptions(RANKING)
 
@@ -110,11 +121,19 @@ async def until(condition: Callable[[], bool], seconds: float, what: str) -> Non
 
 
 async def test_one_gateway_works_with_several_clusters(deployed: Deployed) -> None:
-    request = pb.GenerateRequest(prompt="a fox nobody reads of", size=64, options=quick(), request_id=uuid.uuid4().hex)
+    request = pb.GenerateRequest(
+        prompt="a fox nobody reads of", size=64, options=quick(), request_id=uuid.uuid4().hex
+    )
     made = await deployed.images.Generate(request, wait_for_ready=True)
     assert len(made.pictures) == 1
-    await asyncio.to_thread(wait_for, lambda: len(logged(request.request_id)) == 3, 30, "three stages log the request")
-    assert {line["message"] for line in logged(request.request_id)} == {"EncodeText ok", "SamplePrior ok", "SampleDecoder ok"}
+    await asyncio.to_thread(
+        wait_for, lambda: len(logged(request.request_id)) == 3, 30, "three stages log the request"
+    )
+    assert {line["message"] for line in logged(request.request_id)} == {
+        "EncodeText ok",
+        "SamplePrior ok",
+        "SampleDecoder ok",
+    }
     assert request.prompt not in str(logged(request.request_id))
     assert len((await deployed.images.RankCaptions(RANKING)).captions) == 2
 
@@ -130,10 +149,14 @@ async def test_the_stage_that_is_stressed_scales_out_and_back_in_alone(deployed:
 
 
 async def test_a_stage_sleeps_until_it_is_needed(deployed: Deployed) -> None:
-    await until(lambda: deployed.pictures.running("image_encoder") == 0, 240, "the image encoder scales to zero")
+    await until(
+        lambda: deployed.pictures.running("image_encoder") == 0, 240, "the image encoder scales to zero"
+    )
     assert len((await deployed.images.RankCaptions(RANKING, timeout=300)).captions) == 2
     await until(
-        lambda: deployed.pictures.running("image_encoder") == 0, 240, "the image encoder sleeps again, though its health is watched"
+        lambda: deployed.pictures.running("image_encoder") == 0,
+        240,
+        "the image encoder sleeps again, though its health is watched",
     )
 
 
@@ -170,7 +193,9 @@ async def test_every_rendered_serve_config_is_deployed_and_answers(helm: Helm) -
     with cluster(stages) as one:
         for values in VALUES:
             objects = helm.objects(values, "--set", f"bundle.path={ROOT / 'models'}")
-            rendered = [yaml.safe_load(o["spec"]["serveConfigV2"]) for o in objects if o["kind"] == "RayService"]
+            rendered = [
+                yaml.safe_load(o["spec"]["serveConfigV2"]) for o in objects if o["kind"] == "RayService"
+            ]
             merged = _merged(rendered, one.config)
             for app in merged["applications"]:
                 # One replica of each is enough to see that it starts, and all that this machine has memory for.
@@ -181,5 +206,7 @@ async def test_every_rendered_serve_config_is_deployed_and_answers(helm: Helm) -
                 stub: Any = stage_service_pb2_grpc.StageServiceStub(channel)
                 for stage in stages:
                     # The first call wakes a stage that may sleep.
-                    described = await stub.Describe(stage_service_pb2.DescribeRequest(), metadata=(("application", stage),), timeout=300)
+                    described = await stub.Describe(
+                        stage_service_pb2.DescribeRequest(), metadata=(("application", stage),), timeout=300
+                    )
                     assert described.model_name == "unclip-emoji", (values, stage)

@@ -11,13 +11,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deploy.dashboards import BOARDS, build
-from services.checkpoints.bundle import ROOT
+from deploy.monitoring.dashboards import BOARDS, build
+from services.bundles.bundle import ROOT
 from tests.deploy.conftest import CHART, Helm
 
 RULES = CHART / "rules/unclip.yaml"
 PROMTOOL = shutil.which("promtool")
-needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="promtool (Debian's prometheus) is not installed")
+needs_promtool = pytest.mark.skipif(
+    PROMTOOL is None, reason="promtool (Debian's prometheus) is not installed"
+)
 
 
 def promtool(*arguments: str | Path) -> None:
@@ -38,7 +40,12 @@ def test_alerts_fire_on_their_faults_and_are_silent_otherwise() -> None:
 
 @needs_promtool
 def test_every_query_of_every_panel_is_promql(tmp_path: Path) -> None:
-    expressions = [q.expression.replace("$__rate_interval", "1m") for board in BOARDS for panel in board.panels for q in panel.queries]
+    expressions = [
+        q.expression.replace("$__rate_interval", "1m")
+        for board in BOARDS
+        for panel in board.panels
+        for q in panel.queries
+    ]
     rules = [{"record": f"panel:{i}", "expr": expression} for i, expression in enumerate(expressions)]
     (tmp_path / "panels.yaml").write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
     promtool("check", "rules", tmp_path / "panels.yaml")
@@ -51,14 +58,26 @@ def test_dashboards_are_what_the_code_says() -> None:
 
 def test_every_metric_of_panels_and_alerts_is_documented() -> None:
     documented = set(re.findall(r"`((?:ray_)?unclip_[a-z_]+)`", (ROOT / "docs/metrics.md").read_text()))
-    text = RULES.read_text() + " ".join(q.expression for board in BOARDS for panel in board.panels for q in panel.queries)
-    used = {re.sub(r"_(bucket|sum|count)$", "", name) for name in re.findall(r"\b(?:ray_)?unclip_[a-z_]+", text)}
+    text = RULES.read_text() + " ".join(
+        q.expression for board in BOARDS for panel in board.panels for q in panel.queries
+    )
+    used = {
+        re.sub(r"_(bucket|sum|count)$", "", name) for name in re.findall(r"\b(?:ray_)?unclip_[a-z_]+", text)
+    }
     assert used <= documented, used - documented
 
 
 def test_every_alert_has_its_runbook() -> None:
-    headings = {h.lower().replace(" ", "-") for h in re.findall(r"^#+ (.+)$", (ROOT / "docs/operators.md").read_text(), flags=re.MULTILINE)}
-    alerts = [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"] if "alert" in rule]
+    headings = {
+        h.lower().replace(" ", "-")
+        for h in re.findall(r"^#+ (.+)$", (ROOT / "docs/operators.md").read_text(), flags=re.MULTILINE)
+    }
+    alerts = [
+        rule
+        for group in yaml.safe_load(RULES.read_text())["groups"]
+        for rule in group["rules"]
+        if "alert" in rule
+    ]
     assert len(alerts) >= 8
     for rule in alerts:
         file, anchor = rule["annotations"]["runbook"].split("#")
@@ -72,5 +91,11 @@ def test_the_chart_carries_rules_dashboards_and_monitors(helm: Helm) -> None:
     assert rules["spec"] == yaml.safe_load(RULES.read_text())
     monitor = next(o for o in objects if o["kind"] == "PodMonitor")
     assert monitor["spec"]["podMetricsEndpoints"][0]["port"] == "metrics"
-    carried = [o["data"] for o in objects if o["kind"] == "ConfigMap" and o["metadata"]["labels"].get("grafana_dashboard") == "1"]
-    assert {json.loads(next(iter(data.values())))["title"] for data in carried} == {board.title for board in BOARDS}
+    carried = [
+        o["data"]
+        for o in objects
+        if o["kind"] == "ConfigMap" and o["metadata"]["labels"].get("grafana_dashboard") == "1"
+    ]
+    assert {json.loads(next(iter(data.values())))["title"] for data in carried} == {
+        board.title for board in BOARDS
+    }

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from deploy.dashboards import BOARDS
-from deploy.stack import free_port
-from services.checkpoints.bundle import ROOT
+from deploy.local.stack import free_port
+from deploy.monitoring.dashboards import BOARDS
+from services.bundles.bundle import ROOT
 
 pytestmark = [
     pytest.mark.deploy,
@@ -23,10 +23,16 @@ pytestmark = [
 
 def test_every_panel_has_data_and_every_rule_is_evaluated(tmp_path: Path) -> None:
     ports = {name: str(free_port()) for name in ("UNCLIP_PORT", "STACK_GRPC_PORT", "STACK_HTTP_PORT")}
-    load = [sys.executable, "-m", "deploy.load", "--seconds", "90", "--size", "64", "--steps", "4"]
-    command = [sys.executable, "-m", "deploy.observe", "--out", str(tmp_path), "--", *load]
+    load = [sys.executable, "-m", "deploy.monitoring.load", "--seconds", "90", "--size", "64", "--steps", "4"]
+    command = [sys.executable, "-m", "deploy.monitoring.observe", "--out", str(tmp_path), "--", *load]
     result = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, **ports, "COLUMNS": "1000"}, capture_output=True, text=True, check=False, timeout=800
+        command,
+        cwd=ROOT,
+        env={**os.environ, **ports, "COLUMNS": "1000"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=800,
     )
     assert result.returncode == 0, result.stderr
     assert "without data" not in result.stderr, result.stderr

@@ -23,7 +23,9 @@ def test_timesteps_are_the_references(steps: int) -> None:
 
 
 def test_cosine_schedule_is_the_references() -> None:
-    torch.testing.assert_close(SCHEDULE.alpha_bar.float(), UnCLIPScheduler().alphas_cumprod.float(), rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(
+        SCHEDULE.alpha_bar.float(), UnCLIPScheduler().alphas_cumprod.float(), rtol=1e-3, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "sample"])
@@ -31,7 +33,9 @@ def test_cosine_schedule_is_the_references() -> None:
 @pytest.mark.parametrize("steps", [3, 25])
 def test_ancestral_matches_unclip_scheduler(prediction: str, learned_range: bool, steps: int) -> None:
     reference = UnCLIPScheduler(
-        variance_type="learned_range" if learned_range else "fixed_small_log", prediction_type=prediction, clip_sample_range=5.0
+        variance_type="learned_range" if learned_range else "fixed_small_log",
+        prediction_type=prediction,
+        clip_sample_range=5.0,
     )
     reference.set_timesteps(steps)
     # In float32 the reference loses 5e-4 where it computes 1 - abar_0 (1.5e-3 of it is rounding): compared in float64.
@@ -39,17 +43,25 @@ def test_ancestral_matches_unclip_scheduler(prediction: str, learned_range: bool
     reference.alphas = SCHEDULE.alpha_bar / torch.cat([torch.ones(1), SCHEDULE.alpha_bar[:-1]])
     reference.betas = 1 - reference.alphas
     timesteps = spaced_timesteps(SCHEDULE, steps)
-    outputs = torch.randn((steps, 6 if learned_range else 3, *SHAPE[1:]), generator=torch.Generator().manual_seed(1)).tanh()
+    outputs = torch.randn(
+        (steps, 6 if learned_range else 3, *SHAPE[1:]), generator=torch.Generator().manual_seed(1)
+    ).tanh()
     x = torch.randn(SHAPE, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     outputs = outputs.double()
     noise = torch.Generator().manual_seed(3)
-    sampler = with_x0(ancestral(SCHEDULE, x, timesteps, torch.Generator().manual_seed(3)), lambda x0: x0.clamp(-5, 5))
+    sampler = with_x0(
+        ancestral(SCHEDULE, x, timesteps, torch.Generator().manual_seed(3)), lambda x0: x0.clamp(-5, 5)
+    )
     evaluation = next(sampler)
     for i, t in enumerate(timesteps):
         previous = timesteps[i + 1] if i + 1 < steps else None
-        x = reference.step(outputs[i][None], torch.tensor(t), x[None], prev_timestep=previous, generator=noise).prev_sample[0]
+        x = reference.step(
+            outputs[i][None], torch.tensor(t), x[None], prev_timestep=previous, generator=noise
+        ).prev_sample[0]
         variance = outputs[i][3:] if learned_range else None
-        own = to_x0(outputs[i][:3], evaluation.x, SCHEDULE.at(t), "epsilon" if prediction == "epsilon" else "sample")
+        own = to_x0(
+            outputs[i][:3], evaluation.x, SCHEDULE.at(t), "epsilon" if prediction == "epsilon" else "sample"
+        )
         try:
             evaluation = sampler.send(Prediction(own, variance))
             ours = evaluation.x
@@ -61,7 +73,9 @@ def test_ancestral_matches_unclip_scheduler(prediction: str, learned_range: bool
 @pytest.mark.parametrize("name", ["ancestral", "ddim", "dpm++2m"])
 def test_a_perfect_prediction_is_reached(name: SamplerName) -> None:
     target = torch.randn(SHAPE, generator=torch.Generator().manual_seed(4))
-    sampler = make_sampler(name, SCHEDULE, torch.randn(SHAPE), spaced_timesteps(SCHEDULE, 10), torch.Generator())
+    sampler = make_sampler(
+        name, SCHEDULE, torch.randn(SHAPE), spaced_timesteps(SCHEDULE, 10), torch.Generator()
+    )
     evaluation, steps = next(sampler), 0
     while True:
         steps += 1
@@ -107,7 +121,10 @@ def test_a_later_start_skips_the_noisiest_steps() -> None:
 
 
 def test_noise_belongs_to_seed_and_purpose() -> None:
-    draw = [torch.randn(4, generator=generator_for(seed, purpose)) for seed, purpose in ((1, "a"), (1, "a"), (1, "b"), (2, "a"))]
+    draw = [
+        torch.randn(4, generator=generator_for(seed, purpose))
+        for seed, purpose in ((1, "a"), (1, "a"), (1, "b"), (2, "a"))
+    ]
     assert torch.equal(draw[0], draw[1])
     assert not torch.equal(draw[0], draw[2])
     assert not torch.equal(draw[0], draw[3])

@@ -10,7 +10,18 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from services.engine import DeadlineMissed, EngineLimits, Event, Queued, QueueFull, Stay, StepEngine, StepFailed, Stepped, Watcher
+from services.engine import (
+    DeadlineMissed,
+    EngineLimits,
+    Event,
+    Queued,
+    QueueFull,
+    Stay,
+    StepEngine,
+    StepFailed,
+    Stepped,
+    Watcher,
+)
 
 
 @dataclass(eq=False)
@@ -41,7 +52,9 @@ class Recorder:
             row.step += 1
 
 
-def engine_of(recorder: Recorder, max_batch: int = 4, max_running: int = 8, max_waiting: int = 8) -> StepEngine[Row]:
+def engine_of(
+    recorder: Recorder, max_batch: int = 4, max_running: int = 8, max_waiting: int = 8
+) -> StepEngine[Row]:
     return StepEngine(recorder, EngineLimits(max_batch, max_running, max_waiting))
 
 
@@ -183,7 +196,9 @@ async def test_a_failing_step_fails_its_rows_and_no_others() -> None:
     recorder = Recorder()
     engine = engine_of(recorder)
     bad, good = Row(3, key="bad", poison=True), Row(3, key="good")
-    failed, fine = await asyncio.gather(collect(engine.run([bad])), collect(engine.run([good])), return_exceptions=True)
+    failed, fine = await asyncio.gather(
+        collect(engine.run([bad])), collect(engine.run([good])), return_exceptions=True
+    )
     assert isinstance(failed, StepFailed)
     assert not isinstance(fine, BaseException)
     assert good.finished
@@ -222,7 +237,11 @@ class Diary(Watcher):
 
 async def test_the_watcher_is_told_of_everything() -> None:
     diary = Diary()
-    engine = StepEngine(Recorder(hold=lambda: time.sleep(0.005)), EngineLimits(max_batch=4, max_running=2, max_waiting=1), diary)
+    engine = StepEngine(
+        Recorder(hold=lambda: time.sleep(0.005)),
+        EngineLimits(max_batch=4, max_running=2, max_waiting=1),
+        diary,
+    )
     first = asyncio.create_task(collect(engine.run([Row(2), Row(3)])))
     await asyncio.sleep(0)
     second = asyncio.create_task(collect(engine.run([Row(1, key="b")])))

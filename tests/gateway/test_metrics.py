@@ -12,7 +12,7 @@ import grpc.aio
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from deploy.stack import free_port
+from deploy.local.stack import free_port
 from gateway.server import Gateway
 from gateway.settings import Settings
 from tests.bench.no_op_stages import NoOpStages, serve_no_op_stages
@@ -43,7 +43,11 @@ class Measured:
         text = await asyncio.to_thread(lambda: urllib.request.urlopen(self.url, timeout=10).read().decode())
         assert SECRET not in text
         return Scraped(
-            {(s.name, tuple(sorted(s.labels.items()))): s.value for f in text_string_to_metric_families(text) for s in f.samples}
+            {
+                (s.name, tuple(sorted(s.labels.items()))): s.value
+                for f in text_string_to_metric_families(text)
+                for s in f.samples
+            }
         )
 
 
@@ -51,11 +55,15 @@ class Measured:
 async def measured() -> AsyncIterator[Measured]:
     port, stages = free_port(), NoOpStages()
     async with serve_no_op_stages(stages) as address:
-        addresses: dict[str, Any] = {f"{stage}_address": address for stage in ("text_encoder", "image_encoder", "prior", "decoder")}
+        addresses: dict[str, Any] = {
+            f"{stage}_address": address for stage in ("text_encoder", "image_encoder", "prior", "decoder")
+        }
         gateway = Gateway(Settings(port=0, metrics_port=port, **addresses))
         await gateway.start()
         async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.port}") as channel:
-            yield Measured(image_service_pb2_grpc.ImageServiceStub(channel), f"http://127.0.0.1:{port}/metrics", stages)
+            yield Measured(
+                image_service_pb2_grpc.ImageServiceStub(channel), f"http://127.0.0.1:{port}/metrics", stages
+            )
         await gateway.stop(1)
 
 
@@ -115,7 +123,9 @@ async def test_stages_and_model_are_shown(measured: Measured) -> None:
             break
         await asyncio.sleep(0.05)
     assert scraped.of("unclip_gateway_model_info", model="none", version="0") == 1
-    assert [scraped.of("unclip_stage_up", stage=s) for s in ("text_encoder", "image_encoder", "prior", "decoder")] == [1] * 4
+    assert [
+        scraped.of("unclip_stage_up", stage=s) for s in ("text_encoder", "image_encoder", "prior", "decoder")
+    ] == [1] * 4
     assert scraped.of("unclip_model_mismatch") == 0
 
 

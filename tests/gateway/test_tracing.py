@@ -16,8 +16,8 @@ from typing import Any
 import grpc.aio
 import pytest
 
-from deploy.stack import free_port
-from services.checkpoints.bundle import ROOT
+from deploy.local.stack import free_port
+from services.bundles.bundle import ROOT
 from tests.bench.no_op_stages import NoOpStages, serve_no_op_stages
 from tests.otlp_receiver import Receiver, receiving
 from unclip.v1 import image_service_pb2 as pb
@@ -45,9 +45,17 @@ async def gateway_process(**environment: str) -> AsyncIterator[Process]:
     with receiving() as receiver:
         async with serve_no_op_stages(stages) as address:
             addresses = {f"UNCLIP_{stage.upper()}_ADDRESS": address for stage in STAGES}
-            own = {"UNCLIP_PORT": str(port), "UNCLIP_LOG_FORMAT": "json", **addresses, **receiver.environment, **environment}
+            own = {
+                "UNCLIP_PORT": str(port),
+                "UNCLIP_LOG_FORMAT": "json",
+                **addresses,
+                **receiver.environment,
+                **environment,
+            }
             command = [sys.executable, "-m", "gateway.server"]
-            with subprocess.Popen(command, cwd=ROOT, env={**os.environ, **own}, stderr=subprocess.PIPE, text=True) as process:
+            with subprocess.Popen(
+                command, cwd=ROOT, env={**os.environ, **own}, stderr=subprocess.PIPE, text=True
+            ) as process:
                 async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
                     await asyncio.wait_for(channel.channel_ready(), 60)
                     found = Process(image_service_pb2_grpc.ImageServiceStub(channel), receiver, stages, [])
@@ -80,11 +88,15 @@ async def test_a_request_is_one_trace_with_a_span_for_each_stage() -> None:
 
 async def test_a_refusal_is_a_failed_span_and_a_line() -> None:
     async with gateway_process(UNCLIP_LOG_PROMPTS="true") as process:
-        stream = process.images.Stream(pb.StreamRequest(generate=pb.GenerateRequest(prompt=SECRET, size=3)), metadata=PARENT)
+        stream = process.images.Stream(
+            pb.StreamRequest(generate=pb.GenerateRequest(prompt=SECRET, size=3)), metadata=PARENT
+        )
         with pytest.raises(grpc.aio.AioRpcError):
             await stream.read()
         spans = await asyncio.to_thread(process.receiver.of_trace, TRACE, 1)
-        assert [(s.name, s.failed, s.attributes["rpc.grpc.status"]) for s in spans] == [("generate", True, "invalid_argument")]
+        assert [(s.name, s.failed, s.attributes["rpc.grpc.status"]) for s in spans] == [
+            ("generate", True, "invalid_argument")
+        ]
     line = next(line for line in process.lines if line["message"] == "generate invalid_argument")
     assert line["prompt"] == SECRET  # asked for here
 

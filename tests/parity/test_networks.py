@@ -13,8 +13,8 @@ from diffusers import PriorTransformer, UNet2DConditionModel, UNet2DModel
 from diffusers.pipelines.deprecated.unclip.text_proj import UnCLIPTextProjModel
 from torch import Tensor
 
-from services.checkpoints import karlo
-from services.checkpoints.weights import load_weights
+from services.bundles import karlo
+from services.bundles.weights import load_weights
 from services.decoder.conditioning import Conditioning, ConditioningConfig
 from services.decoder.unet import UNet, UNetConfig
 from services.diffusion.config import DiffusionConfig
@@ -48,9 +48,19 @@ def decoder_reference() -> UNet2DConditionModel:
         sample_size=16,
         in_channels=3,
         out_channels=6,
-        down_block_types=("ResnetDownsampleBlock2D", f"{cross}DownBlock2D", f"{cross}DownBlock2D", f"{cross}DownBlock2D"),
+        down_block_types=(
+            "ResnetDownsampleBlock2D",
+            f"{cross}DownBlock2D",
+            f"{cross}DownBlock2D",
+            f"{cross}DownBlock2D",
+        ),
         mid_block_type="UNetMidBlock2DSimpleCrossAttn",
-        up_block_types=(f"{cross}UpBlock2D", f"{cross}UpBlock2D", f"{cross}UpBlock2D", "ResnetUpsampleBlock2D"),
+        up_block_types=(
+            f"{cross}UpBlock2D",
+            f"{cross}UpBlock2D",
+            f"{cross}UpBlock2D",
+            "ResnetUpsampleBlock2D",
+        ),
         block_out_channels=(32, 64, 96, 128),
         layers_per_block=3,
         cross_attention_dim=48,
@@ -83,7 +93,9 @@ def test_decoder_unet_matches_diffusers() -> None:
     keep[1, 7:] = 0
     keep[2, 5:] = 0
     bias = (1 - keep)[:, None, None, :] * -10_000.0
-    theirs = reference(x, t, encoder_hidden_states=context, class_labels=time_extra, attention_mask=keep).sample
+    theirs = reference(
+        x, t, encoder_hidden_states=context, class_labels=time_extra, attention_mask=keep
+    ).sample
     mine = ours(x, t, time_extra=time_extra, context=context, context_bias=bias)
     assert_close(mine, theirs)
 
@@ -119,15 +131,22 @@ def test_upsampler_unet_matches_diffusers() -> None:
 @torch.no_grad()
 def test_conditioning_matches_diffusers() -> None:
     reference = randomised(
-        UnCLIPTextProjModel(clip_extra_context_tokens=4, clip_embeddings_dim=24, time_embed_dim=40, cross_attention_dim=48)
+        UnCLIPTextProjModel(
+            clip_extra_context_tokens=4, clip_embeddings_dim=24, time_embed_dim=40, cross_attention_dim=48
+        )
     )
     config = ConditioningConfig(embedding_dim=24, text_dim=24)
-    ours = load_weights(Conditioning(config, time_dim=40, context_dim=48), karlo.conditioning(reference.state_dict())).eval()
+    ours = load_weights(
+        Conditioning(config, time_dim=40, context_dim=48), karlo.conditioning(reference.state_dict())
+    ).eval()
     image, text, states = torch.randn(2, 24), torch.randn(2, 24), torch.randn(2, 7, 24)
     mask = torch.tensor([[True] * 7, [True] * 3 + [False] * 4])
     time_extra, context, bias = ours(image, text, states, mask)
     their_context, their_time = reference(
-        image_embeddings=image, prompt_embeds=text, text_encoder_hidden_states=states, do_classifier_free_guidance=False
+        image_embeddings=image,
+        prompt_embeds=text,
+        text_encoder_hidden_states=states,
+        do_classifier_free_guidance=False,
     )
     assert_close(time_extra, their_time)
     assert_close(context, their_context)
@@ -139,17 +158,31 @@ def test_conditioning_matches_diffusers() -> None:
 def test_prior_matches_diffusers() -> None:
     reference = randomised(
         PriorTransformer(
-            num_attention_heads=4, attention_head_dim=16, num_layers=3, embedding_dim=24, num_embeddings=9, additional_embeddings=4
+            num_attention_heads=4,
+            attention_head_dim=16,
+            num_layers=3,
+            embedding_dim=24,
+            num_embeddings=9,
+            additional_embeddings=4,
         )
     )
-    config = PriorConfig(embedding_dim=24, text_tokens=9, layers=3, heads=4, head_dim=16, diffusion=DiffusionConfig(prediction="sample"))
+    config = PriorConfig(
+        embedding_dim=24,
+        text_tokens=9,
+        layers=3,
+        heads=4,
+        head_dim=16,
+        diffusion=DiffusionConfig(prediction="sample"),
+    )
     ours = load_weights(Prior(config), karlo.prior(reference.state_dict())).eval()
     x, text, states = torch.randn(3, 24), torch.randn(3, 24), torch.randn(3, 9, 24)
     t = torch.tensor([0, 500, 999])
     mask = torch.ones(3, 9, dtype=torch.bool)
     mask[1, 4:] = False
     mask[2, 1:] = False
-    theirs = reference(x, t, proj_embedding=text, encoder_hidden_states=states, attention_mask=mask).predicted_image_embedding
+    theirs = reference(
+        x, t, proj_embedding=text, encoder_hidden_states=states, attention_mask=mask
+    ).predicted_image_embedding
     assert_close(ours(x, t, text, states, mask), theirs)
     latents = torch.randn(2, 24)
     assert_close(ours.restore(latents), reference.post_process_latents(latents))

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deploy.stack import free_port
-from services.checkpoints.bundle import ROOT
+from deploy.local.stack import free_port
+from services.bundles.bundle import ROOT
 from tests.otlp_receiver import Receiver, receiving
 from unclip.internal.v1 import stage_service_pb2, stage_service_pb2_grpc
 from unclip.v1 import image_service_pb2 as pb
@@ -41,12 +41,21 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture(scope="session")
 def stack(receiver: Receiver) -> Iterator[Addresses]:
-    """``python -m deploy.stack`` on free ports, until it says that it is ready."""
+    """``python -m deploy.local.stack`` on free ports, until it says that it is ready."""
     gateway, serve, http = free_port(), free_port(), free_port()
-    environment = {"UNCLIP_PORT": str(gateway), "STACK_GRPC_PORT": str(serve), "STACK_HTTP_PORT": str(http), "STACK_TIMEOUT": "480"}
+    environment = {
+        "UNCLIP_PORT": str(gateway),
+        "STACK_GRPC_PORT": str(serve),
+        "STACK_HTTP_PORT": str(http),
+        "STACK_TIMEOUT": "480",
+    }
     environment |= receiver.environment
     process = subprocess.Popen(
-        [sys.executable, "-m", "deploy.stack"], cwd=ROOT, env={**os.environ, **environment}, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "deploy.local.stack"],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        stderr=subprocess.PIPE,
+        text=True,
     )
     with process:
         assert process.stderr is not None
@@ -84,7 +93,9 @@ class StageInfo:
         self._metadata = (("application", stage),)
 
     async def load(self) -> stage_service_pb2.EngineLoad:
-        response = await self._stub.Describe(stage_service_pb2.DescribeRequest(), metadata=self._metadata, timeout=30)
+        response = await self._stub.Describe(
+            stage_service_pb2.DescribeRequest(), metadata=self._metadata, timeout=30
+        )
         load: stage_service_pb2.EngineLoad = response.load
         return load
 

@@ -12,7 +12,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from PIL import Image
 
-from tests.gateway.test_pictures import declared
+from tests.editing.test_pictures import declared
 from tests.stack.conftest import Addresses, png_of, quick
 from unclip.v1 import image_service_pb2 as pb
 
@@ -102,7 +102,10 @@ async def test_everything_wrong_is_told_at_once(images: Any) -> None:
 
 
 async def test_streams_refuse_in_the_same_way(images: Any) -> None:
-    for request, field in ((pb.StreamRequest(), "request"), (pb.StreamRequest(generate=generate(prompt="")), "prompt")):
+    for request, field in (
+        (pb.StreamRequest(), "request"),
+        (pb.StreamRequest(generate=generate(prompt="")), "prompt"),
+    ):
         with pytest.raises(grpc.aio.AioRpcError) as failure:
             await images.Stream(request).read()
         assert violations(failure.value) == [field]
@@ -129,6 +132,10 @@ async def test_odd_prompts_are_drawn_all_the_same(images: Any, prompt: str) -> N
 
 @pytest.mark.parametrize("size", [(1, 1), (20, 100), (400, 53)])
 async def test_odd_pictures_are_extended_all_the_same(images: Any, size: tuple[int, int]) -> None:
-    request = outpaint(picture=png_of(Image.new("RGB", size, "blue")), margins=pb.Margins(left=2, bottom=1), options=quick(decoder_steps=1))
+    request = outpaint(
+        picture=png_of(Image.new("RGB", size, "blue")),
+        margins=pb.Margins(left=2, bottom=1),
+        options=quick(decoder_steps=1),
+    )
     picture = (await images.Outpaint(request)).pictures[0]
     assert (picture.width, picture.height) == (size[0] + 2, size[1] + 1)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from deploy.stack import free_port
+from deploy.local.stack import free_port
 from tests.stack.conftest import Addresses
 
 FAST = ["--prior-steps", "2", "--steps", "2", "--upsampler-steps", "1", "--candidates", "1"]
@@ -39,7 +39,19 @@ def size_of(path: Path) -> tuple[int, int]:
 
 def test_pictures_from_every_command(stack: Addresses, folder: Path) -> None:
     made = unclip(
-        folder, stack.gateway, "generate", "a fox on a sandy beach", "-n", "2", "--seed", "7", "-o", "fox.png", "--sheet", "all.png", *FAST
+        folder,
+        stack.gateway,
+        "generate",
+        "a fox on a sandy beach",
+        "-n",
+        "2",
+        "--seed",
+        "7",
+        "-o",
+        "fox.png",
+        "--sheet",
+        "all.png",
+        *FAST,
     )
     assert made.returncode == 0, made.stderr
     assert "seed 7" in made.stdout
@@ -82,5 +94,10 @@ def test_exit_codes_tell_what_to_do(stack: Addresses, folder: Path) -> None:
 
 def test_help_has_examples() -> None:
     for command in ("generate", "inpaint", "outpaint", "vary", "rank"):
-        result = subprocess.run([sys.executable, "-m", "gateway.cli", command, "--help"], capture_output=True, text=True, check=True)
+        result = subprocess.run(
+            [sys.executable, "-m", "gateway.cli", command, "--help"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         assert f"unclip {command}" in result.stdout

@@ -14,10 +14,10 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from deploy.stack import free_port
+from deploy.local.stack import free_port
 from gateway.server import Gateway
 from gateway.settings import Settings
-from services.checkpoints.bundle import ROOT
+from services.bundles.bundle import ROOT
 from tests.stack.conftest import Addresses, quick
 from unclip.v1 import image_service_pb2 as pb
 from unclip.v1 import image_service_pb2_grpc
@@ -48,9 +48,13 @@ async def test_reflection_lists_the_services_and_their_files(stack: Addresses) -
 
 @pytest.mark.parametrize("stage", ["text_encoder", "prior", "decoder"])
 async def test_a_stage_that_is_down_is_named(stack: Addresses, stage: str) -> None:
-    addresses: dict[str, Any] = {f"{name}_address": stack.stages for name in ("text_encoder", "image_encoder", "prior", "decoder")}
+    addresses: dict[str, Any] = {
+        f"{name}_address": stack.stages for name in ("text_encoder", "image_encoder", "prior", "decoder")
+    }
     up = Gateway(Settings(port=0, **addresses))
-    down = Gateway(Settings(port=0, health_interval=0.2, **{**addresses, f"{stage}_address": f"127.0.0.1:{free_port()}"}))
+    down = Gateway(
+        Settings(port=0, health_interval=0.2, **{**addresses, f"{stage}_address": f"127.0.0.1:{free_port()}"})
+    )
     await up.start()
     await down.start()
     try:
@@ -69,9 +73,14 @@ async def test_a_stage_that_is_down_is_named(stack: Addresses, stage: str) -> No
 
 def test_a_port_in_use_is_named_with_its_setting(stack: Addresses) -> None:
     port = stack.gateway.rpartition(":")[2]
-    for module in ("gateway.server", "deploy.stack"):
+    for module in ("gateway.server", "deploy.local.stack"):
         result = subprocess.run(
-            [sys.executable, "-m", module], cwd=ROOT, env={**os.environ, "UNCLIP_PORT": port}, capture_output=True, text=True, timeout=120
+            [sys.executable, "-m", module],
+            cwd=ROOT,
+            env={**os.environ, "UNCLIP_PORT": port},
+            capture_output=True,
+            text=True,
+            timeout=120,
         )
         assert result.returncode != 0
         assert port in result.stderr

@@ -32,7 +32,9 @@ async def test_generate(images: Any) -> None:
 
 async def test_a_pictures_own_seed_makes_it_again(images: Any) -> None:
     many = await images.Generate(pb.GenerateRequest(prompt=PROMPT, options=quick(n=2)))
-    alone = await images.Generate(pb.GenerateRequest(prompt=PROMPT, options=quick(seed=many.pictures[1].seed)))
+    alone = await images.Generate(
+        pb.GenerateRequest(prompt=PROMPT, options=quick(seed=many.pictures[1].seed))
+    )
     assert alone.pictures[0].png == many.pictures[1].png
 
 
@@ -53,7 +55,9 @@ async def test_the_small_size_skips_the_upsampler(images: Any) -> None:
 
 
 async def test_the_largest_size_takes_both_upsamplers(images: Any) -> None:
-    picture = (await images.Generate(pb.GenerateRequest(prompt=PROMPT, size=1024, options=quick(upsampler_steps=1)))).pictures[0]
+    picture = (
+        await images.Generate(pb.GenerateRequest(prompt=PROMPT, size=1024, options=quick(upsampler_steps=1)))
+    ).pictures[0]
     assert pixels(picture.png).shape == (1024, 1024, 3)
 
 
@@ -61,7 +65,9 @@ async def test_the_largest_size_takes_both_upsamplers(images: Any) -> None:
 async def test_inpainting_changes_nothing_outside_the_mask(images: Any, size: tuple[int, int]) -> None:
     source, mask = photo(*size), Image.new("L", size, 0)
     mask.paste(255, (size[0] // 4, size[1] // 4, size[0] // 2, size[1] // 2))
-    request = pb.InpaintRequest(picture=png_of(source), mask=png_of(mask), prompt="an owl in the snow", options=quick())
+    request = pb.InpaintRequest(
+        picture=png_of(source), mask=png_of(mask), prompt="an owl in the snow", options=quick()
+    )
     result = pixels((await images.Inpaint(request)).pictures[0].png)
     hole = np.asarray(mask) > 127
     np.testing.assert_array_equal(result[~hole], source[~hole])
@@ -78,7 +84,9 @@ async def test_inpainting_takes_transparency_and_another_size(images: Any) -> No
 async def test_outpainting_keeps_the_picture_and_paints_the_border(images: Any) -> None:
     source = photo(96, 64)
     margins = pb.Margins(left=40, right=64, bottom=8)
-    request = pb.OutpaintRequest(picture=png_of(source), prompt="a fox in the snow", margins=margins, options=quick())
+    request = pb.OutpaintRequest(
+        picture=png_of(source), prompt="a fox in the snow", margins=margins, options=quick()
+    )
     result = pixels((await images.Outpaint(request)).pictures[0].png)
     assert result.shape == (72, 200, 3)
     np.testing.assert_array_equal(result[:64, 40:136], source)
@@ -90,7 +98,9 @@ async def test_varying_stays_nearer_the_more_similar(images: Any) -> None:
     source = np.asarray(Image.fromarray(photo(8, 8)).resize((256, 256), Image.Resampling.BICUBIC))
     distances = []
     for similarity in (0.0, 0.6, 0.97):
-        request = pb.VaryRequest(picture=png_of(source), similarity=similarity, size=64, options=quick(decoder_steps=12))
+        request = pb.VaryRequest(
+            picture=png_of(source), similarity=similarity, size=64, options=quick(decoder_steps=12)
+        )
         result = pixels((await images.Vary(request)).pictures[0].png)
         small = np.asarray(Image.fromarray(source).resize((64, 64), Image.Resampling.BOX))
         distances.append(float(np.abs(result.astype(int) - small).mean()))
@@ -99,7 +109,9 @@ async def test_varying_stays_nearer_the_more_similar(images: Any) -> None:
 
 async def test_ranking_captions(images: Any) -> None:
     snow = np.full((64, 64, 3), 240, np.uint8)
-    request = pb.RankCaptionsRequest(picture=png_of(snow), captions=["a fox at night", "a star in the snow", "a house in the forest"])
+    request = pb.RankCaptionsRequest(
+        picture=png_of(snow), captions=["a fox at night", "a star in the snow", "a house in the forest"]
+    )
     ranked = (await images.RankCaptions(request)).captions
     assert sorted(r.index for r in ranked) == [0, 1, 2]
     assert [request.captions[r.index] for r in ranked] == [r.caption for r in ranked]

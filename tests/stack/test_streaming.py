@@ -30,9 +30,17 @@ async def until_idle(stage: StageInfo, seconds: float = 30) -> None:
 
 async def test_a_stream_tells_progress_shows_previews_and_ends_in_pictures(images: Any) -> None:
     responses = [r async for r in images.Stream(stream_request(n=2, decoder_steps=6, preview_interval=2))]
-    steps = [(r.progress.stage, r.progress.step, r.progress.steps) for r in responses if r.HasField("progress") and r.picture_index == 0]
+    steps = [
+        (r.progress.stage, r.progress.step, r.progress.steps)
+        for r in responses
+        if r.HasField("progress") and r.picture_index == 0
+    ]
     stages = (pb.STAGE_PRIOR, pb.STAGE_DECODER, pb.STAGE_UPSAMPLER)
-    assert [last[1:] for stage in stages for last in [[s for s in steps if s[0] == stage][-1]]] == [(4, 4), (6, 6), (2, 2)]
+    assert [last[1:] for stage in stages for last in [[s for s in steps if s[0] == stage][-1]]] == [
+        (4, 4),
+        (6, 6),
+        (2, 2),
+    ]
     previews = [r.preview for r in responses if r.HasField("preview")]
     assert len(previews) == 6
     assert all(pixels(p.png).shape == (64, 64, 3) for p in previews)
@@ -46,14 +54,20 @@ async def test_a_cancelled_stream_frees_its_rows_at_the_next_step(images: Any, d
     await until_idle(decoder)
     call = images.Stream(stream_request(n=2, decoder_steps=250))
     async for response in call:
-        if response.HasField("progress") and response.progress.stage == pb.STAGE_DECODER and response.progress.step >= 3:
+        if (
+            response.HasField("progress")
+            and response.progress.stage == pb.STAGE_DECODER
+            and response.progress.step >= 3
+        ):
             break
     assert (await decoder.load()).rows_running > 0
     call.cancel()
     await until_idle(decoder)
     steps = (await decoder.load()).steps
     await asyncio.sleep(1)
-    assert (await decoder.load()).steps <= steps + 1  # the step that was under way may still end, however long it takes
+    assert (
+        await decoder.load()
+    ).steps <= steps + 1  # the step that was under way may still end, however long it takes
 
 
 async def test_a_cancelled_unary_call_frees_its_rows_too(images: Any, decoder: StageInfo) -> None:
@@ -64,7 +78,9 @@ async def test_a_cancelled_unary_call_frees_its_rows_too(images: Any, decoder: S
     await until_idle(decoder)
 
 
-async def test_an_expired_call_ends_and_frees_its_rows(images: Any, decoder: StageInfo, prior: StageInfo) -> None:
+async def test_an_expired_call_ends_and_frees_its_rows(
+    images: Any, decoder: StageInfo, prior: StageInfo
+) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as failure:
         await images.Generate(stream_request(n=4, decoder_steps=250).generate, timeout=1.5)
     assert failure.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
@@ -72,7 +88,9 @@ async def test_an_expired_call_ends_and_frees_its_rows(images: Any, decoder: Sta
     await until_idle(decoder)
 
 
-async def test_callers_with_other_settings_share_batches_and_pictures_stay_the_same(images: Any, decoder: StageInfo) -> None:
+async def test_callers_with_other_settings_share_batches_and_pictures_stay_the_same(
+    images: Any, decoder: StageInfo
+) -> None:
     requests = [
         stream_request(seed=1, decoder_steps=14, decoder_guidance=1.0).generate,
         stream_request(seed=2, decoder_steps=20, decoder_guidance=5.0).generate,

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from services.checkpoints.bundle import Bundle
+from services.bundles.bundle import Bundle
 from services.decoder.sampler import BASE, UPSAMPLERS, DecoderRow, DecoderSampler, DecoderTask, Picture
 from services.prior.sampler import PriorConditioning, PriorRow, PriorSampler, Text
 
@@ -28,14 +28,19 @@ def prior() -> PriorSampler:
 
 def text(seed: int, sampler: DecoderSampler | PriorSampler) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    parts = torch.randn(192, generator=generator), torch.randn(32, 192, generator=generator), torch.arange(32) < 5 + seed % 20
+    parts = (
+        torch.randn(192, generator=generator),
+        torch.randn(32, 192, generator=generator),
+        torch.arange(32) < 5 + seed % 20,
+    )
     return parts[0].to(sampler.device), parts[1].to(sampler.device), parts[2].to(sampler.device)
 
 
 def task(sampler: DecoderSampler, seed: int, **given: object) -> DecoderTask:
     image = torch.randn(192, generator=torch.Generator().manual_seed(seed)).to(sampler.device)
     fields = {"seed": seed, "steps": 3, "guidance": 2.0, "upsampler_steps": 2, "size": 64, **given}
-    return DecoderTask(sampler.project(image, *text(seed, sampler)), sampler.project(None, *text(0, sampler)), **fields)  # type: ignore[arg-type]
+    contexts = sampler.project(image, *text(seed, sampler)), sampler.project(None, *text(0, sampler))
+    return DecoderTask(*contexts, **fields)  # type: ignore[arg-type]
 
 
 def run(sampler: DecoderSampler, rows: list[DecoderRow]) -> list[Tensor]:
@@ -51,18 +56,29 @@ def test_pictures_are_the_same_alone_and_in_company(decoder: DecoderSampler) -> 
         task(decoder, 3, guidance=4.0, size=256),
         task(decoder, 4, size=256),
     ]
-    tasks += [replace(t, seed=seed, steps=14, guidance=1.0) for seed, t in zip((8, 9), tasks[:2], strict=True)]
+    tasks += [
+        replace(t, seed=seed, steps=14, guidance=1.0) for seed, t in zip((8, 9), tasks[:2], strict=True)
+    ]
     alone = [run(decoder, [decoder.start(t)])[0] for t in tasks]
     together = run(decoder, [decoder.start(t) for t in tasks])
     for one, other in zip(alone, together, strict=True):
         assert torch.equal(one, other)
-    assert [tuple(p.shape) for p in together] == [(3, 64, 64), (3, 64, 64), (3, 256, 256), (3, 256, 256), (3, 64, 64), (3, 64, 64)]
+    assert [tuple(p.shape) for p in together] == [
+        (3, 64, 64),
+        (3, 64, 64),
+        (3, 256, 256),
+        (3, 256, 256),
+        (3, 64, 64),
+        (3, 64, 64),
+    ]
 
 
 def test_embeddings_are_the_same_alone_and_in_company(prior: PriorSampler) -> None:
     def start(seed: int) -> PriorRow:
         conditioning = PriorConditioning(Text(*text(seed, prior)), Text(*text(0, prior)))
-        return prior.start(conditioning, seed=seed, candidate=seed % 3, steps=3 + seed % 4, guidance=1.0 + seed % 2)
+        return prior.start(
+            conditioning, seed=seed, candidate=seed % 3, steps=3 + seed % 4, guidance=1.0 + seed % 2
+        )
 
     def finish(rows: list[PriorRow]) -> list[Tensor]:
         while running := [row for row in rows if not row.finished]:
@@ -98,9 +114,13 @@ def test_more_similar_variations_take_fewer_steps_and_stay_nearer(decoder: Decod
 def test_every_upsampler_on_the_way_to_the_size_runs(decoder: DecoderSampler) -> None:
     rows = [decoder.start(task(decoder, 5, size=size)) for size in decoder.sizes]
     assert [row.steps for row in rows] == [3 + 2 * i for i in range(len(decoder.sizes))]
-    assert [tuple(picture.shape) for picture in run(decoder, rows)] == [(3, size, size) for size in decoder.sizes]
+    assert [tuple(picture.shape) for picture in run(decoder, rows)] == [
+        (3, size, size) for size in decoder.sizes
+    ]
 
 
 def test_seeds_make_different_pictures(decoder: DecoderSampler) -> None:
-    first, second = (run(decoder, [decoder.start(replace(task(decoder, 7), seed=seed))])[0] for seed in (1, 2))
+    first, second = (
+        run(decoder, [decoder.start(replace(task(decoder, 7), seed=seed))])[0] for seed in (1, 2)
+    )
     assert np.abs((first - second).numpy()).mean() > 0.01

@@ -8,7 +8,7 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
-from services.checkpoints.bundle import Bundle, write_manifest
+from services.bundles.bundle import Bundle, write_manifest
 from services.training.average import main
 
 

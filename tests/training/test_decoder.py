@@ -11,10 +11,10 @@ from safetensors.torch import save_file
 
 from services.decoder.unet import UNet, UNetConfig, initialise
 from services.training import loop
-from services.training.corpus import Corpus, scene_at
-from services.training.decoder import OBJECT, SAID_SIZE, draw_shares, object_weights
-from services.training.embedder import Embedder, to_signal
-from services.training.scenes import render
+from services.training.data.corpus import Corpus, scene_at
+from services.training.data.scenes import render
+from services.training.recipes.decoder import OBJECT, SAID_SIZE, draw_shares, object_weights
+from services.training.recipes.embedder import Embedder, to_signal
 
 MODELS = Path(__file__).parents[2] / "models"
 
@@ -60,9 +60,17 @@ def test_what_clip_sees_tells_pictures_apart_and_has_a_gradient(embedder: Embedd
 
 
 @pytest.mark.parametrize(("addition", "size"), [("positions", 4), ("detail", 8)])
-def test_what_is_added_to_trained_weights_begins_without_effect_and_learns(addition: str, size: int, tmp_path: Path) -> None:
+def test_what_is_added_to_trained_weights_begins_without_effect_and_learns(
+    addition: str, size: int, tmp_path: Path
+) -> None:
     config = UNetConfig(
-        in_channels=3, out_channels=3, channels=(32,), layers_per_level=1, attention=(False,), mid_attention=False, patch_size=2
+        in_channels=3,
+        out_channels=3,
+        channels=(32,),
+        layers_per_level=1,
+        attention=(False,),
+        mid_attention=False,
+        patch_size=2,
     )
     torch.manual_seed(0)
     plain, larger = UNet(config), initialise(UNet(config.model_copy(update={addition: size})))

@@ -6,10 +6,19 @@ import numpy as np
 import pytest
 import torch
 
-from services.training import judge as judging
-from services.training.corpus import scene_at
-from services.training.evaluate import _nearest
-from services.training.figures import Figure, Findings, frechet, hole_for, reduced, seam, step_in_tone, top1
+from services.training.data.corpus import scene_at
+from services.training.evaluation import judge as judging
+from services.training.evaluation.__main__ import _nearest
+from services.training.evaluation.figures import (
+    Figure,
+    Findings,
+    frechet,
+    hole_for,
+    reduced,
+    seam,
+    step_in_tone,
+    top1,
+)
 
 
 def test_frechet_distance_of_gaussians() -> None:
@@ -30,7 +39,9 @@ def test_a_seam_is_seen_where_there_is_one() -> None:
 
 def test_a_step_in_tone_is_one_of_the_whole_border_not_of_an_object_there() -> None:
     sky = np.zeros((64, 96, 3), np.uint8)
-    sky[:] = np.linspace(0, 200, 64).astype(np.uint8)[:, None, None]  # darker above, but the same on both sides
+    sky[:] = np.linspace(0, 200, 64).astype(np.uint8)[
+        :, None, None
+    ]  # darker above, but the same on both sides
     assert step_in_tone([sky], 64) == 0
     sky[:16, 50:64] = 255  # an object that ends at the border
     assert step_in_tone([sky], 64) == 0
@@ -54,7 +65,10 @@ def test_labels_are_the_scenes_truth() -> None:
         assert set(truth.objects[i].nonzero()[:, 0].tolist()) == {numbers[a.name] for a in scene.objects}
         first = scene.placements[0]
         if len(scene.objects) == 1:
-            assert truth.places[i, int(first.y * judging.CELLS), int(first.x * judging.CELLS)] == numbers[scene.objects[0].name]
+            assert (
+                truth.places[i, int(first.y * judging.CELLS), int(first.x * judging.CELLS)]
+                == numbers[scene.objects[0].name]
+            )
             assert (truth.places[i] != len(numbers)).sum() == 1
 
 

@@ -70,7 +70,9 @@ def test_the_learning_rate_warms_up_holds_and_falls_to_zero() -> None:
     assert learning_rate_at(1.0, 100, recipe) < 1e-6 * recipe.learning_rate
 
 
-def test_a_run_that_starts_from_weights_draws_batches_they_have_not_seen_and_keeps_to_them(tmp_path: Path) -> None:
+def test_a_run_that_starts_from_weights_draws_batches_they_have_not_seen_and_keeps_to_them(
+    tmp_path: Path,
+) -> None:
     part = tmp_path / "bundle/line"
     part.mkdir(parents=True)
     save_file(model().state_dict(), part / "model.safetensors")

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from services.training.export import save_weights
 from services.training.loop import Recipe, Run
 from services.training.optimizer import MuonWithAdamW
+from services.training.recipes.export import save_weights
 
 RECIPE = Recipe(steps=80, learning_rate=0.02, batch=8, warmup=5, ema=0.9, weight_decay=0.0, muon=True)
 
@@ -18,7 +18,11 @@ RECIPE = Recipe(steps=80, learning_rate=0.02, batch=8, warmup=5, ema=0.9, weight
 class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.conv_in, self.hidden, self.conv_out = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 1, 1)
+        self.conv_in, self.hidden, self.conv_out = (
+            nn.Conv2d(1, 8, 3, padding=1),
+            nn.Conv2d(8, 8, 3, padding=1),
+            nn.Conv2d(8, 1, 1),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv_out(self.hidden(self.conv_in(x).relu()).relu())

@@ -10,12 +10,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from services.training.artwork import load_vocabulary
-from services.training.backgrounds import BACKGROUNDS
-from services.training.corpus import Corpus, scene_at
-from services.training.holes import draw_edits, sample_keep
-from services.training.light import LIGHTS
-from services.training.scenes import ENGLISH, GRID, SAID_SIDES, SIDES, SIZE_WORDS, is_held_out, render, sample_scene, with_article
+from services.training.data.artwork import load_vocabulary
+from services.training.data.backgrounds import BACKGROUNDS
+from services.training.data.corpus import Corpus, scene_at
+from services.training.data.holes import draw_edits, sample_keep
+from services.training.data.light import LIGHTS
+from services.training.data.scenes import (
+    ENGLISH,
+    GRID,
+    SAID_SIDES,
+    SIDES,
+    SIZE_WORDS,
+    is_held_out,
+    render,
+    sample_scene,
+    with_article,
+)
 
 
 def test_the_vocabulary_has_its_artwork() -> None:
@@ -31,7 +41,9 @@ def test_the_vocabulary_has_its_artwork() -> None:
 
 def test_the_split_is_the_one_that_is_documented() -> None:
     for name, background in (("red apple", "beach"), ("fox", "snow"), ("owl", "night sky")):
-        assert is_held_out(name, background) == (hashlib.sha256(f"{name}|{background}".encode()).digest()[0] < 26)
+        assert is_held_out(name, background) == (
+            hashlib.sha256(f"{name}|{background}".encode()).digest()[0] < 26
+        )
     pairs = [is_held_out(a.name, b.name) for a in load_vocabulary() for b in BACKGROUNDS]
     assert 0.07 < np.mean(pairs) < 0.13
 
@@ -55,7 +67,11 @@ def test_captions_say_what_is_there() -> None:
             if scene.relation == "same":
                 said = [ENGLISH.plural_noun(word) for word in words]
             else:
-                said = [with_article(f"{size} {word}".strip()) for word in words for size in SIZE_WORDS.get(scene.size, ("",))]
+                said = [
+                    with_article(f"{size} {word}".strip())
+                    for word in words
+                    for size in SIZE_WORDS.get(scene.size, ("",))
+                ]
             assert any(s in scene.caption for s in said), scene.caption
 
 
@@ -80,7 +96,9 @@ def test_counts_and_sizes_hold_in_the_picture() -> None:
     for _ in range(100):
         same = sample_scene(rng, arrangement="same")
         assert len(set(same.objects)) == 1
-        assert ("two" in same.caption or "2" in same.caption or "a pair" in same.caption) == (len(same.objects) == 2)
+        assert ("two" in same.caption or "2" in same.caption or "a pair" in same.caption) == (
+            len(same.objects) == 2
+        )
         one = sample_scene(rng, arrangement="one")
         if one.size:
             assert one.placements[0].side * GRID == SAID_SIDES[one.size]
@@ -88,7 +106,11 @@ def test_counts_and_sizes_hold_in_the_picture() -> None:
 
 def test_light_changes_the_place_and_less_so_the_objects() -> None:
     rng = np.random.default_rng(8)
-    scene = next(s for s in iter(lambda: sample_scene(rng, arrangement="one"), None) if s.background.outdoors and not s.light.phrases)
+    scene = next(
+        s
+        for s in iter(lambda: sample_scene(rng, arrangement="one"), None)
+        if s.background.outdoors and not s.light.phrases
+    )
     day = render(scene, 64).astype(float)
     x, y = (int(v * 64) for v in (scene.placements[0].x, scene.placements[0].y))
     for light in LIGHTS:
@@ -109,12 +131,18 @@ def test_scenes_are_the_same_at_every_size_and_in_every_run() -> None:
 
 
 def test_large_scenes_are_drawn_from_vectors() -> None:
-    scene = next(s for s in map(scene_at, range(100)) if len(s.objects) == 1 and s.placements[0].side > 0.6 and s.objects[0].vector)
+    scene = next(
+        s
+        for s in map(scene_at, range(100))
+        if len(s.objects) == 1 and s.placements[0].side > 0.6 and s.objects[0].vector
+    )
     large, plain = render(scene, 1024), render(scene, 256)
     reduced = large.reshape(256, 4, 256, 4, 3).mean((1, 3))
     assert np.abs(reduced - plain).mean() < 8
     enlarged = np.asarray(Image.fromarray(plain).resize((1024, 1024), Image.Resampling.BICUBIC), float)
-    assert np.abs(np.diff(large.astype(float), axis=1)).max() > 1.5 * np.abs(np.diff(enlarged, axis=1)).max(), "vectors are sharper"
+    assert (
+        np.abs(np.diff(large.astype(float), axis=1)).max() > 1.5 * np.abs(np.diff(enlarged, axis=1)).max()
+    ), "vectors are sharper"
 
 
 def test_a_corpus_is_rendered_once_and_agrees_with_its_scenes(tmp_path: Path) -> None:

@@ -26,7 +26,12 @@ def test_tensors_come_back_as_they_went(dtype: str) -> None:
         (tensor_pb2.Tensor(), "no data type"),
         (tensor_pb2.Tensor(data_type=tensor_pb2.DATA_TYPE_UINT8, shape=[3], data=b"123"), "shape"),
         (tensor_pb2.Tensor(data_type=tensor_pb2.DATA_TYPE_UINT8, shape=[2, 2], data=b"123"), "bytes"),
-        (tensor_pb2.Tensor(data_type=tensor_pb2.DATA_TYPE_FLOAT32, shape=[1, 1], data=np.float32("nan").tobytes()), "finite"),
+        (
+            tensor_pb2.Tensor(
+                data_type=tensor_pb2.DATA_TYPE_FLOAT32, shape=[1, 1], data=np.float32("nan").tobytes()
+            ),
+            "finite",
+        ),
         (tensor_pb2.Tensor(data_type=tensor_pb2.DATA_TYPE_UINT8, shape=[2**31, 2**31], data=b""), "bytes"),
     ],
 )

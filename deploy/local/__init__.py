@@ -1,0 +1,1 @@
+"""The local stack: Ray Serve and the gateway on this machine, on loopback."""

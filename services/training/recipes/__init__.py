@@ -1,0 +1,1 @@
+"""How each network of the bundle is trained, one file a network."""

@@ -1,0 +1,142 @@
+"""Train the bundle's CLIP: open_clip's model and loss, a small custom config and byte-pair vocabulary."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+from open_clip.loss import ClipLoss
+from open_clip.model import CLIP
+from open_clip.tokenizer import SimpleTokenizer, bytes_to_unicode
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.trainers import BpeTrainer
+from torch import nn
+
+from services.training import loop
+from services.training.data.artwork import LABELS
+from services.training.data.corpus import Corpus
+from services.training.data.scenes import render, sample_scene
+
+RECIPE = loop.Recipe(
+    steps=1600,
+    learning_rate=1.5e-3,
+    batch=256,
+    warmup=80,
+    weight_decay=0.1,
+    betas=(0.9, 0.98),
+    ema=0.99,
+    muon=True,
+)
+MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+MERGES = 1486  # with 512 byte symbols and 2 specials: 2000 tokens
+CONFIG: dict[str, Any] = {
+    "embed_dim": 192,
+    "vision_cfg": {"image_size": 64, "layers": 6, "width": 256, "head_width": 64, "patch_size": 16},
+    "text_cfg": {"context_length": 32, "vocab_size": 2000, "width": 192, "heads": 3, "layers": 4},
+}
+
+
+def build_vocabulary(path: Path) -> None:
+    """Learn byte-pair merges from captions and emojibase's words; write them in CLIP's own gzip format."""
+    rng = np.random.default_rng(0)
+    lines = [sample_scene(rng).caption for _ in range(20_000)]
+    for entry in json.loads(LABELS.read_text()):
+        lines += [entry["label"].lower(), " ".join(entry.get("tags", ()))]
+    alphabet = bytes_to_unicode()
+    encoded = [" ".join("".join(alphabet[b] for b in w.encode()) for w in line.split()) for line in lines]
+    tokenizer = Tokenizer(BPE(end_of_word_suffix="</w>"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.train_from_iterator(
+        encoded, BpeTrainer(vocab_size=20_000, end_of_word_suffix="</w>", show_progress=False)
+    )
+    merges = json.loads(tokenizer.to_str())["model"]["merges"][:MERGES]
+    text = "\n".join(["#version: 0.2", *(" ".join(m) for m in merges)])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(gzip.compress(text.encode(), mtime=0))
+
+
+def to_input(pictures: np.ndarray) -> torch.Tensor:
+    """uint8 (B, H, W, 3) -> normalised float (B, 3, H, W) on the training device, as CLIP's image tower expects it."""
+    x = torch.from_numpy(pictures).to(loop.device()).permute(0, 3, 1, 2).float() / 255
+    return (x - MEAN[0]) / STD[0]
+
+
+def from_signal(x: torch.Tensor) -> torch.Tensor:
+    """The same from a signal (B, 3, H, W) in [-1, 1], differentiable."""
+    return (x / 2 + 0.5 - MEAN[0]) / STD[0]
+
+
+def train(folder: Path, recipe: loop.Recipe) -> None:
+    """Train and write ``folder/bundle/clip``: open_clip config, weights, vocabulary."""
+    target = folder / "bundle/clip"
+    if recipe.start_from:
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copy(recipe.start_from / "clip/vocabulary.txt.gz", target)
+    else:
+        build_vocabulary(target / "vocabulary.txt.gz")
+    tokenizer = SimpleTokenizer(
+        bpe_path=str(target / "vocabulary.txt.gz"), context_length=CONFIG["text_cfg"]["context_length"]
+    )
+    assert tokenizer.vocab_size == CONFIG["text_cfg"]["vocab_size"], tokenizer.vocab_size
+    torch.manual_seed(0)
+    contrast, corpus = ClipLoss(), Corpus(folder, recipe.scenes)
+    captions = [s.caption for s in corpus.scenes]
+
+    def loss_of(model: nn.Module, step: int) -> torch.Tensor:
+        batch = corpus.draw(np.random.default_rng((1, step)), recipe.batch)
+        tokens = tokenizer([captions[i] for i in batch]).to(loop.device())
+        with loop.autocast(), loop.fast_attention():
+            image, text, scale = model(to_input(corpus.pictures[batch]), tokens)
+            loss: torch.Tensor = contrast(image.float(), text.float(), scale)
+        return loss
+
+    run = loop.Run("clip", CLIP(**CONFIG, output_dict=False), recipe, folder)
+    model = run.train(loss_of)
+    loop.console.print(f"clip: right caption first among 1,000: {100 * retrieval(model, tokenizer):.1f} %")
+    _export(model, target)
+
+
+def retrieval(model: Any, tokenizer: SimpleTokenizer, count: int = 1000) -> float:
+    """The share of held-out pictures whose best caption among all ``count`` says what is in them.
+
+    Wordings of one scene are many; a caption is right if its own scene has the same objects, relation and background.
+    """
+    rng = np.random.default_rng(99)
+    scenes = [sample_scene(rng, held_out=True, arrangement=("one", "pair")[i % 2]) for i in range(count)]
+    with loop.evaluating(model), loop.autocast():
+        images = [
+            model.encode_image(
+                to_input(np.stack([render(s, 64) for s in scenes[i : i + 100]])), normalize=True
+            )
+            for i in range(0, count, 100)
+        ]
+        texts = model.encode_text(tokenizer([s.caption for s in scenes]).to(loop.device()), normalize=True)
+    best = (torch.cat(images).float() @ texts.float().T).argmax(1).cpu()
+    said = [(s.objects, s.relation, s.size, s.light.name, s.background.name) for s in scenes]
+    return float(np.mean([said[int(j)] == own for j, own in zip(best, said, strict=True)]))
+
+
+def _export(model: nn.Module, target: Path) -> None:
+    config = {
+        "model_cfg": CONFIG,
+        "preprocess_cfg": {"mean": MEAN, "std": STD, "interpolation": "bicubic", "resize_mode": "squash"},
+    }
+    (target / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    weights = {k: v.half().contiguous() for k, v in model.state_dict().items()}
+    save_file(weights, target / "open_clip_model.safetensors")
+
+
+def load(bundle: Path) -> tuple[nn.Module, SimpleTokenizer]:
+    """A bundle's CLIP and its tokenizer."""
+    name = f"local-dir:{bundle / 'clip'}"
+    model = open_clip.create_model(name).to(loop.device()).eval().requires_grad_(False)
+    return model, open_clip.get_tokenizer(name, bpe_path=str(bundle / "clip/vocabulary.txt.gz"))

@@ -1,0 +1,116 @@
+"""Scenes and captions as the networks see them: pictures as signals, both embedded by the bundle's frozen CLIP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from rich.progress import track
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from services.bundles.bundle import sha256
+from services.training import loop
+from services.training.data.corpus import Corpus, Indices
+from services.training.recipes import clip
+
+Text = tuple[Tensor, Tensor, Tensor]
+PART = 512  # scenes embedded at a time
+PERCEPTUAL_BLOCKS, ROLL = 2, 8  # how many of the last blocks are compared; pixels, half a patch
+
+
+class Embedder:
+    """The frozen CLIP: captions and pictures to what the decoder is conditioned on."""
+
+    def __init__(self, folder: Path) -> None:
+        model, self.tokenizer = clip.load(folder / "bundle")
+        self.model: Any = model
+        self.digest = sha256(folder / "bundle/clip/open_clip_model.safetensors")
+
+    @torch.no_grad()
+    def text(self, captions: Sequence[str]) -> Text:
+        """(embedding (B, D), token states (B, L, W), mask (B, L))."""
+        tokens = self.tokenizer(list(captions)).to(loop.device())
+        with loop.autocast():
+            out = self.model.forward_intermediates(
+                text=tokens, text_indices=1, normalize=False, normalize_intermediates=True
+            )
+        mask = torch.arange(tokens.shape[1], device=tokens.device) <= tokens.argmax(-1, keepdim=True)
+        return out["text_features"].float(), out["text_intermediates"][-1].float(), mask
+
+    @torch.no_grad()
+    def image(self, pictures: npt.NDArray[np.uint8]) -> Tensor:
+        """uint8 (B, H, W, 3) -> (B, D)."""
+        with loop.autocast():
+            return self.model.encode_image(clip.to_input(pictures)).float()
+
+    def perceptual_distance(self, made: Tensor, real: Tensor, rng: np.random.Generator) -> Tensor:
+        """How differently CLIP sees two batches (B, 3, H, W) in [-1, 1], differentiable in ``made``: 1 - cosine of the
+        last blocks' patches, and of the embeddings (as PixelGen's DINO loss, arXiv 2602.02493, on this bundle's CLIP).
+
+        Both are rolled by the same random offset, up to half a patch, so that no place always meets a patch's edge.
+        """
+        offset = tuple(rng.integers(-ROLL, ROLL + 1, 2).tolist())
+        with torch.no_grad():
+            targets = self._seen(real.roll(offset, (2, 3)))
+        cosines = [
+            F.cosine_similarity(a, b, dim=1).mean()
+            for a, b in zip(self._seen(made.roll(offset, (2, 3))), targets, strict=True)
+        ]
+        *patches, whole = (1 - c for c in cosines)
+        return torch.stack(patches).mean() + whole
+
+    def _seen(self, signal: Tensor) -> list[Tensor]:
+        """Patch features of the last PERCEPTUAL_BLOCKS blocks, then the embedding; channels at dimension 1."""
+        out = self.model.forward_intermediates(
+            image=clip.from_signal(signal), image_indices=PERCEPTUAL_BLOCKS, normalize=False
+        )
+        return [f.float() for f in (*out["image_intermediates"], out["image_features"])]
+
+
+class EmbeddedCorpus:
+    """A corpus as CLIP sees it, computed once for each CLIP and kept beside the pictures in half precision."""
+
+    NAMES = ("image", "text", "states", "mask")
+
+    def __init__(self, corpus: Corpus, embedder: Embedder) -> None:
+        path = corpus.folder / f"embeddings-{embedder.digest[:12]}.safetensors"
+        if not path.exists():
+            columns = zip(*_embed(corpus, embedder), strict=True)
+            save_file({name: torch.cat(parts) for name, parts in zip(self.NAMES, columns, strict=True)}, path)
+        tensors = load_file(path)
+        self._image, *self._text = (tensors[name] for name in self.NAMES)
+
+    def image(self, indices: Indices) -> Tensor:
+        """Image embeddings (B, D), float32 on the training device."""
+        return self._image[indices].to(loop.device()).float()
+
+    def text(self, indices: Indices) -> Text:
+        """Text embeddings (B, D), token states (B, L, W) and masks (B, L) on the training device."""
+        text, states, mask = (t[indices].to(loop.device()) for t in self._text)
+        return text.float(), states.float(), mask
+
+
+def _embed(corpus: Corpus, embedder: Embedder) -> Iterator[tuple[Tensor, ...]]:
+    for start in track(range(0, corpus.count, PART), "embedding scenes", console=loop.console):
+        part = slice(start, start + PART)
+        text, states, mask = embedder.text([s.caption for s in corpus.scenes[part]])
+        image = embedder.image(np.array(corpus.pictures[part]))
+        yield image.half().cpu(), text.half().cpu(), states.half().cpu(), mask.cpu()
+
+
+def to_signal(pictures: npt.NDArray[np.uint8]) -> Tensor:
+    """uint8 (B, H, W, 3) -> (B, 3, H, W) in [-1, 1] on the training device."""
+    return torch.from_numpy(pictures).to(loop.device()).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def drop_text(text: Text, blank: Text, share: float, rng: np.random.Generator) -> Text:
+    """Replace a share of the rows' captions by the empty one, which guidance is measured against."""
+    kept = torch.from_numpy(rng.random(len(text[0])) >= share).to(loop.device())
+    mixed = [torch.where(kept.view(-1, *[1] * (t.ndim - 1)), t, b) for t, b in zip(text, blank, strict=True)]
+    return mixed[0], mixed[1], mixed[2]
