@@ -6,12 +6,13 @@ BIN := $(VENV)/bin
 PROTOS := $(shell find protos -name '*.proto')
 TRAIN ?=
 EVALUATE ?=
+OVERLOAD ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-node stubs dashboards demo serve observe test test-deploy check format train evaluate bench lock clean
+.PHONY: help setup setup-node stubs dashboards demo serve observe test test-deploy check format train evaluate bench bench-overload lock clean
 
 help: ## List these targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 setup: .stamps/python .stamps/stubs ## Create the environment (.venv) and generate the stubs
 
@@ -76,6 +77,9 @@ evaluate: setup setup-node ## Judge the shipped bundle on prompts and write out/
 
 bench: setup ## Time the stages of a request, and the overhead of gateway and hops
 	@$(BIN)/python -m tests.bench
+
+bench-overload: setup ## How much useful work is left at 1, 3 and 10 times the load that can be carried
+	@$(BIN)/python -m tests.bench.overload $(OVERLOAD)
 
 lock: .stamps/python ## Pin the requirements anew
 	@for name in requirements requirements-dev requirements-uv requirements-gateway requirements-protos; do \

@@ -1,4 +1,7 @@
-"""Generate the protobuf and gRPC stubs beside their .proto files; with --check, fail if they are not fresh."""
+"""Generate the protobuf and gRPC stubs beside their .proto files: ``python -m deploy.protos [--check]``.
+
+With --check it compares them with what would be generated.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ STUBS = ("*_pb2.py", "*_pb2.pyi", "*_pb2_grpc.py", "*_pb2_grpc.pyi")
 
 
 def generate(target: Path) -> None:
-    """Run protoc over every .proto file. Raises CalledProcessError with protoc's words on stderr."""
+    """Run protoc over every .proto file. Raises CalledProcessError; protoc's own words go to stderr."""
     sources = [str(p.relative_to(PROTOS)) for p in sorted(PROTOS.rglob("*.proto"))]
     # protoc finds the mypy plugin on PATH only.
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
@@ -25,22 +28,23 @@ def generate(target: Path) -> None:
 
 
 def stubs(folder: Path) -> set[Path]:
-    """Every generated file under a folder, relative to it."""
+    """The paths of the generated files under a folder, relative to it."""
     return {file.relative_to(folder) for pattern in STUBS for file in folder.rglob(pattern)}
 
 
 def stale() -> list[str]:
-    """Stubs that are missing, left over or different from what the .proto files say now."""
+    """Stubs that are missing, left over, or not what the .proto files say now."""
     with tempfile.TemporaryDirectory() as folder:
         fresh = Path(folder)
         generate(fresh)
-        found, wanted = stubs(PROTOS), stubs(fresh)
+        found = stubs(PROTOS)
+        wanted = stubs(fresh)
         same = {f for f in found & wanted if filecmp.cmp(PROTOS / f, fresh / f, shallow=False)}
         return sorted(map(str, (found | wanted) - same))
 
 
 def main() -> None:
-    """Generate, or with --check compare."""
+    """Generate the stubs. With --check, exit with an error if they are not fresh."""
     if "--check" not in sys.argv[1:]:
         for file in stubs(PROTOS):
             (PROTOS / file).unlink()

@@ -1,1 +1,1 @@
-"""The public face of unclip: validates requests, orchestrates the four stages into flows, answers with pictures."""
+"""The public face: stateless, gRPC alone, in front of the four stages. No torch and no Ray in it."""

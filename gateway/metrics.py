@@ -1,4 +1,7 @@
-"""The gateway's metrics, for Prometheus; docs/metrics.md lists them. No prompt, id or address is ever a label."""
+"""The gateway's metrics, for Prometheus.
+
+Docs/metrics.md lists them. No prompt, id or address is ever a label.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,9 @@ STATUSES = (
     "internal",
 )
 
+# Why a request is refused on arrival: no place, no memory, no place in a stage, or no time.
+DOOR_REASONS = ("requests", "bytes", "rows", "deadline")
+
 requests = Counter("unclip_requests", "Finished requests.", ["flow", "status"])
 request_seconds = Histogram(
     "unclip_request_seconds", "Seconds from a request's arrival to its end.", ["flow"], buckets=SECONDS
@@ -38,6 +44,10 @@ stage_seconds = Histogram(
 )
 stage_up = Gauge("unclip_stage_up", "Whether the stage answered when it was last looked at.", ["stage"])
 stage_retries = Counter("unclip_stage_retries", "Calls on a stage that were made again.", ["stage"])
+door_refusals = Counter(
+    "unclip_door_refusals", "Requests refused on arrival, before any stage worked.", ["reason"]
+)
+bytes_in_work = Gauge("unclip_bytes_in_work", "Memory that running requests' messages and pictures may take.")
 text_cache = Counter("unclip_text_cache", "Prompts looked up in the cache of encoded texts.", ["outcome"])
 model = Gauge("unclip_gateway_model_info", "1 for the model that is served.", ["model", "version"])
 model_mismatch = Gauge("unclip_model_mismatch", "1 while stages serve different versions of the model.")
@@ -56,8 +66,22 @@ def show_zeros(flows: Iterable[str], stages: Iterable[str]) -> None:
         stage_retries.labels(stage)
     for status in STATUSES[2:]:
         refusals.labels(status)
+    for reason in DOOR_REASONS:
+        door_refusals.labels(reason)
     for outcome in ("hit", "miss"):
         text_cache.labels(outcome)
+
+
+def observe_end(flow: str, status: str, seconds: float) -> None:
+    """Count a request that has ended."""
+    requests.labels(flow, status).inc()
+    request_seconds.labels(flow).observe(seconds)
+    if status == "cancelled":
+        cancellations.labels(flow).inc()
+    elif status != "ok":
+        refusals.labels(status).inc()
+    if status == "deadline_exceeded":
+        deadline_misses.labels(flow).inc()
 
 
 def serve_metrics(host: str, port: int) -> Callable[[], None]:

@@ -1,4 +1,7 @@
-"""``python -m gateway.probe``: exit code 0 if the gateway on this machine is up (or, with ``--ready``, can serve)."""
+"""``python -m gateway.probe``.
+
+Exit code 0 if the gateway on this machine is up (or, with ``--ready``, can serve).
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,15 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from gateway.server import LIVE
-from gateway.settings import load_settings
+from gateway.settings import load_settings, reachable_address
 
 
 @click.command()
-@click.option(
-    "--ready", is_flag=True, help="Ask whether all stages answer, not only whether the process does."
-)
+@click.option("--ready", is_flag=True, help="Ask whether it can serve, not only whether the process answers.")
 def main(ready: bool) -> None:
-    """Ask the gateway's health service, on the port of UNCLIP_PORT."""
-    with grpc.insecure_channel(f"127.0.0.1:{load_settings().port}") as channel:
+    """Ask the gateway's health service, at UNCLIP_HOST and UNCLIP_PORT."""
+    settings = load_settings()
+    with grpc.insecure_channel(reachable_address(settings.host, settings.port)) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         try:
             answer = stub.Check(health_pb2.HealthCheckRequest(service="" if ready else LIVE), timeout=4)

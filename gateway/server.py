@@ -1,4 +1,4 @@
-"""The gateway's process: a grpc.aio server with health and reflection, beside the four stages it watches."""
+"""The gateway's process: a grpc.aio server with health and reflection, in front of the four stages."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from grpc_reflection.v1alpha import reflection
 from pydantic import ValidationError
 
 from gateway import metrics
-from gateway.calls import FLOWS, Observed
-from gateway.malformed import MalformedRequests
-from gateway.model import ModelWatch
+from gateway.admission import Admission
+from gateway.draining import Draining
+from gateway.interceptors import FLOWS, Chain
+from gateway.readiness import StageWatch, keep_looking
 from gateway.servicer import ImageServicer
-from gateway.settings import Settings, UnknownSetting, load_settings
+from gateway.settings import Settings, UnknownSetting, listening_address, load_settings
 from gateway.stages import Stages
 from services.telemetry import logs, tracing
 from unclip.v1 import image_service_pb2, image_service_pb2_grpc
@@ -27,8 +28,7 @@ logger = logging.getLogger(__name__)
 SERVICE = image_service_pb2.DESCRIPTOR.services_by_name["ImageService"].full_name
 # Healthy while the process answers, whatever its stages do: for a liveness probe.
 LIVE = "live"
-# Besides pictures and masks a request holds little.
-OVERHEAD_BYTES = 2**20
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class PortTaken(Exception):
@@ -41,43 +41,42 @@ class Gateway:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._stages = Stages.connect(settings)
-        metrics.show_zeros(FLOWS, [stage.name for stage in self._stages.all])
-        self._watch = ModelWatch(self._stages, settings.sleeping_stages)
-        self._health = health.aio.HealthServicer()
-        self._server = grpc.aio.server(
-            interceptors=(Observed(settings.log_prompts), MalformedRequests()),
-            maximum_concurrent_rpcs=settings.max_requests,
-            options=(
-                ("grpc.max_receive_message_length", 2 * settings.max_picture_bytes + OVERHEAD_BYTES),
-                ("grpc.max_send_message_length", -1),
-                ("grpc.so_reuseport", 0),
-            ),
+        metrics.show_zeros(FLOWS, [channel.name for channel in self._stages.channels])
+        self._watch = StageWatch(self._stages, settings.sleeping_stages)
+        self.admission = Admission(
+            {"prior": self._stages.prior.backlog, "decoder": self._stages.decoder.backlog},
+            max_requests=settings.max_requests,
+            max_bytes=settings.max_bytes_in_work,
         )
-        self._watching: asyncio.Task[None] | None = None
+        self._health = health.aio.HealthServicer()
+        self._draining = Draining()
+        chain = Chain(self.admission, settings.log_prompts)
+        self._server = grpc.aio.server(
+            interceptors=(chain, self._draining), options=_server_options(settings)
+        )
+        self._looking: asyncio.Task[None] | None = None
         self._stop_metrics: Callable[[], None] = lambda: None
         self.port = settings.port
 
     async def start(self) -> None:
-        """Listen, and start watching the stages. Raises PortTaken."""
-        image_service_pb2_grpc.add_ImageServiceServicer_to_server(
-            ImageServicer(self._settings, self._stages, self._watch), self._server
-        )
+        """Listen, and start looking at the stages. Raises PortTaken."""
+        servicer = ImageServicer(self._settings, self._stages, self._watch, self.admission)
+        image_service_pb2_grpc.add_ImageServiceServicer_to_server(servicer, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection(
-            (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
-        )
-        address = f"{self._settings.host}:{self._settings.port}"
+        names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+        address = listening_address(self._settings.host, self._settings.port)
         try:
             self.port = self._server.add_insecure_port(address)
         except RuntimeError:
-            raise PortTaken(
-                f"cannot listen on {address}: is port {self._settings.port} in use? UNCLIP_PORT and UNCLIP_HOST change it"
-            ) from None
+            reason = f"cannot listen on {address}: is the port in use, or is this no address of this machine?"
+            raise PortTaken(f"{reason} UNCLIP_PORT and UNCLIP_HOST change it") from None
         self._serve_metrics()
-        await self._set_health(False)
+        await self._show_readiness()
         await self._health.set(LIVE, health_pb2.HealthCheckResponse.SERVING)
         await self._server.start()
-        self._watching = asyncio.create_task(self._keep_watching())
+        interval = self._settings.look_interval
+        self._looking = asyncio.create_task(keep_looking(self._watch, interval, self._show_readiness))
 
     def _serve_metrics(self) -> None:
         settings = self._settings
@@ -86,48 +85,63 @@ class Gateway:
         try:
             self._stop_metrics = metrics.serve_metrics(settings.host, settings.metrics_port)
         except OSError:
-            raise PortTaken(
-                f"cannot serve metrics: is port {settings.metrics_port} in use? UNCLIP_METRICS_PORT changes it"
-            ) from None
+            reason = f"cannot serve metrics: is port {settings.metrics_port} in use?"
+            raise PortTaken(f"{reason} UNCLIP_METRICS_PORT changes it") from None
 
-    async def _keep_watching(self) -> None:
-        before: tuple[str, ...] | None = None
-        while True:
-            healthy = await self._watch.look()
-            await self._set_health(healthy)
-            if self._watch.down != before:
-                logger.info(
-                    "all stages answer" if healthy else f"not answering: {', '.join(self._watch.down)}"
-                )
-                before = self._watch.down
-            await asyncio.sleep(self._settings.health_interval)
+    async def _show_readiness(self) -> None:
+        """Ready means.
 
-    async def _set_health(self, healthy: bool) -> None:
-        status = (
-            health_pb2.HealthCheckResponse.SERVING if healthy else health_pb2.HealthCheckResponse.NOT_SERVING
-        )
+        This process takes calls and knows its model. A stage that is down is its requests' matter.
+        """
+        serving = health_pb2.HealthCheckResponse.SERVING
+        status = serving if self._watch.knows_model else health_pb2.HealthCheckResponse.NOT_SERVING
         for service in ("", SERVICE):
             await self._health.set(service, status)
 
     async def stop(self, grace: float) -> None:
-        """Refuse new calls, give those running ``grace`` seconds, then close."""
+        """Refuse new calls, give those running ``grace`` seconds, then close.
+
+        Watches of health keep nobody waiting.
+        """
         await self._health.enter_graceful_shutdown()
-        if self._watching is not None:
-            self._watching.cancel()
+        self._draining.stop()
+        if self._looking is not None:
+            self._looking.cancel()
         await self._server.stop(grace)
         await self._stages.close()
         self._stop_metrics()
 
 
+def _server_options(settings: Settings) -> tuple[tuple[str, int], ...]:
+    keepalive = int(1000 * settings.keepalive_seconds)
+    return (
+        ("grpc.max_receive_message_length", settings.max_request_bytes),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.so_reuseport", 0),
+        ("grpc.keepalive_time_ms", keepalive),
+        ("grpc.keepalive_timeout_ms", keepalive // 2),
+        ("grpc.http2.ping_timeout_ms", keepalive),
+        ("grpc.http2.max_pings_without_data", 0),
+        # Clients may ask whether we are there, also while no call is under way.
+        ("grpc.http2.min_ping_interval_without_data_ms", 5000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.max_connection_age_ms", int(1000 * settings.max_connection_seconds)),
+        ("grpc.max_connection_age_grace_ms", int(1000 * settings.request_timeout)),
+    )
+
+
 async def serve(settings: Settings) -> None:
-    """Run until SIGINT or SIGTERM."""
-    gateway, stopping = Gateway(settings), asyncio.Event()
-    await gateway.start()
+    """Run until SIGINT or SIGTERM; a second one ends the process at once."""
+    gateway = Gateway(settings)
+    stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for name in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(name, stopping.set)
-    logger.info("listening on %s:%d", settings.host, gateway.port)
+    for number in SIGNALS:
+        loop.add_signal_handler(number, stopping.set)
+    await gateway.start()
+    logger.info("listening on %s", listening_address(settings.host, gateway.port))
     await stopping.wait()
+    for number in SIGNALS:
+        loop.remove_signal_handler(number)
     await gateway.stop(settings.stop_grace)
 
 

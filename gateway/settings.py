@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from services.editing.pictures import PictureLimits
 from services.telemetry.logs import LogFormat
+from services.wire.stages import StageName
 
 PREFIX = "UNCLIP_"
-StageName = Literal["text_encoder", "image_encoder", "prior", "decoder"]
 CLIENT_ADDRESS = "UNCLIP_ADDRESS"  # the command line's own variable
+OVERHEAD_BYTES = 2**20  # of a request, beside a picture and a mask
 
 
 class UnknownSetting(ValueError):
@@ -21,7 +23,8 @@ class UnknownSetting(ValueError):
 
 
 class Settings(BaseSettings):
-    """Each field is the environment variable of its name in capitals after ``UNCLIP_``, for example UNCLIP_PORT."""
+    """Each field is the environment variable of its name in capitals after ``UNCLIP_``, for example
+    UNCLIP_PORT."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
@@ -32,24 +35,33 @@ class Settings(BaseSettings):
     # How log lines are written; prompts are in them only if asked for.
     log_format: LogFormat = "text"
     log_prompts: bool = False
+
+    # A name and port, or several addresses with commas between; all are called in turn.
     text_encoder_address: str = "127.0.0.1:9000"
     image_encoder_address: str = "127.0.0.1:9000"
     prior_address: str = "127.0.0.1:9000"
     decoder_address: str = "127.0.0.1:9000"
-    # Stages that may have no replica while nobody needs them, by name with commas between: health checks do not wake them.
+    # Stages that may have no replica while nobody needs them, by name with commas between: looks do not wake
+    # them.
     sleeping_stages: Annotated[tuple[StageName, ...], NoDecode] = ()
     # The most seconds a request may take, whatever its caller's deadline.
     request_timeout: float = Field(default=600.0, gt=0)
-    # Seconds between looks at whether all stages answer.
-    health_interval: float = Field(default=2.0, gt=0)
+    # Seconds between looks at the stages.
+    look_interval: float = Field(default=2.0, gt=0)
+    # A connection that is silent for one and a half times as many seconds is left.
+    keepalive_seconds: float = Field(default=15.0, ge=1)
+    # Seconds after which connections, of clients and to stages, are opened anew: so clients spread over all
+    # gateways, and gateways over all proxies. Calls on the old ones end first.
+    max_connection_seconds: float = Field(default=600.0, gt=0)
 
-    # Prompts whose encoding is kept, and for how many seconds.
+    # Texts whose encoding is kept, and for how many seconds.
     text_cache_size: int = Field(default=1024, ge=0)
     text_cache_seconds: float = Field(default=600.0, gt=0)
     # Seconds that running requests are given when the gateway stops.
     stop_grace: float = Field(default=30.0, ge=0)
-    # Calls at a time; more are refused with RESOURCE_EXHAUSTED.
+    # Requests at a time, and the memory in bytes that their pictures may take; more are refused for now.
     max_requests: int = Field(default=256, ge=1)
+    max_bytes_in_work: int = Field(default=384 * 2**20, ge=1)
 
     max_n: int = Field(default=10, ge=1)
     max_prompt_characters: int = Field(default=1000, ge=1)
@@ -59,6 +71,8 @@ class Settings(BaseSettings):
     max_captions: int = Field(default=100, ge=2)
     max_picture_bytes: int = Field(default=16 * 2**20, ge=1)
     max_picture_pixels: int = Field(default=4 * 2**20, ge=1)
+    # Of a JPEG that is read at a reduced size.
+    max_reduced_pixels: int = Field(default=64 * 10**6, ge=1)
     # A canvas is painted in square frames: a longer one would take any number of them.
     max_aspect_ratio: float = Field(default=8.0, ge=1)
 
@@ -67,9 +81,30 @@ class Settings(BaseSettings):
     def _separate(cls, value: object) -> object:
         return tuple(filter(None, value.split(","))) if isinstance(value, str) else value
 
+    def environment(self) -> dict[str, str]:
+        """The variables that give another process these settings."""
+        values = self.model_dump()
+        return {
+            PREFIX + name.upper(): ",".join(value) if isinstance(value, tuple) else str(value)
+            for name, value in values.items()
+        }
+
+    @property
+    def picture_limits(self) -> PictureLimits:
+        """Those of one picture or mask."""
+        return PictureLimits(self.max_picture_bytes, self.max_picture_pixels, self.max_reduced_pixels)
+
+    @property
+    def max_request_bytes(self) -> int:
+        """Of a whole request: a picture, a mask, and little else."""
+        return 2 * self.max_picture_bytes + OVERHEAD_BYTES
+
 
 def load_settings() -> Settings:
-    """Read the environment. Raises UnknownSetting for a misspelt variable, ValidationError for a bad value."""
+    """Read the environment.
+
+    Raises UnknownSetting for a misspelt variable, ValidationError for a bad value.
+    """
     refuse_unknown(PREFIX, [*known_names(), CLIENT_ADDRESS])
     return Settings()
 
@@ -86,3 +121,14 @@ def refuse_unknown(prefix: str, known: Sequence[str]) -> None:
 def known_names() -> list[str]:
     """Every environment variable that is read."""
     return [PREFIX + field.upper() for field in Settings.model_fields]
+
+
+def reachable_address(host: str, port: int) -> str:
+    """Where a gateway that listens there is reached from its own machine."""
+    loopback = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+    return listening_address(loopback.get(host, host), port)
+
+
+def listening_address(host: str, port: int) -> str:
+    """Where to listen, as gRPC has it; an IPv6 address stands in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,45 +1,58 @@
-"""Requests from the wire to requests that can be worked with; everything wrong with one is told at once."""
+"""Requests from the wire to flows; everything wrong with one is told at once, before anything is decoded."""
 
 from __future__ import annotations
 
 import secrets
 import uuid
-from collections.abc import Callable
-from typing import TypeVar
 
-import numpy as np
-
+from gateway.flows.flow import Options, Output
 from gateway.flows.generate import Generate
-from gateway.flows.paint import Paint
-from gateway.flows.request import FlowRequest
+from gateway.flows.paint import Inpaint, Outpaint
 from gateway.flows.vary import Vary
-from gateway.model import Model
-from gateway.sample import Options
+from gateway.readiness import Model
 from gateway.settings import Settings
-from services.editing.canvas import Canvas, Margins
-from services.editing.pictures import (
-    PictureLimits,
-    Pixels,
-    centre_square,
-    flattened,
-    read_hole,
-    read_picture,
-    rgb,
-)
+from gateway.stages.budget import Priority
+from services.editing.canvas import Margins, scaled_size
+from services.editing.pictures import Header, MaskKind, OutputFormat, PictureError, read_header
 from services.wire.errors import InvalidInput
 from unclip.v1 import image_service_pb2 as pb
 
-T = TypeVar("T")
 MAX_REQUEST_ID = 128
+# What a picture's pixel takes while a request is worked on: decoded as RGBA, and once more as a canvas with
+# its hole.
+BYTES_PER_INPUT_PIXEL = 9
+# Of each result: its canvas, and the pixels that become a file.
+BYTES_PER_RESULT_PIXEL = 9
+
+FORMATS: dict[int, OutputFormat] = {
+    pb.OUTPUT_FORMAT_UNSPECIFIED: "PNG",
+    pb.OUTPUT_FORMAT_PNG: "PNG",
+    pb.OUTPUT_FORMAT_WEBP: "WEBP",
+    pb.OUTPUT_FORMAT_JPEG: "JPEG",
+}
+MASK_KINDS: dict[int, MaskKind] = {
+    pb.MASK_KIND_UNSPECIFIED: "any",
+    pb.MASK_KIND_ALPHA: "alpha",
+    pb.MASK_KIND_LUMINANCE: "luminance",
+}
+PRIORITIES: dict[int, Priority] = {
+    pb.PRIORITY_UNSPECIFIED: "interactive",
+    pb.PRIORITY_INTERACTIVE: "interactive",
+    pb.PRIORITY_BATCH: "batch",
+}
+FlowMessage = pb.GenerateRequest | pb.InpaintRequest | pb.OutpaintRequest | pb.VaryRequest
+DrawingFlow = Generate | Inpaint | Outpaint | Vary
 
 
-class Validation:
-    """Checks one request. ``problem`` collects what is wrong; ``finish`` raises it all as one InvalidInput."""
+class Checks:
+    """Checks of single fields.
 
-    def __init__(self, settings: Settings, model: Model) -> None:
-        self._settings, self._model = settings, model
+    ``problem`` notes what is wrong; ``finish`` raises it all as one InvalidInput.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._problems: list[tuple[str, str]] = []
-        self._limits = PictureLimits(settings.max_picture_bytes, settings.max_picture_pixels)
 
     def problem(self, field: str, text: str) -> None:
         """Note that a field is not what is allowed."""
@@ -48,94 +61,15 @@ class Validation:
     def finish(self) -> None:
         """Raise InvalidInput with every problem, if there is any."""
         if self._problems:
-            raise InvalidInput(violations=self._problems)
+            raise InvalidInput(*self._problems)
 
-    def _attempt(self, work: Callable[[], T]) -> T | None:
-        """Run a check that raises; note what it raised."""
-        try:
-            return work()
-        except InvalidInput as error:
-            self._problems.extend(error.violations)
-            return None
-
-    def generate(self, request: pb.GenerateRequest) -> Generate:
-        """A checked Generate request."""
-        self._prompt("prompt", request.prompt)
-        size, options = self._size(request.size), self._options(request.options)
-        request_id = self.request_id(request.request_id)
-        self.finish()
-        return Generate(options, request_id, request.prompt, size)
-
-    def inpaint(self, request: pb.InpaintRequest) -> Paint:
-        """A checked Inpaint request, its picture and mask decoded into a canvas."""
-        self._prompt("prompt", request.prompt)
-        options, request_id = self._options(request.options), self.request_id(request.request_id)
-        size = self._size(request.size) if request.size else 0
-        canvas = self._attempt(lambda: self._with_hole(request))
-        self.finish()
-        assert canvas is not None
-        return Paint(
-            options, request_id, request.prompt, canvas.scaled(size) if size else canvas, self._model.sizes
-        )
-
-    def outpaint(self, request: pb.OutpaintRequest) -> Paint:
-        """A checked Outpaint request, its picture on a canvas with room around it."""
-        self._prompt("prompt", request.prompt)
-        options, request_id = self._options(request.options), self.request_id(request.request_id)
-        canvas = self._attempt(lambda: self._extended(request))
-        self.finish()
-        assert canvas is not None
-        return Paint(options, request_id, request.prompt, canvas, self._model.sizes)
-
-    def vary(self, request: pb.VaryRequest) -> Vary:
-        """A checked Vary request."""
-        similarity = request.similarity if request.HasField("similarity") else self._model.decoder.similarity
-        self._in_range("similarity", similarity, 0, 1)
-        size, options = self._size(request.size), self._options(request.options)
-        request_id = self.request_id(request.request_id)
-        picture = self._attempt(
-            lambda: centre_square(read_picture(request.picture, "picture", self._limits), size)
-        )
-        self.finish()
-        assert picture is not None
-        return Vary(options, request_id, picture, similarity, size)
-
-    def stream(self, request: pb.StreamRequest) -> FlowRequest:
-        """Whichever of the four it carries, checked."""
-        kind = request.WhichOneof("request")
-        if kind is None:
-            raise InvalidInput("request", "is required: generate, inpaint, outpaint or vary")
-        flow: FlowRequest = getattr(self, kind)(getattr(request, kind))
-        return flow
-
-    def rank(self, request: pb.RankCaptionsRequest) -> Pixels:
-        """A checked RankCaptions request's picture."""
-        if not 2 <= len(request.captions) <= self._settings.max_captions:
-            self.problem(
-                "captions",
-                f"has {len(request.captions)}; from 2 to {self._settings.max_captions} are allowed",
-            )
-        for i, caption in enumerate(request.captions):
-            self._prompt(f"captions[{i}]", caption)
-        return self.picture(request.picture)
-
-    def embed_text(self, request: pb.EmbedTextRequest) -> str:
-        """A checked EmbedText request's id."""
-        self._prompt("text", request.text)
-        return self.identified(request.request_id)
-
-    def identified(self, given: str) -> str:
-        """The request's id, after everything else about the request was checked."""
-        request_id = self.request_id(given)
-        self.finish()
-        return request_id
-
-    def picture(self, data: bytes) -> Pixels:
-        """A checked picture, flattened on white."""
-        picture = self._attempt(lambda: np.asarray(flattened(read_picture(data, "picture", self._limits))))
-        self.finish()
-        assert picture is not None
-        return picture
+    def text(self, field: str, text: str) -> None:
+        """A text that says something, and not too much."""
+        most = self._settings.max_prompt_characters
+        if not text.strip():
+            self.problem(field, "is empty; say what the picture shows")
+        elif len(text) > most:
+            self.problem(field, f"has {len(text)} characters; at most {most} are allowed")
 
     def request_id(self, given: str) -> str:
         """The caller's id, or a drawn one."""
@@ -143,71 +77,199 @@ class Validation:
             self.problem("request_id", f"must be printable and at most {MAX_REQUEST_ID} characters")
         return given or uuid.uuid4().hex
 
-    def _with_hole(self, request: pb.InpaintRequest) -> Canvas:
-        picture = read_picture(request.picture, "picture", self._limits)
-        self._require_paintable("picture", picture.width, picture.height)
-        return Canvas(rgb(picture), read_hole(request.mask, picture, self._limits))
+    def picture(self, field: str, data: bytes, *, reducible: bool = False) -> Header | None:
+        """A picture's header, if it can be used."""
+        try:
+            return read_header(data, self._settings.picture_limits, reducible=reducible)
+        except PictureError as error:
+            self.problem(field, str(error))
+            return None
 
-    def _extended(self, request: pb.OutpaintRequest) -> Canvas:
-        added = Margins(
-            request.margins.left, request.margins.top, request.margins.right, request.margins.bottom
+    def in_range(self, field: str, value: float, low: float, high: float) -> None:
+        """A number between two others. A NaN is in no range."""
+        if not low <= value <= high:
+            self.problem(field, f"is {value:g}; it must be from {low:g} to {high:g}")
+
+    def pixels(self, field: str, width: int, height: int) -> None:
+        """The size of a result."""
+        most = self._settings.max_picture_pixels
+        longest = self._settings.max_aspect_ratio
+        if width * height > most:
+            self.problem(field, f"makes {width} x {height}; at most {most} pixels are allowed")
+        elif max(width, height) > longest * min(width, height):
+            self.problem(
+                field, f"makes {width} x {height}; one side may be at most {longest:g} times the other"
+            )
+
+
+class FlowChecks(Checks):
+    """Checks of requests for pictures, and their defaults, against the model that is served."""
+
+    def __init__(self, settings: Settings, model: Model) -> None:
+        super().__init__(settings)
+        self._model = model
+
+    def flow(self, request: FlowMessage) -> DrawingFlow:
+        """The flow that a message asks for. Raises InvalidInput."""
+        if isinstance(request, pb.GenerateRequest):
+            return self._generate(request)
+        if isinstance(request, pb.InpaintRequest):
+            return self._inpaint(request)
+        if isinstance(request, pb.OutpaintRequest):
+            return self._outpaint(request)
+        return self._vary(request)
+
+    def _generate(self, request: pb.GenerateRequest) -> Generate:
+        self.text("prompt", request.prompt)
+        size = self._size(request.size)
+        options = self._options(request.options)
+        output = self._output(request.output)
+        request_id = self.request_id(request.request_id)
+        self.finish()
+        held = options.n * size * size * BYTES_PER_RESULT_PIXEL
+        return Generate(options, output, request_id, self._model.sizes, request.prompt, size, held_bytes=held)
+
+    def _inpaint(self, request: pb.InpaintRequest) -> Inpaint:
+        self.text("prompt", request.prompt)
+        options = self._options(request.options)
+        output = self._output(request.output)
+        request_id = self.request_id(request.request_id)
+        if request.size:
+            self._size(request.size)
+        header = self.picture("picture", request.picture)
+        mask = self._mask(request, header)
+        if request.mask_kind not in MASK_KINDS:
+            self.problem("mask_kind", f"is {request.mask_kind}; see MaskKind for what is allowed")
+        width, height = (header.width, header.height) if header else (1, 1)
+        if header and request.size in range(1, self._model.sizes[-1] + 1):
+            width, height = scaled_size(width, height, request.size)
+        if header:
+            self.pixels("size" if request.size else "picture", width, height)
+        self.finish()
+        assert header is not None
+        held = (header.pixels + (mask.pixels if mask else 0)) * BYTES_PER_INPUT_PIXEL
+        held += options.n * width * height * BYTES_PER_RESULT_PIXEL
+        return Inpaint(
+            options,
+            output,
+            request_id,
+            self._model.sizes,
+            request.prompt,
+            request.picture,
+            header,
+            width,
+            height,
+            request.mask,
+            mask,
+            MASK_KINDS[request.mask_kind],
+            request.size,
+            held_bytes=held,
         )
-        if not any((added.left, added.top, added.right, added.bottom)):
-            raise InvalidInput("margins", "extends no side; at least one must be more than 0")
-        picture = read_picture(request.picture, "picture", self._limits)
-        width, height = picture.width + added.left + added.right, picture.height + added.top + added.bottom
-        if width * height > self._limits.max_pixels:
-            raise InvalidInput(
-                "margins", f"makes {width} x {height}; at most {self._limits.max_pixels} pixels are allowed"
-            )
-        self._require_paintable("margins", width, height)
-        return Canvas.extended(np.asarray(flattened(picture)), added)
 
-    def _require_paintable(self, field: str, width: int, height: int) -> None:
-        most = self._settings.max_aspect_ratio
-        if max(width, height) > most * min(width, height):
-            raise InvalidInput(
-                field, f"makes {width} x {height}; one side may be at most {most:g} times the other"
-            )
+    def _outpaint(self, request: pb.OutpaintRequest) -> Outpaint:
+        self.text("prompt", request.prompt)
+        options = self._options(request.options)
+        output = self._output(request.output)
+        request_id = self.request_id(request.request_id)
+        given = request.margins
+        margins = Margins(given.left, given.top, given.right, given.bottom)
+        header = self.picture("picture", request.picture)
+        width, height = (header.width, header.height) if header else (1, 1)
+        width += margins.left + margins.right
+        height += margins.top + margins.bottom
+        if not any((margins.left, margins.top, margins.right, margins.bottom)):
+            self.problem("margins", "extends no side; at least one must be more than 0")
+        elif header:
+            self.pixels("margins", width, height)
+        self.finish()
+        assert header is not None
+        held = header.pixels * BYTES_PER_INPUT_PIXEL + options.n * width * height * BYTES_PER_RESULT_PIXEL
+        return Outpaint(
+            options,
+            output,
+            request_id,
+            self._model.sizes,
+            request.prompt,
+            request.picture,
+            header,
+            width,
+            height,
+            margins,
+            held_bytes=held,
+        )
 
-    def _prompt(self, field: str, text: str) -> None:
-        most = self._settings.max_prompt_characters
-        if not text.strip():
-            self.problem(field, "is empty; say what the picture shows")
-        elif len(text) > most:
-            self.problem(field, f"has {len(text)} characters; at most {most} are allowed")
+    def _vary(self, request: pb.VaryRequest) -> Vary:
+        size = self._size(request.size)
+        options = self._options(request.options)
+        output = self._output(request.output)
+        request_id = self.request_id(request.request_id)
+        default = self._model.decoder.similarity
+        similarity = request.similarity if request.HasField("similarity") else default
+        self.in_range("similarity", similarity, 0, 1)
+        header = self.picture("picture", request.picture, reducible=True)
+        self.finish()
+        assert header is not None
+        held = header.pixels * BYTES_PER_INPUT_PIXEL + options.n * size * size * BYTES_PER_RESULT_PIXEL
+        sizes = self._model.sizes
+        return Vary(
+            options, output, request_id, sizes, request.picture, header, similarity, size, held_bytes=held
+        )
+
+    def _mask(self, request: pb.InpaintRequest, picture: Header | None) -> Header | None:
+        if not request.mask:
+            return None
+        mask = self.picture("mask", request.mask)
+        if mask and picture and (mask.width, mask.height) != (picture.width, picture.height):
+            wanted = f"{picture.width} x {picture.height}, as the picture is"
+            self.problem("mask", f"is {mask.width} x {mask.height}; it must be {wanted}")
+        return mask
 
     def _size(self, size: int) -> int:
-        sizes = self._model.sizes
-        if size and size not in sizes:
-            self.problem("size", f"is {size}; allowed are {', '.join(map(str, sizes))}")
-        return size or self._model.decoder.size
+        largest = self._model.sizes[-1]
+        if size > largest:
+            self.problem("size", f"is {size}; at most {largest} is allowed")
+        return min(size, largest) or self._model.decoder.size
+
+    def _output(self, given: pb.Output) -> Output:
+        quality = given.quality if given.HasField("quality") else Output.quality
+        self.in_range("output.quality", quality, 1, 100)
+        if given.format not in FORMATS:
+            self.problem("output.format", f"is {given.format}; see OutputFormat for what is allowed")
+        return Output(FORMATS.get(given.format, "PNG"), quality)
 
     def _options(self, given: pb.SamplingOptions) -> Options:
-        settings, prior, decoder = self._settings, self._model.prior, self._model.decoder
-
+        settings = self._settings
+        prior = self._model.prior
+        decoder = self._model.decoder
         present = {field.name for field, _ in given.ListFields()}
 
         def value(field: str, default: float, low: float, high: float) -> float:
-            found = getattr(given, field) if field in present else default
-            self._in_range(f"options.{field}", found, low, high)
+            if field not in present:
+                return min(
+                    max(default, low), high
+                )  # a limit below the model's default is no fault of the caller's
+            found = float(getattr(given, field))
+            self.in_range(f"options.{field}", found, low, high)
             return found
 
+        if given.negative_prompt:
+            self.text("options.negative_prompt", given.negative_prompt)
+        if given.priority not in PRIORITIES:
+            self.problem("options.priority", f"is {given.priority}; see Priority for what is allowed")
+        guidance = settings.max_guidance
+        steps = settings.max_steps
         return Options(
             n=int(value("n", 1, 1, settings.max_n)),
             seed=given.seed if given.HasField("seed") else secrets.randbits(32),
-            prior_steps=int(value("prior_steps", prior.steps, 1, settings.max_steps)),
-            prior_guidance=value("prior_guidance", prior.guidance, 0, settings.max_guidance),
-            decoder_steps=int(value("decoder_steps", decoder.steps, 1, settings.max_steps)),
-            decoder_guidance=value("decoder_guidance", decoder.guidance, 0, settings.max_guidance),
-            upsampler_steps=int(value("upsampler_steps", decoder.upsampler_steps, 1, settings.max_steps)),
+            prior_steps=int(value("prior_steps", prior.steps, 1, steps)),
+            prior_guidance=value("prior_guidance", prior.guidance, 0, guidance),
+            decoder_steps=int(value("decoder_steps", decoder.steps, 1, steps)),
+            decoder_guidance=value("decoder_guidance", decoder.guidance, 0, guidance),
+            upsampler_steps=int(value("upsampler_steps", decoder.upsampler_steps, 1, steps)),
             prior_candidates=int(
                 value("prior_candidates", prior.candidates, 1, settings.max_prior_candidates)
             ),
             preview_interval=given.preview_interval,
+            negative_prompt=given.negative_prompt,
+            priority=PRIORITIES.get(given.priority, "interactive"),
         )
-
-    def _in_range(self, field: str, value: float, low: float, high: float) -> None:
-        # A NaN is in no range.
-        if not low <= value <= high:
-            self.problem(field, f"is {value:g}; it must be from {low:g} to {high:g}")

@@ -1,7 +1,7 @@
-"""A mixed load on a gateway: ``python -m deploy.monitoring.load --seconds 60 --callers 4``, and what came of it.
+"""A mixed load on a gateway: ``python -m deploy.monitoring.load --seconds 60 --callers 4``.
 
-Every caller sends one request after another: mostly pictures, now and then a ranking, bad input, an impossible deadline,
-or a request that it leaves half-way.
+Every caller sends one request after another: mostly for pictures, now and then a ranking, bad input, an
+impossible deadline, or a request that it leaves half-way. In the end it prints how requests ended.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ PROMPTS = (
     "two balloons at the beach",
     "an owl in the forest at night",
 )
+MAKE_PICTURES = ("generate", "inpaint", "vary")
+IMPOSSIBLE_SECONDS = 0.6  # for ten pictures
+LEAVE_SECONDS = 0.3  # after which a caller leaves
 Outcome = tuple[str, str]  # what was asked, and the gRPC code it ended with
 console = Console(stderr=True)
 
@@ -50,7 +53,9 @@ class Caller:
     """Sends requests to a gateway until told to stop."""
 
     def __init__(self, stub: Any, size: int, steps: int, seed: int) -> None:
-        self._stub, self._size, self._random = stub, size, random.Random(seed)
+        self._stub = stub
+        self._size = size
+        self._random = random.Random(seed)
         self._options = pb.SamplingOptions(decoder_steps=steps) if steps else pb.SamplingOptions()
         self._acts: dict[str, tuple[float, Callable[[], Awaitable[str | None]]]] = {
             "generate": (0.55, self._generate),
@@ -63,8 +68,9 @@ class Caller:
         }
 
     async def run(self, until: float, outcomes: Counter[Outcome]) -> None:
-        """Until this time on the monotonic clock."""
-        names, weights = list(self._acts), [weight for weight, _ in self._acts.values()]
+        """Send requests until this time on the monotonic clock, and count how they end."""
+        names = list(self._acts)
+        weights = [weight for weight, _ in self._acts.values()]
         while time.monotonic() < until:
             act = self._random.choices(names, weights)[0]
             try:
@@ -96,19 +102,18 @@ class Caller:
         await self._stub.Generate(pb.GenerateRequest(prompt=""))
 
     async def _impossible(self) -> None:
-        await self._stub.Generate(
-            pb.GenerateRequest(prompt=self._prompt, options=pb.SamplingOptions(n=10)), timeout=0.6
-        )
+        request = pb.GenerateRequest(prompt=self._prompt, options=pb.SamplingOptions(n=10))
+        await self._stub.Generate(request, timeout=IMPOSSIBLE_SECONDS)
 
     async def _leave(self) -> str:
         call = self._stub.Generate(pb.GenerateRequest(prompt=self._prompt, options=self._options))
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(LEAVE_SECONDS)
         call.cancel()
         return (await call.code()).name
 
 
 async def load(address: str, *, seconds: float, callers: int, size: int, steps: int) -> Counter[Outcome]:
-    """Put the load on the gateway; returns how often each kind of request ended how."""
+    """Put the load on the gateway. Returns how often each kind of request ended with each gRPC code."""
     outcomes: Counter[Outcome] = Counter()
     options = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
     async with grpc.aio.insecure_channel(address, options=options) as channel:
@@ -153,11 +158,7 @@ def main(address: str, seconds: float, callers: int, size: int, steps: int) -> N
     for (act, code), times in sorted(outcomes.items()):
         table.add_row(act, code, str(times))
     console.print(table)
-    pictures = sum(
-        times
-        for (act, code), times in outcomes.items()
-        if act in ("generate", "inpaint", "vary") and code == "OK"
-    )
+    pictures = sum(outcomes[act, "OK"] for act in MAKE_PICTURES)
     console.print(f"{pictures / (time.monotonic() - started):.2f} pictures a second")
     if not pictures:
         sys.exit("error: not one picture was made")

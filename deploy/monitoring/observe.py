@@ -1,6 +1,7 @@
-"""The local stack with a real Prometheus beside it: ``python -m deploy.monitoring.observe -- COMMAND...`` draws every panel when COMMAND has ended.
+"""The local stack with a Prometheus beside it: ``python -m deploy.monitoring.observe -- COMMAND...``.
 
-Prometheus is Debian's; it scrapes the gateway and Ray, evaluates the alert rules, and keeps its data until the end only.
+Prometheus (Debian's) scrapes the gateway and Ray and evaluates the alert rules. When COMMAND has ended, every
+panel is drawn to a file, and Prometheus and its data are gone.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,23 +31,22 @@ import matplotlib.pyplot as plt
 import yaml
 from pydantic import ValidationError
 
+from deploy.local.cluster import ROOT, stages_running
+from deploy.local.gateway import gateway_running
 from deploy.local.loopback import NODE_ADDRESS
-from deploy.local.stack import (
-    ROOT,
-    StackError,
-    console,
-    free_port,
-    gateway_running,
-    load_stack_settings,
-    stages_running,
-)
-from deploy.monitoring.dashboards import BOARDS, Board, Panel
-from gateway.settings import UnknownSetting, load_settings
+from deploy.local.ports import free_port
+from deploy.local.settings import StackError, console, load_stack_settings
+from deploy.monitoring.dashboards import BOARDS
+from deploy.monitoring.panels import WINDOW, Board, Panel
+from gateway.settings import CLIENT_ADDRESS, UnknownSetting, load_settings
 
 RULES = ROOT / "deploy/chart/rules/unclip.yaml"
 SCRAPE_SECONDS = 2
 RATE_WINDOW = "20s"
-START_SECONDS = 30.0
+RAY_INTERVAL = "RAY_metrics_report_interval_ms"  # Ray's own setting
+START_SECONDS = 30.0  # in which Prometheus has to be ready
+STOP_SECONDS = 30.0
+COLUMNS = 2  # of panels in a picture of a dashboard
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Prometheus:
     address: str
 
     def get(self, path: str, **parameters: Any) -> Any:
-        """``data`` of an answer of its HTTP API. Raises StackError with its words if it refuses."""
+        """What its HTTP API answers. Raises StackError, with Prometheus' own words, if it refuses."""
         url = f"http://{self.address}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
         try:
             with urllib.request.urlopen(url, timeout=30) as answer:
@@ -65,8 +65,8 @@ class Prometheus:
             raise StackError(f"Prometheus refused {path}: {json.load(error).get('error', error)}") from None
 
     def series(self, expression: str, start: float, end: float) -> list[dict[str, Any]]:
-        """Series of a query between two times (seconds since 1970), as Grafana would ask for them."""
-        query = expression.replace("$__rate_interval", RATE_WINDOW)
+        """The series of a query between two times (seconds since 1970), as Grafana would ask for them."""
+        query = expression.replace(WINDOW, RATE_WINDOW)
         found: list[dict[str, Any]] = self.get(
             "query_range", query=query, start=start, end=end, step=SCRAPE_SECONDS
         )["result"]
@@ -74,14 +74,11 @@ class Prometheus:
 
     def firing(self) -> set[str]:
         """Names of the alerts that fire."""
-        return {
-            alert["labels"]["alertname"]
-            for alert in self.get("alerts")["alerts"]
-            if alert["state"] == "firing"
-        }
+        alerts = self.get("alerts")["alerts"]
+        return {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"}
 
     def broken_rules(self) -> list[str]:
-        """Names of the rules that could not be evaluated, or have not been yet."""
+        """Names of the rules that could not be evaluated or have not been evaluated yet."""
         groups = self.get("rules")["groups"]
         return [rule["name"] for group in groups for rule in group["rules"] if rule["health"] != "ok"]
 
@@ -102,22 +99,19 @@ def prometheus_running(targets: dict[str, str], rules: Path = RULES) -> Iterator
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "prometheus.yaml"
         file.write_text(yaml.safe_dump(config))
-        process = subprocess.Popen(
-            [
-                binary,
-                f"--config.file={file}",
-                f"--storage.tsdb.path={folder}/data",
-                f"--web.listen-address={address}",
-                "--log.level=error",
-            ],
-            start_new_session=True,
-        )
+        options = [
+            f"--config.file={file}",
+            f"--storage.tsdb.path={folder}/data",
+            f"--web.listen-address={address}",
+            "--log.level=error",
+        ]
+        process = subprocess.Popen([binary, *options], start_new_session=True)
         try:
             _wait_for(address, process)
             yield Prometheus(address)
         finally:
             process.send_signal(signal.SIGTERM)
-            process.wait(30)
+            process.wait(STOP_SECONDS)
 
 
 def _wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
@@ -133,13 +127,13 @@ def _wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
 
 @contextlib.contextmanager
 def observed() -> Iterator[tuple[str, Prometheus]]:
-    """The whole stack under a Prometheus; yields the gateway's address and the Prometheus."""
-    ray_port, metrics_port = free_port(), free_port()
+    """The whole stack and a Prometheus that watches it. Yields the gateway's address and the Prometheus."""
+    ray_port = free_port()
+    gateway_port = free_port()
     settings = load_stack_settings().model_copy(update={"metrics_port": ray_port})
-    gateway = load_settings().model_copy(update={"metrics_port": metrics_port})
-    os.environ["UNCLIP_METRICS_PORT"] = str(metrics_port)
-    os.environ.update({"RAY_metrics_report_interval_ms": str(1000 * SCRAPE_SECONDS)})
-    targets = {"gateway": f"127.0.0.1:{metrics_port}", "ray": f"{NODE_ADDRESS}:{ray_port}"}
+    gateway = load_settings().model_copy(update={"metrics_port": gateway_port})
+    os.environ[RAY_INTERVAL] = str(1000 * SCRAPE_SECONDS)
+    targets = {"gateway": f"127.0.0.1:{gateway_port}", "ray": f"{NODE_ADDRESS}:{ray_port}"}
     with (
         stages_running(settings=settings) as stages,
         gateway_running(stages, gateway) as address,
@@ -149,14 +143,16 @@ def observed() -> Iterator[tuple[str, Prometheus]]:
 
 
 def draw(board: Board, prometheus: Prometheus, start: float, end: float, target: Path) -> list[str]:
-    """A picture of every panel of a dashboard; returns the titles of panels without any series."""
+    """Draw every panel of a dashboard into one picture. Returns the titles of panels without any series.
+
+    start, end: the time that is shown, in seconds since 1970.
+    """
     panels = list(board.panels)
-    rows = -(-len(panels) // 2)
-    figure, axes = plt.subplots(rows, 2, figsize=(14, 3.2 * rows), squeeze=False)
-    empty = []
-    for axis, panel in zip(axes.flat, panels, strict=False):
-        if not _plot(axis, panel, prometheus, start, end):
-            empty.append(panel.title)
+    rows = -(-len(panels) // COLUMNS)
+    figure, axes = plt.subplots(rows, COLUMNS, figsize=(14, 3.2 * rows), squeeze=False)
+    counts = [
+        _plot(axis, panel, prometheus, start, end) for axis, panel in zip(axes.flat, panels, strict=False)
+    ]
     for axis in axes.flat[len(panels) :]:
         axis.axis("off")
     figure.suptitle(board.title)
@@ -164,10 +160,11 @@ def draw(board: Board, prometheus: Prometheus, start: float, end: float, target:
     target.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(target, dpi=80)
     plt.close(figure)
-    return empty
+    return [panel.title for panel, count in zip(panels, counts, strict=True) if not count]
 
 
 def _plot(axis: Any, panel: Panel, prometheus: Prometheus, start: float, end: float) -> int:
+    """Draw one panel and return how many series it has."""
     count = 0
     for query in panel.queries:
         for series in prometheus.series(query.expression, start, end):
@@ -186,6 +183,28 @@ def _plot(axis: Any, panel: Panel, prometheus: Prometheus, start: float, end: fl
     return count
 
 
+def _run(command: Sequence[str], address: str) -> int:
+    """Run a command that is told the gateway's address, or wait for Ctrl-C. Returns its exit code."""
+    with contextlib.suppress(KeyboardInterrupt):
+        if command:
+            environment = {**os.environ, CLIENT_ADDRESS: address}
+            return subprocess.run(command, env=environment, cwd=ROOT, check=False).returncode
+        signal.pause()
+    return 0
+
+
+def _report(prometheus: Prometheus, started: float, out: Path) -> None:
+    """Draw every dashboard and print what fires."""
+    for board in BOARDS:
+        picture = out / f"{board.name}.png"
+        empty = draw(board, prometheus, started, time.time(), picture)
+        console.print(f"{picture}" + (f"; without data: {', '.join(empty)}" if empty else ""))
+    broken = ", ".join(prometheus.broken_rules())
+    firing = ", ".join(sorted(prometheus.firing()))
+    console.print(f"rules that could not be evaluated: {broken or 'none'}")
+    console.print(f"alerts that fire: {firing or 'none'}")
+
+
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.option(
@@ -193,33 +212,20 @@ def _plot(axis: Any, panel: Panel, prometheus: Prometheus, start: float, end: fl
     type=click.Path(file_okay=False, path_type=Path),
     default=ROOT / "out/observe",
     show_default="out/observe",
+    help="Where the pictures go.",
 )
 def main(command: tuple[str, ...], out: Path) -> None:
-    """Run the stack under Prometheus until COMMAND (or Ctrl-C) ends, then draw every dashboard to PNG files."""
+    """Run the stack under Prometheus until COMMAND (or Ctrl-C) ends, then draw every dashboard to a file."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with observed() as (address, prometheus):
-            started, code = time.time(), 0
+            started = time.time()
             console.print(
                 f"ready: the gateway listens on {address}, Prometheus on http://{prometheus.address}"
             )
-            with contextlib.suppress(KeyboardInterrupt):
-                if command:
-                    code = subprocess.run(
-                        command, env={**os.environ, "UNCLIP_ADDRESS": address}, cwd=ROOT, check=False
-                    ).returncode
-                else:
-                    signal.pause()
-            time.sleep(3 * SCRAPE_SECONDS)
-            for board in BOARDS:
-                empty = draw(board, prometheus, started, time.time(), out / f"{board.name}.png")
-                console.print(
-                    f"{out / board.name}.png" + (f"; without data: {', '.join(empty)}" if empty else "")
-                )
-            console.print(
-                f"rules that could not be evaluated: {', '.join(prometheus.broken_rules()) or 'none'}"
-            )
-            console.print(f"alerts that fire: {', '.join(sorted(prometheus.firing())) or 'none'}")
+            code = _run(command, address)
+            time.sleep(3 * SCRAPE_SECONDS)  # what happened last has to be scraped, too
+            _report(prometheus, started, out)
             sys.exit(code)
     except (StackError, UnknownSetting, ValidationError) as error:
         sys.exit(f"error: {error}")

@@ -1,29 +1,52 @@
-"""Generate: text -> prior -> decoder -> upsampler."""
+"""Generate: text encoder -> prior -> decoder and upsamplers."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 
-from gateway.flows.request import FlowRequest
-from gateway.sample import Made, Report, Sample, sample_all
-from gateway.stages import Budget, Stages
-from services.editing.pictures import Pixels
+from gateway.admission import Demand
+from gateway.events import Drawn, Event, Indexed
+from gateway.flows.fan_out import fan_out
+from gateway.flows.flow import Flow, encoded
+from gateway.stages import Stages
+from gateway.stages.budget import Budget
+from gateway.stages.text_encoder import EncodedText
+from services.editing.pictures import reduced
 
 
 @dataclass(frozen=True)
-class Generate(FlowRequest):
+class Generate(Flow):
     """A sentence, and the side of the square pictures of it, in px."""
 
     prompt: str
     size: int
 
-    async def run(self, stages: Stages, budget: Budget, report: Report) -> list[Made]:
+    def demands(self) -> tuple[Demand, ...]:
+        """Candidates, then one picture."""
+        return self.prior_demand(), self.decoder_demand(self.native(self.size))
+
+    async def run(self, stages: Stages, budget: Budget) -> AsyncGenerator[Indexed, None]:
         """Draw pictures of the prompt."""
-        shared: dict[str, float] = {}
-        text = await self.encode(self.prompt, stages, budget, shared)
+        text, before = await encoded(stages, self.prompt, self.options, budget)
+        async with aclosing(
+            fan_out(self.options, lambda s: self._draw(s, text, stages, budget), before)
+        ) as events:
+            async for event in events:
+                yield event
 
-        async def make(sample: Sample) -> Pixels:
-            embedding = await stages.prior.sample(text, sample)
-            return await stages.decoder.sample(embedding, text, sample, size=self.size)
-
-        return await sample_all(make, self.options, budget, report, shared)
+    async def _draw(
+        self, seed: int, text: EncodedText, stages: Stages, budget: Budget
+    ) -> AsyncGenerator[Event, None]:
+        async with self.sample_prior(stages, text, seed, budget) as prior:
+            async for event in prior:
+                yield event
+        size = self.native(self.size)
+        async with stages.decoder.sample(
+            prior.result, text, self.options.decoder, seed=seed, size=size, budget=budget
+        ) as decoder:
+            async for event in decoder:
+                yield event
+        yield Drawn(await asyncio.to_thread(reduced, decoder.result, self.size))

@@ -1,45 +1,136 @@
-"""Inpaint and outpaint: the same flow on a canvas, whose hole is a mask's or the room around a picture."""
+"""Inpaint and outpaint: one flow on a canvas, whose hole is a mask's or the room around a picture."""
 
 from __future__ import annotations
 
+import abc
 import asyncio
-import itertools
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 
-from gateway.flows.request import FlowRequest
-from gateway.sample import Made, Report, Sample, sample_all
-from gateway.stages import Budget, Known, Stages
-from services.editing.canvas import Canvas
-from services.editing.pictures import Pixels
+from gateway.admission import Demand
+from gateway.events import Drawn, Event, Indexed
+from gateway.flows.fan_out import fan_out
+from gateway.flows.flow import SEEDS, Flow, decode, encoded
+from gateway.stages import Stages
+from gateway.stages.budget import Budget
+from gateway.stages.decoder import Known
+from gateway.stages.text_encoder import EncodedText
+from services.editing.canvas import Canvas, Frame, Margins
+from services.editing.pictures import (
+    Header,
+    MaskKind,
+    PictureError,
+    alpha_of,
+    read_hole,
+    rgb,
+)
+from services.wire.errors import InvalidInput
+
+# An odd constant (the golden ratio's, as in splitmix64) keeps the seeds of a picture's frames apart from its
+# neighbours'.
+FRAME_STRIDE = 0x9E3779B97F4A7C15
 
 
 @dataclass(frozen=True)
-class Paint(FlowRequest):
-    """What belongs in the hole of a canvas, and the sides in px of the frames that the decoder can paint."""
+class Paint(Flow):
+    """What belongs in the hole of a canvas of ``width`` x ``height`` px, and the file of the picture it
+    is made of."""
 
     prompt: str
-    canvas: Canvas
-    sizes: tuple[int, ...]
+    picture: bytes
+    header: Header
+    width: int
+    height: int
 
-    async def run(self, stages: Stages, budget: Budget, report: Report) -> list[Made]:
-        """Paint the hole, frame by frame until nothing of it is left; known pixels stay as they are."""
-        shared: dict[str, float] = {}
-        text = await self.encode(self.prompt, stages, budget, shared)
-        side = self.canvas.frame_size(self.sizes)
+    @abc.abstractmethod
+    def canvas(self) -> Canvas:
+        """Decode the picture and put it on a canvas. Raises InvalidInput."""
 
-        async def make(sample: Sample) -> Pixels:
-            embedding = await stages.prior.sample(text, sample)
-            canvas = Canvas(self.canvas.pixels, self.canvas.hole)
-            for number in itertools.count():
-                # Large canvases take a while: not on the event loop.
-                frame = await asyncio.to_thread(canvas.next_frame)
-                if frame is None:
-                    break
-                known = Known(*await asyncio.to_thread(canvas.view, frame, side))
-                painted = await stages.decoder.sample(
-                    embedding, text, sample.for_frame(number), size=side, known=known
-                )
-                await asyncio.to_thread(canvas.paint, frame, painted)
-            return canvas.pixels
+    def demands(self) -> tuple[Demand, ...]:
+        """Candidates, then as many frames as at least lie along the canvas."""
+        shorter = min(self.width, self.height)
+        frames = -(-max(self.width, self.height) // shorter)
+        size = next((size for size in self.sizes[1:] if 1.5 * size >= shorter), self.sizes[-1])
+        return self.prior_demand(), self.decoder_demand(size, times=frames)
 
-        return await sample_all(make, self.options, budget, report, shared)
+    async def run(self, stages: Stages, budget: Budget) -> AsyncGenerator[Indexed, None]:
+        """Paint the hole, frame by frame.
+
+        Known pixels stay as they are. All pictures share the plan of frames.
+        """
+        canvas = await asyncio.to_thread(self.canvas)
+        frames = await asyncio.to_thread(canvas.plan)
+        text, before = await encoded(stages, self.prompt, self.options, budget)
+        async with aclosing(
+            fan_out(self.options, lambda s: self._draw(s, canvas, frames, text, stages, budget), before)
+        ) as events:
+            async for event in events:
+                yield event
+
+    async def _draw(
+        self,
+        seed: int,
+        source: Canvas,
+        frames: Sequence[Frame],
+        text: EncodedText,
+        stages: Stages,
+        budget: Budget,
+    ) -> AsyncGenerator[Event, None]:
+        async with self.sample_prior(stages, text, seed, budget) as prior:
+            async for event in prior:
+                yield event
+        side = source.frame_size(self.sizes)
+        canvas = await asyncio.to_thread(source.copy)
+        for number, frame in enumerate(frames):
+            # Large canvases take a while: not on the event loop.
+            known = Known(*await asyncio.to_thread(canvas.view, frame, side))
+            async with stages.decoder.sample(
+                prior.result,
+                text,
+                self.options.decoder,
+                seed=(seed + number * FRAME_STRIDE) % SEEDS,
+                size=side,
+                budget=budget,
+                known=known,
+            ) as decoder:
+                async for event in decoder:
+                    yield event
+            await asyncio.to_thread(canvas.paint, frame, decoder.result)
+        yield Drawn(canvas.result)
+
+
+@dataclass(frozen=True)
+class Inpaint(Paint):
+    """The hole is a mask's, or the picture's own transparency.
+
+    Size: the shorter side of the result; 0: the picture's.
+    """
+
+    mask: bytes
+    mask_header: Header | None
+    mask_kind: MaskKind
+    size: int
+
+    def canvas(self) -> Canvas:
+        """The picture with its hole, at the size asked for."""
+        picture = decode(self.picture, self.header, "picture")
+        mask = None if self.mask_header is None else decode(self.mask, self.mask_header, "mask")
+        try:
+            hole = read_hole(mask, picture, self.mask_kind)
+        except PictureError as error:
+            raise InvalidInput(("mask", str(error))) from None
+        canvas = Canvas(rgb(picture), hole, alpha_of(picture))
+        return canvas.scaled(self.size) if self.size else canvas
+
+
+@dataclass(frozen=True)
+class Outpaint(Paint):
+    """The hole is the room around the picture. Where the picture is transparent, it stays so."""
+
+    margins: Margins
+
+    def canvas(self) -> Canvas:
+        """The picture with room around it."""
+        picture = decode(self.picture, self.header, "picture")
+        return Canvas.extended(rgb(picture), self.margins, alpha_of(picture))

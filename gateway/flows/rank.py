@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gateway.stages import Budget, Stages, normalised
+from gateway.stages import Stages
+from gateway.stages.budget import Budget
+from gateway.stages.text_encoder import normalised
 from services.editing.pictures import Pixels
 
 
@@ -23,7 +25,10 @@ class RankedCaption:
 async def rank_captions(
     picture: Pixels, captions: Sequence[str], stages: Stages, budget: Budget
 ) -> list[RankedCaption]:
-    """Best first; probabilities are the softmax of CLIP's scaled cosines (arXiv 2103.00020, section 3.1.2)."""
+    """Best first.
+
+    Probabilities are the softmax of CLIP's scaled cosines (arXiv 2103.00020, section 3.1.2).
+    """
     image = await stages.image_encoder.encode(picture, budget)
     texts, scale = await stages.text_encoder.embed(captions, budget)
     logits = scale * (texts @ normalised(image)).astype(np.float64)

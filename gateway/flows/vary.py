@@ -1,34 +1,73 @@
-"""Vary: image encoder -> decoder -> upsampler, from fresh noise or, the more similar it is to be, from the picture."""
+"""Vary.
+
+Image encoder -> decoder and upsamplers, from noise or, the more similar it is to be, from the picture.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 
-from gateway.flows.request import FlowRequest
-from gateway.sample import Made, Report, Sample, sample_all
-from gateway.stages import Budget, Stages, Start
-from services.editing.pictures import Pixels
+from gateway.admission import Demand
+from gateway.events import Drawn, Event, Indexed, Timed
+from gateway.flows.fan_out import fan_out
+from gateway.flows.flow import Flow, decode, encoded
+from gateway.stages import Stages
+from gateway.stages.budget import Budget
+from gateway.stages.decoder import Start
+from gateway.stages.text_encoder import Embedding, EncodedText
+from services.editing.pictures import Header, Pixels, centre_square, reduced
 
 
 @dataclass(frozen=True)
-class Vary(FlowRequest):
-    """A picture, (size, size, 3); how similar to stay, in [0, 1]; the side of the results in px."""
+class Vary(Flow):
+    """A picture's file and its checked header.
 
-    picture: Pixels
+    How similar to stay, in [0, 1]; the side of the results in px.
+    """
+
+    picture: bytes
+    header: Header
     similarity: float
     size: int
 
-    async def run(self, stages: Stages, budget: Budget, report: Report) -> list[Made]:
+    def demands(self) -> tuple[Demand, ...]:
+        """One picture."""
+        return (self.decoder_demand(self.native(self.size)),)
+
+    async def run(self, stages: Stages, budget: Budget) -> AsyncGenerator[Indexed, None]:
         """Draw pictures like the given one."""
-        shared: dict[str, float] = {}
-        text = await self.encode("", stages, budget, shared)
+        pixels = await asyncio.to_thread(self._square)
+        text, before = await encoded(stages, "", self.options, budget)
         started = time.monotonic()
-        embedding = await stages.image_encoder.encode(self.picture, budget)
-        shared["image_encoder"] = time.monotonic() - started
-        start = Start(self.picture, self.similarity) if self.similarity > 0 else None
+        embedding = await stages.image_encoder.encode(pixels, budget)
+        before.append(Timed("image_encoder", time.monotonic() - started))
+        start = Start(pixels, self.similarity) if self.similarity > 0 else None
+        async with aclosing(
+            fan_out(self.options, lambda s: self._draw(s, embedding, text, start, stages, budget), before)
+        ) as events:
+            async for event in events:
+                yield event
 
-        async def make(sample: Sample) -> Pixels:
-            return await stages.decoder.sample(embedding, text, sample, size=self.size, start=start)
+    def _square(self) -> Pixels:
+        return centre_square(decode(self.picture, self.header, "picture"), self.native(self.size))
 
-        return await sample_all(make, self.options, budget, report, shared)
+    async def _draw(
+        self,
+        seed: int,
+        embedding: Embedding,
+        text: EncodedText,
+        start: Start | None,
+        stages: Stages,
+        budget: Budget,
+    ) -> AsyncGenerator[Event, None]:
+        size = self.native(self.size)
+        async with stages.decoder.sample(
+            embedding, text, self.options.decoder, seed=seed, size=size, budget=budget, start=start
+        ) as decoder:
+            async for event in decoder:
+                yield event
+        yield Drawn(await asyncio.to_thread(reduced, decoder.result, self.size))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 ROOT = Path(__file__).resolve().parents[2]
 MANIFEST = "manifest.json"
+DOCS = "docs"  # the folder of a bundle whose files are not loaded, and so not in its manifest
 PICKLED = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 Config = TypeVar("Config", bound=BaseModel)
 
@@ -42,24 +44,24 @@ class Manifest(BaseModel):
 
 
 class Bundle:
-    """An opened bundle. A part is the folder of one network; its files are verified when the bundle is opened."""
+    """An opened bundle. A part is the folder of one network."""
 
     def __init__(self, path: Path | str, *parts: str) -> None:
-        """Open the bundle at ``path`` (relative to the project's root) and verify the files of ``parts`` (names or patterns).
+        """Open the bundle at ``path`` and verify the files of ``parts``.
 
+        path: relative paths start at the project's root. parts: names, or shell patterns.
         Raises BundleError for a missing manifest or file, a hash that differs, or pickled weights.
         """
         self.path = ROOT / path
         self.manifest = self._read_manifest()
         for part in parts:
             for name in self.parts(part) or [part]:
-                self._verify(name)
+                self._verify_part(name)
 
     def parts(self, pattern: str) -> list[str]:
         """Names of the parts that match a shell pattern, such as ``upsampler-*``."""
-        return sorted(
-            fnmatch.filter({name.split("/")[0] for name in self.manifest.files if "/" in name}, pattern)
-        )
+        folders = {name.split("/")[0] for name in self.manifest.files if "/" in name}
+        return sorted(fnmatch.filter(folders, pattern))
 
     def part(self, name: str) -> Path:
         """The folder of one part of the bundle."""
@@ -78,6 +80,19 @@ class Bundle:
         self._require(f"{part}/model.safetensors")
         return self.part(part) / "model.safetensors"
 
+    def verify(self) -> None:
+        """Verify every file of the bundle, in parts and beside them, ``docs`` excepted.
+
+        Raises BundleError for pickled weights, a hash that differs, a file of the manifest that is missing,
+        or files that the manifest does not name.
+        """
+        for part in self.parts("*"):
+            self._refuse_pickled(part)
+        self._verify_files(self.manifest.files)
+        spare = sorted(set(files_of(self.path)) - set(self.manifest.files))
+        if spare:
+            raise BundleError(f"not in the manifest of {self.path}: {', '.join(spare)}")
+
     def _require(self, name: str) -> None:
         if name not in self.manifest.files:
             raise BundleError(f"{name} is not in the manifest of {self.path}, so it is not read")
@@ -90,23 +105,29 @@ class Bundle:
         except ValidationError as error:
             raise BundleError(f"{self.path / MANIFEST} is not a manifest: {error}") from error
 
-    def _verify(self, part: str) -> None:
-        expected = {
-            name: digest for name, digest in self.manifest.files.items() if name.startswith(f"{part}/")
-        }
-        if not expected:
+    def _verify_part(self, part: str) -> None:
+        names = [name for name in self.manifest.files if name.startswith(f"{part}/")]
+        if not names:
             raise BundleError(f"the manifest of {self.path} has no files of {part}")
+        self._refuse_pickled(part)
+        self._verify_files(names)
+
+    def _refuse_pickled(self, part: str) -> None:
+        if not self.part(part).is_dir():
+            return  # its files are then told to be missing
         for file in self.part(part).iterdir():
             if file.suffix in PICKLED:
                 raise BundleError(
                     f"{part}/{file.name} is pickled, which is not loaded; convert it with "
                     f"`python -m services.bundles.convert {file} {file.with_suffix('.safetensors')}`"
                 )
-        for name, digest in expected.items():
+
+    def _verify_files(self, names: Iterable[str]) -> None:
+        for name in names:
             file = self.path / name
             if not file.exists():
                 raise BundleError(f"{name} is in the manifest but not in {self.path}")
-            if sha256(file) != digest:
+            if sha256(file) != self.manifest.files[name]:
                 raise BundleError(
                     f"{name} is not the file that the manifest of {self.path} names: its sha256 differs"
                 )
@@ -118,14 +139,20 @@ def sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def files_of(bundle: Path) -> dict[str, Path]:
+    """Every file that a bundle's manifest has to name, by its path in the bundle, sorted.
+
+    That is all but the manifest and ``docs``.
+    """
+    files = {str(file.relative_to(bundle)): file for file in sorted(bundle.rglob("*")) if file.is_file()}
+    return {
+        name: file for name, file in files.items() if name != MANIFEST and not name.startswith(f"{DOCS}/")
+    }
+
+
 def write_manifest(path: Path, name: str, version: str, licences: tuple[Licence, ...]) -> Manifest:
     """Hash every file of the bundle, but for its manifest and ``docs``, and write its manifest."""
-    named = [
-        file
-        for file in sorted(path.rglob("*"))
-        if file.is_file() and file.name != MANIFEST and (path / "docs") not in file.parents
-    ]
-    files = {str(file.relative_to(path)): sha256(file) for file in named}
+    files = {relative: sha256(file) for relative, file in files_of(path).items()}
     manifest = Manifest(name=name, version=version, licences=licences, files=files)
     (path / MANIFEST).write_text(json.dumps(manifest.model_dump(), indent=2) + "\n")
     return manifest

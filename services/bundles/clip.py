@@ -20,7 +20,10 @@ VOCABULARY = "vocabulary.txt.gz"
 
 @dataclass(frozen=True)
 class Clip:
-    """A loaded CLIP: the model, its tokenizer, how pictures are prepared for it, and the bundle it is served with."""
+    """A loaded CLIP: the model, its tokenizer, and the bundle it is served with.
+
+    side, mean, std: how pictures are prepared for it; mean and std are of each channel, in [0, 1].
+    """
 
     model: nn.Module
     tokenizer: Any
@@ -32,7 +35,10 @@ class Clip:
 
 
 def load_clip(source: ClipSource, threads: int) -> Clip:
-    """Load CLIP for inference with so many torch threads. Raises BundleError where the source is incomplete or not safetensors."""
+    """Load CLIP for inference. threads: of torch, in this whole process.
+
+    Raises BundleError where the source is incomplete or not safetensors.
+    """
     torch.set_num_threads(threads)
     bundle = Bundle(source.bundle, PART)
     device = best_device()

@@ -1,4 +1,4 @@
-"""Convert pickled weights to safetensors: ``python -m services.bundles.convert weights.bin weights.safetensors``."""
+"""Convert pickled weights to safetensors: ``python -m services.bundles.convert SOURCE TARGET``."""
 
 from __future__ import annotations
 
@@ -16,14 +16,8 @@ def convert(source: Path, target: Path) -> None:
     """Read tensors from SOURCE without running any code in it, and write them to TARGET as safetensors."""
     state = torch.load(source, map_location="cpu", weights_only=True)
     state = state.get("state_dict", state)
-    save_file(
-        {
-            name: value.clone().contiguous()
-            for name, value in state.items()
-            if isinstance(value, torch.Tensor)
-        },
-        target,
-    )
+    tensors = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
+    save_file({name: value.clone().contiguous() for name, value in tensors.items()}, target)
     click.echo(f"wrote {target}")
 
 

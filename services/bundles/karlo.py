@@ -57,6 +57,7 @@ CONDITIONING: Renames = (
     (r"^encoder_hidden_states_proj\.", "text_to_context."),
     (r"^text_encoder_hidden_states_norm\.", "text_norm."),
 )
+SQUEEZED = ("positions", "query_token", "mean", "std")
 
 
 def unet(state: State) -> dict[str, Tensor]:
@@ -65,12 +66,13 @@ def unet(state: State) -> dict[str, Tensor]:
 
 
 def prior(state: State) -> dict[str, Tensor]:
-    """``PriorTransformer`` to ``Prior``; leading axes of length one go, and so does the causal mask."""
+    """``PriorTransformer`` to ``Prior``.
+
+    Its causal mask is left out: ours is computed. Leading axes of length one are dropped.
+    """
     own = _renamed({key: value for key, value in state.items() if key != "causal_attention_mask"}, PRIOR)
-    return {
-        **own,
-        **{key: own[key].squeeze() for key in ("positions", "query_token", "mean", "std") if key in own},
-    }
+    squeezed = {name: own[name].squeeze() for name in SQUEEZED if name in own}
+    return {**own, **squeezed}
 
 
 def conditioning(state: State) -> dict[str, Tensor]:

@@ -16,7 +16,10 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def load_weights(network: Network, source: Path | Mapping[str, Tensor]) -> Network:
-    """Fill a network from a safetensors file or a state dict. Raises BundleError naming every key that does not fit."""
+    """Fill a network from a safetensors file or a state dict.
+
+    Raises BundleError naming every key that does not fit.
+    """
     state = load_file(source) if isinstance(source, Path) else source
     own = network.state_dict()
     problems = [f"missing {key}" for key in own.keys() - state.keys()]
@@ -45,6 +48,8 @@ def best_dtype(device: torch.device) -> torch.dtype:
 
 
 def place(network: Network, device: torch.device) -> Network:
-    """Ready for inference: on the device, in its best type, channels last, frozen."""
-    network.to(device=device, dtype=best_dtype(device), memory_format=torch.channels_last)  # type: ignore[call-overload]
+    """The network on the device, ready for inference: in its best type, channels last, frozen."""
+    network.to(  # type: ignore[call-overload]
+        device=device, dtype=best_dtype(device), memory_format=torch.channels_last
+    )
     return network.eval().requires_grad_(False)

@@ -1,6 +1,7 @@
-"""How the decoder is told what to draw: the image embedding in the time embedding and as context tokens, beside the text.
+"""How the decoder is told what to draw (arXiv 2204.06125, section 2.1).
 
-arXiv 2204.06125, section 2.1; in Karlo's layout this is ``UnCLIPTextProjModel``.
+The image embedding is added to the time embedding, and is projected to context tokens that stand before the
+text's. In Karlo's layout this is ``UnCLIPTextProjModel``.
 """
 
 from __future__ import annotations
@@ -9,11 +10,15 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-HIDDEN = -10_000.0
+from services.diffusion.attention import padding_bias
 
 
 class ConditioningConfig(BaseModel):
-    """Widths of what comes in (image and text embeddings: embedding_dim; token states: text_dim) and the token count."""
+    """Widths of what comes in, and the number of tokens made of it.
+
+    embedding_dim: of image and text embeddings. text_dim: of the text's token states. image_tokens: context
+    tokens that an image embedding becomes.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -38,14 +43,15 @@ class Conditioning(nn.Module):
     def forward(
         self, image: Tensor, text: Tensor, states: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """image, text: (B, embedding_dim); states: (B, L, text_dim); mask: (B, L), true at real tokens.
+        """Project a batch; it does not change from step to step.
 
-        Returns time_extra (B, time_dim), context (B, image_tokens + L, context_dim), context_bias (B, 1, 1, same length).
+        image, text: (B, embedding_dim). states: (B, L, text_dim). mask: (B, L), true at real tokens.
+        Returns time_extra (B, time_dim), context (B, image_tokens + L, context_dim), and context_bias
+        (B, 1, 1, image_tokens + L).
         """
         time_extra = self.text_to_time(text) + self.image_to_time(image)
         # Karlo's order: the token index varies fastest in the projection's output.
         tokens = self.image_to_tokens(image).unflatten(-1, (-1, self.config.image_tokens)).transpose(1, 2)
         context = torch.cat([tokens, self.text_norm(self.text_to_context(states))], dim=1)
         visible = torch.cat([mask.new_ones(len(mask), self.config.image_tokens), mask], dim=1)
-        bias = (~visible.bool()).to(context.dtype)[:, None, None, :] * HIDDEN
-        return time_extra, context, bias
+        return time_extra, context, padding_bias(visible, context.dtype)

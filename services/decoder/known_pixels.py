@@ -1,4 +1,12 @@
-"""Known pixels in place, and painted colours that meet them at the border of a hole."""
+"""Puts known pixels in place, and moves painted colours so that they meet them at the border of a hole.
+
+As in Poisson image editing (Perez et al., SIGGRAPH 2003, equation 4), the difference between the pixels at
+the hole's edge and their known neighbours is spread smoothly into the hole. It is spread in two bands, each
+over its own width (Burt and Adelson, A Multiresolution Spline, 1983): the tone far, and the texture, which is
+the rest, about a pixel. Spread as one, the mortar beside a painted brick would dye a strip of the wall. The
+membrane of the Poisson equation is approximated by weights of 1 / d^3 (Farbman et al., Convolution Pyramids,
+SIGGRAPH Asia 2011), and fades with the distance.
+"""
 
 from __future__ import annotations
 
@@ -8,29 +16,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# In parts of the picture's side.
-BAND, ALONG = (
-    0.03,
-    0.1,
-)  # standard deviations: how deep beside the border, and how far along it, a tone is taken
-TONE_REACH, TEXTURE_REACH = (
-    1 / 8,
-    0.025,
-)  # that far into a straight border's hole half of a correction is left
-
-TINY = 1e-8  # below any sum of weights beside a border, above the rounding of none
+# A tone is a mean around a place at the border. These are the standard deviations of its Gaussian weights,
+# across the border and along it, in parts of the picture's side.
+BAND = 0.03
+ALONG = 0.1
+# How deep inside the hole, beside a straight border, half of a correction is left, in parts of the side.
+TONE_REACH = 1 / 8
+TEXTURE_REACH = 0.025
+TINY = 1e-8  # smaller than any sum of weights near a border, larger than the rounding errors of a sum of none
 
 
 class KnownPixels:
     """What is known of a picture, and the border of its hole; computed once, for all steps.
 
-    pixels: (3, S, S); keep: (1, S, S), 1 where they count.
+    pixels: (3, S, S). keep: (1, S, S), 1 where the pixels are known, else 0.
     """
 
     def __init__(self, pixels: Tensor, keep: Tensor) -> None:
-        self._pixels, self._keep, self._hole = pixels, keep, 1 - keep
         side = pixels.shape[-1]
-        self._along, self._falloff = _gaussian(ALONG, side, pixels.device), _falloff(side, pixels.device)
+        self._pixels = pixels
+        self._keep = keep
+        self._hole = 1 - keep
+        self._along = _gaussian(ALONG, side, pixels.device)
+        self._falloff = _falloff(side, pixels.device)
         touching = _neighbours(keep)
         self._edge = self._hole * touching.clamp_max(1)
         self._band = _convolved(self._edge, _gaussian(BAND, side, pixels.device)).clamp_min(0)
@@ -41,53 +49,51 @@ class KnownPixels:
         self._weights = _convolved(self._edge, self._falloff) + fades[:, None, None, None]
 
     def imposed(self, painted: Tensor) -> Tensor:
-        """A painted picture (3, S, S), in the pixels' range, with the known pixels in place and its colours in the hole
-        moved, near the border, to meet them.
+        """The painted picture with the known pixels in place, and its colours moved to meet them.
 
-        As in Poisson image editing (Perez et al., SIGGRAPH 2003, equation 4) what the pixels at the hole's edge miss of
-        their known neighbours is spread smoothly into the hole, each band over its own width (Burt and Adelson, A
-        Multiresolution Spline, 1983): tone far, and texture, the rest, a pixel or so. Spread as one, the mortar beside a
-        painted brick would dye a strip of the wall. The membrane is approximated by weights of 1 / d^3 (Farbman et al.,
-        Convolution Pyramids, SIGGRAPH Asia 2011), and fades with the distance.
+        painted: (3, S, S), in the known pixels' range. Returns the same shape.
         """
         tone = self._tone(painted, self._hole)
-        missed = self._beside - torch.stack([tone, painted - tone])
-        moved = (_convolved(self._edge * missed, self._falloff) / self._weights).sum(0)
-        return self._keep * self._pixels + self._hole * (painted + moved)
+        missing = self._beside - torch.stack([tone, painted - tone])
+        correction = (_convolved(self._edge * missing, self._falloff) / self._weights).sum(0)
+        return self._keep * self._pixels + self._hole * (painted + correction)
 
     def _tone(self, picture: Tensor, side_of_border: Tensor) -> Tensor:
-        """The mean colour near each place on one side of the border, (3, S, S): of a band too thin to reach the object
-        that is painted into the hole, which need not look like what is around it."""
+        """The mean colour near each place of one side of the border, (3, S, S).
+
+        The band it is taken from is thin. So it seldom reaches an object painted into the hole, which need
+        not look like what is around the hole.
+        """
         counted = self._band * side_of_border
         return _convolved(picture * counted, self._along) / _convolved(counted, self._along).clamp_min(TINY)
 
 
 @cache
 def _falloff(side: int, device: torch.device) -> Tensor:
-    """The transform of 1 / d^3; d is to the known pixel, one px beyond the edge's."""
+    """The Fourier transform of 1 / d^3, where d is the distance to the known pixel, 1 px beyond the edge."""
     return torch.fft.rfft2((_squared_distances(side, device) + 1) ** -1.5)
 
 
 @cache
 def _gaussian(deviation: float, side: int, device: torch.device) -> Tensor:
-    """The transform of a Gaussian that adds up to 1; its standard deviation is in parts of the side."""
+    """The Fourier transform of a Gaussian that sums to 1; its standard deviation is in parts of the side."""
     gaussian = (-_squared_distances(side, device) / (2 * (deviation * side) ** 2)).exp()
     return torch.fft.rfft2(gaussian / gaussian.sum())
 
 
 def _squared_distances(side: int, device: torch.device) -> Tensor:
-    """From the corner of a torus, (2 side, 2 side)."""
+    """Squared distances from the corner of a torus, (2 side, 2 side)."""
     across = torch.arange(2 * side, device=device, dtype=torch.float32)
     squared = torch.minimum(across, 2 * side - across) ** 2
     return squared[:, None] + squared
 
 
 def _convolved(x: Tensor, kernel: Tensor) -> Tensor:
-    """(..., S, S) convolved with a kernel given as its transform; beyond the border it is 0."""
+    """(..., S, S) convolved with a kernel, given as its Fourier transform; outside x there are zeros."""
     side = x.shape[-1]
-    return torch.fft.irfft2(torch.fft.rfft2(x, (2 * side, 2 * side)) * kernel, (2 * side, 2 * side))[
-        ..., :side, :side
-    ]
+    padded = (2 * side, 2 * side)
+    convolved = torch.fft.irfft2(torch.fft.rfft2(x, padded) * kernel, padded)
+    return convolved[..., :side, :side]
 
 
 def _neighbours(x: Tensor) -> Tensor:

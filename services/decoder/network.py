@@ -15,7 +15,10 @@ MASK_CHANNELS = 4  # the known picture's RGB and the mask
 
 
 class DecoderConfig(BaseModel):
-    """The base decoder: its picture's side in px, its U-Net, its conditioning; inpainting: it has mask channels."""
+    """The base decoder.
+
+    side: of its pictures in px. inpainting: it has mask channels.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -27,9 +30,10 @@ class DecoderConfig(BaseModel):
 
 
 class UpsamplerConfig(BaseModel):
-    """An upsampler: sides in px it goes from and to, its U-Net (no attention, no text), and its mask channels.
+    """An upsampler, whose U-Net has neither attention nor text.
 
-    residual: the U-Net's output is added to the raised picture, so that it has to learn only what is missing in that.
+    side_in, side: of the pictures it is given and makes, in px. inpainting: it has mask channels.
+    residual: the U-Net's output is added to the raised picture, so it learns only what is missing in that.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,7 +47,7 @@ class UpsamplerConfig(BaseModel):
 
 
 class Decoder(nn.Module):
-    """U-Net and conditioning. ``known`` (B, 4, H, W): the picture times the mask of what is kept, then that mask."""
+    """The base decoder's U-Net and conditioning."""
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
@@ -61,7 +65,11 @@ class Decoder(nn.Module):
         states: Tensor,
         mask: Tensor,
     ) -> Tensor:
-        """x: (B, 3, side, side); the rest as in ``Conditioning``. Returns the U-Net's output for every row."""
+        """One evaluation for a batch of rows, each at its own timestep.
+
+        x: (B, 3, side, side). known: (B, 4, side, side), as ``known_channels`` makes it. The rest is as in
+        ``Conditioning``. Returns the U-Net's output.
+        """
         time_extra, context, bias = self.conditioning(image, text, states, mask)
         return self.denoise(x, timesteps, known, time_extra, context, bias)
 
@@ -74,7 +82,7 @@ class Decoder(nn.Module):
         context: Tensor,
         bias: Tensor,
     ) -> Tensor:
-        """The same from conditioning that was projected before: it does not change from step to step."""
+        """The same from conditioning that was projected before."""
         inputs = x if known is None else torch.cat([x, known.to(x.dtype)], dim=1)
         output: Tensor = self.unet(
             inputs, timesteps, time_extra=time_extra, context=context, context_bias=bias
@@ -83,7 +91,7 @@ class Decoder(nn.Module):
 
 
 class Upsampler(nn.Module):
-    """Raises a picture's resolution by diffusion, conditioned on the low-resolution picture (antialiased bicubic)."""
+    """Raises a picture's resolution by diffusion, conditioned on the picture at low resolution."""
 
     def __init__(self, config: UpsamplerConfig) -> None:
         super().__init__()
@@ -91,19 +99,29 @@ class Upsampler(nn.Module):
         self.unet = UNet(config.unet)
 
     def forward(self, x: Tensor, timesteps: Tensor, low: Tensor, known: Tensor | None) -> Tensor:
-        """x: (B, 3, H, W); low: (B, 3, H, W), already raised to x's size by ``raise_to``. Returns what the config's prediction says."""
+        """One evaluation for a batch of rows, each at its own timestep.
+
+        x: (B, 3, H, W). low: (B, 3, H, W), raised to x's size by ``raise_to``. known: (B, 4, H, W), as
+        ``known_channels`` makes it. Returns what the config's prediction says.
+        """
         inputs = [x, low.to(x.dtype)] + ([] if known is None else [known.to(x.dtype)])
         output: Tensor = self.unet(torch.cat(inputs, dim=1), timesteps)
         return output + low.to(output.dtype) if self.config.residual else output
 
 
 def raise_to(low: Tensor, side: int) -> Tensor:
-    """Antialiased bicubic resize of (B, 3, h, w) in [-1, 1] to (B, 3, side, side), as Karlo conditions its upsamplers."""
+    """(B, 3, h, w) in [-1, 1], resized to (B, 3, side, side).
+
+    The resize is antialiased and bicubic, as for Karlo's upsamplers.
+    """
     return F.interpolate(
         low.float().clamp(-1, 1), size=(side, side), mode="bicubic", align_corners=False, antialias=True
     )
 
 
 def known_channels(picture: Tensor, keep: Tensor) -> Tensor:
-    """Mask channels from a picture (B, 3, H, W) in [-1, 1] and what to keep of it (B, 1, H, W), 1 = known."""
+    """The mask channels (B, 4, H, W): the picture where it is known, else 0, and the mask of what is known.
+
+    picture: (B, 3, H, W) in [-1, 1]. keep: (B, 1, H, W), 1 where the picture is known.
+    """
     return torch.cat([picture * keep, keep], dim=1)

@@ -1,4 +1,7 @@
-"""Sampling the decoder: each row is one picture, first through the base network, then through the upsamplers."""
+"""Sampling the decoder.
+
+Each row is one picture, first through the base network, then through the upsamplers.
+"""
 
 from __future__ import annotations
 
@@ -26,17 +29,20 @@ from services.diffusion.prediction import Prediction, to_x0
 from services.diffusion.row import Row
 from services.diffusion.samplers import Sampler, make_sampler, with_x0
 from services.diffusion.schedule import make_schedule, spaced_timesteps
+from services.engine import CallSizes, Segment, segments
 
-BASE, UPSAMPLERS = (
-    "decoder",
-    "upsampler-*",
-)  # parts of the bundle; an upsampler's part is named for its side in px
+# Parts of the bundle; an upsampler's part is named for its side in px.
+BASE = "decoder"
+UPSAMPLERS = "upsampler-*"
 MAX_START_SHARE = 0.96  # of the noise that similarity 0 begins with; see ``_starting_level``
 
 
 @dataclass(frozen=True)
 class Picture:
-    """Pixels in [-1, 1], (3, S, S), and where they apply, (1, S, S) in [0, 1]; S is the size of what is made."""
+    """Pixels in [-1, 1], (3, S, S), and where they apply, (1, S, S) in [0, 1].
+
+    S is the size of what is made.
+    """
 
     pixels: Tensor
     keep: Tensor
@@ -46,9 +52,9 @@ class Picture:
 class DecoderTask:
     """What one picture is to be: its conditioning, its seed, how it is sampled, and what is already there.
 
-    context, unconditional: projected conditioning, as ``DecoderSampler.project`` makes it; upsampler_steps: of each
-    upsampler; size: of the picture in px; known: pixels to keep; start: a picture (3, size, size) to stay near to, as
-    much as ``similarity`` in [0, 1] says.
+    context, unconditional: projected conditioning, as ``DecoderSampler.project`` makes it; upsampler_steps:
+    of each upsampler; size: of the picture in px; known: pixels to keep; start: a picture (3, size, size) to
+    stay near to, as much as ``similarity`` in [0, 1] says.
     """
 
     context: tuple[Tensor, Tensor, Tensor]
@@ -64,7 +70,10 @@ class DecoderTask:
 
 
 class DecoderRow(Row[DecoderTask]):
-    """One picture being made; ``base_steps`` of its steps are the base network's, the rest the upsamplers'."""
+    """One picture being made.
+
+    ``base_steps`` of its steps are the base network's, the rest the upsamplers'.
+    """
 
     def __init__(self, task: DecoderTask, base_steps: int, upsampler_steps: int) -> None:
         super().__init__(BASE, task, task.guidance, base_steps + upsampler_steps)
@@ -83,7 +92,10 @@ class DecoderSampler:
     """The base network, the upsamplers that follow it, and how rows advance through them."""
 
     def __init__(self, bundle: Bundle, *, call_size: int = 0, upsampler_call_size: int = 0) -> None:
-        """Load the networks. The call sizes are those of ``guided``, for the base network and for the upsamplers."""
+        """Load the networks.
+
+        The call sizes are those of ``guided``, for the base network and for the upsamplers.
+        """
         self.device = best_device()
         self.config = bundle.config(BASE, DecoderConfig)
         self._base = place(load_weights(Decoder(self.config), bundle.weights(BASE)), self.device)
@@ -100,7 +112,8 @@ class DecoderSampler:
         self._schedules = {
             part: make_schedule(diffusion.schedule) for part, diffusion in self._diffusions.items()
         }
-        self._call_size, self._upsampler_call_size = call_size, upsampler_call_size
+        self._call_size = call_size
+        self._upsampler_call_size = upsampler_call_size
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -116,7 +129,8 @@ class DecoderSampler:
     def project(
         self, image: Tensor | None, text: Tensor, states: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Conditioning of one row, projected once for all its steps; without an image embedding, the null one.
+        """Conditioning of one row, projected once for all its steps; without an image embedding, the null
+        one.
 
         image, text: (D,); states: (L, W); mask: (L,).
         """
@@ -128,43 +142,73 @@ class DecoderSampler:
 
     def start(self, task: DecoderTask) -> DecoderRow:
         """A row for one picture; its noise is its own, whatever else runs."""
-        share = _starting_level(task)
-        base = spaced_timesteps(self._schedules[BASE], task.steps, start=share)
-        raised = {
-            part: spaced_timesteps(self._schedules[part], task.upsampler_steps)
-            for part, config in self.upsamplers.items()
-            if config.side <= task.size
-        }
-        row = DecoderRow(task, len(base), sum(map(len, raised.values())))
-        row.start(self._life(row, base, raised))
+        similarity = 0.0 if task.start is None else task.similarity
+        timesteps = self._timesteps(task.steps, task.upsampler_steps, task.size, similarity)
+        row = DecoderRow(task, len(timesteps[BASE]), sum(map(len, timesteps.values())) - len(timesteps[BASE]))
+        row.start(self._trajectory(row, timesteps))
         return row
 
-    def _life(self, row: DecoderRow, base: Sequence[int], raised: dict[str, list[int]]) -> Sampler:
+    def plan(
+        self, *, steps: int, guidance: float, upsampler_steps: int, size: int, similarity: float, context: int
+    ) -> list[Segment]:
+        """What a row will need of each network. context: the length of its text's states."""
+        plan = []
+        for part, timesteps in self._timesteps(steps, upsampler_steps, size, similarity).items():
+            sampling = self._diffusions[part].sampling
+            scale = guidance if part == BASE else sampling.guidance
+            plan += segments(part, [sampling.evaluations_at(t, scale) for t in timesteps], (context,))
+        return plan
+
+    def call_sizes(self, max_batch: int) -> CallSizes:
+        """How many evaluations a call of each network holds."""
+        upsamplers = dict.fromkeys(self.upsamplers, self._upsampler_call_size)
+        return CallSizes(max_batch, {BASE: self._call_size, **upsamplers})
+
+    def side_of(self, network: str) -> int:
+        """The side of the pictures that a network makes, in px."""
+        return self.config.side if network == BASE else self.upsamplers[network].side
+
+    def _timesteps(
+        self, steps: int, upsampler_steps: int, size: int, similarity: float
+    ) -> dict[str, list[int]]:
+        """The timesteps in each network that a picture of this size goes through, in order."""
+        base = spaced_timesteps(self._schedules[BASE], steps, start=_starting_level(similarity))
+        raised = {
+            part: spaced_timesteps(self._schedules[part], upsampler_steps)
+            for part, config in self.upsamplers.items()
+            if config.side <= size
+        }
+        return {BASE: base, **raised}
+
+    def _trajectory(self, row: DecoderRow, timesteps: dict[str, list[int]]) -> Sampler:
         """Denoise at the base size, then at each larger one up to the picture's."""
-        picture = yield from self._denoise(row, BASE, self.config.side, base, row.conditioning.start)
-        for part, timesteps in raised.items():
+        base, *raised = timesteps.items()
+        picture = yield from self._denoise(row, BASE, self.config.side, base[1], row.conditioning.start)
+        for part, part_timesteps in raised:
             config = self.upsamplers[part]
-            row.network, row.guidance = part, config.diffusion.sampling.guidance
+            row.network = part
+            row.guidance = config.diffusion.sampling.guidance
             row.low = raise_to(picture[None], config.side)[0]
-            picture = yield from self._denoise(row, part, config.side, timesteps, None)
+            picture = yield from self._denoise(row, part, config.side, part_timesteps, None)
         return picture.clamp(-1, 1)
 
     def _denoise(
         self, row: DecoderRow, network: str, side: int, timesteps: Sequence[int], start: Tensor | None
     ) -> Sampler:
-        diffusion, schedule = self._diffusions[network], self._schedules[network]
+        diffusion = self._diffusions[network]
+        schedule = self._schedules[network]
         generator = generator_for(row.conditioning.seed, network)
         x = torch.randn((3, side, side), generator=generator).to(self.device)
         if start is not None:
             level = schedule.at(timesteps[0])
             x = level**0.5 * _resized(start, side) + (1 - level) ** 0.5 * x
-        known, row.known = None, torch.zeros(4, side, side, device=self.device)
+        known = None
+        row.known = torch.zeros(4, side, side, device=self.device)
         if row.conditioning.known is not None:
-            pixels, keep = (
-                _resized(row.conditioning.known.pixels, side),
-                _resized(row.conditioning.known.keep, side).floor(),
-            )
-            known, row.known = KnownPixels(pixels, keep), known_channels(pixels[None], keep[None])[0]
+            pixels = _resized(row.conditioning.known.pixels, side)
+            keep = _resized(row.conditioning.known.keep, side).floor()
+            known = KnownPixels(pixels, keep)
+            row.known = known_channels(pixels[None], keep[None])[0]
 
         def imposed(x0: Tensor) -> Tensor:
             x0 = x0.clamp(-diffusion.clip, diffusion.clip)
@@ -181,12 +225,10 @@ class DecoderSampler:
     def advance(self, rows: Sequence[DecoderRow]) -> None:
         """Take one denoising step with all rows, which must be in the same network."""
         network = rows[0].network
-        diffusion, schedule = self._diffusions[network], self._schedules[network]
-        evaluate, call_size = (
-            (self._evaluate_base, self._call_size)
-            if network == BASE
-            else (self._evaluate_upsampler, self._upsampler_call_size)
-        )
+        diffusion = self._diffusions[network]
+        schedule = self._schedules[network]
+        evaluate = self._evaluate_base if network == BASE else self._evaluate_upsampler
+        call_size = self._call_size if network == BASE else self._upsampler_call_size
         outputs = guided(
             lambda which, conditional: evaluate([rows[i] for i in which], conditional),
             [diffusion.sampling.guidance_at(row.evaluation.t, row.guidance) for row in rows],
@@ -194,7 +236,8 @@ class DecoderSampler:
             call_size,
         )
         for row, output in zip(rows, outputs, strict=True):
-            x, t = row.evaluation.x, row.evaluation.t
+            x = row.evaluation.x
+            t = row.evaluation.t
             variance = output[3:] if diffusion.learned_range else None
             row.advance(Prediction(to_x0(output[:3], x, schedule.at(t), diffusion.prediction), variance))
 
@@ -226,14 +269,13 @@ class DecoderSampler:
         return torch.stack([p for p in parts if p is not None]).to(dtype)
 
 
-def _starting_level(task: DecoderTask) -> float:
-    """Where on the schedule a row begins: at pure noise, or nearer to its starting picture the more similar it is to be.
+def _starting_level(similarity: float) -> float:
+    """Where on the schedule a row begins: 1 is pure noise, and the more similar to a starting picture, the
+    less.
 
     Linear in timesteps, as SDEdit's (arXiv 2108.01073) noise level is chosen.
     """
-    if task.start is None or task.similarity <= 0:
-        return 1.0
-    return MAX_START_SHARE * (1 - task.similarity)
+    return MAX_START_SHARE * (1 - similarity) if similarity > 0 else 1.0
 
 
 def _resized(pixels: Tensor, side: int) -> Tensor:

@@ -11,7 +11,8 @@ class Settings(BaseModel):
     """The application's arguments in its Serve config. similarity: of variations, and size: of pictures in px
     (0: the largest), unless a request says.
 
-    call_size, upsampler_call_size: evaluations of every network call (0: as many as there are), see ``guided``.
+    call_size, upsampler_call_size: evaluations of every network call (0: as many as there are), see
+    ``guided``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,8 +1,9 @@
-"""The decoder stage: requests from the wire to rows of the engine, and back."""
+"""The decoder stage: requests from the wire to tasks of the engine, and its events back to the wire."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 
 import torch
 from torch import Tensor
@@ -10,149 +11,203 @@ from torch import Tensor
 from services.bundles.bundle import Bundle
 from services.decoder.sampler import BASE, UPSAMPLERS, DecoderRow, DecoderSampler, DecoderTask, Picture
 from services.decoder.settings import Settings
-from services.engine import Event, Queued, StepEngine, Stepped
-from services.serving import servicing
-from services.serving.autoscaling import recorded
-from services.serving.metrics import EngineMetrics
-from services.wire.conditioning import MAX_STEPS, check_task, text_arrays
+from services.engine import Event, Plan, Queued, Shown, StepEngine, Stepped, Watcher
+from services.serving import describe
+from services.serving.engine import deadline_of, load_message, priority_of
+from services.wire.conditioning import MAX_STEPS, TextArrays, check_task, text_arrays
 from services.wire.errors import InvalidInput
-from services.wire.tensors import from_message, to_message
-from unclip.internal.v1 import (
-    decoder_service_pb2,
-    sampling_pb2,
-    stage_service_pb2,
-    tensor_pb2,
-    text_encoder_service_pb2,
-)
+from services.wire.tensors import Array, from_message, to_message
+from unclip.internal.v1 import decoder_service_pb2, sampling_pb2, stage_service_pb2, tensor_pb2
 
+Request = decoder_service_pb2.SampleDecoderRequest
 Response = decoder_service_pb2.SampleDecoderResponse
 
 
-class DecoderStage:
-    """One replica's decoder: its networks and its engine."""
+class PictureTask:
+    """One request: one picture."""
 
-    def __init__(self, settings: Settings) -> None:
-        torch.set_num_threads(settings.threads)
-        self._settings, self.bundle = settings, Bundle(settings.bundle, BASE, UPSAMPLERS)
-        self._sampler = DecoderSampler(
-            self.bundle, call_size=settings.call_size, upsampler_call_size=settings.upsampler_call_size
+    def __init__(self, sampler: DecoderSampler, request: Request) -> None:
+        """Raises InvalidInput for a field that cannot be worked with; nothing is computed yet."""
+        _check(sampler, request)
+        config = sampler.config.conditioning
+        size = request.size
+        self._sampler = sampler
+        self._request = request
+        self._embedding = from_message(request.embedding, "embedding", (config.embedding_dim,))
+        self._text = text_arrays(request.text, "text", config.embedding_dim, config.text_dim)
+        length = len(self._text[2])
+        self._unconditional = text_arrays(
+            request.unconditional, "unconditional", config.embedding_dim, config.text_dim, length
         )
-        if settings.size not in (0, *self._sampler.sizes):
-            raise ValueError(
-                f"size: {settings.size} is not one of {', '.join(map(str, self._sampler.sizes))}"
-            )
-        self._engine: StepEngine[DecoderRow] = StepEngine(
-            self._sampler.advance, settings.engine.limits, EngineMetrics(settings.engine.limits)
+        self._known = (
+            _pixels(request.known.picture, "known.picture", size) if request.HasField("known") else None
+        )
+        self._keep = (
+            from_message(request.known.keep, "known.keep", (size, size)) if self._known is not None else None
+        )
+        self._start = (
+            _pixels(request.start.picture, "start.picture", size) if request.HasField("start") else None
+        )
+        self._row: DecoderRow | None = None
+        self._previewed = 0
+
+    @property
+    def plans(self) -> Sequence[Plan]:
+        """The picture's way through the networks."""
+        return [self.plan]
+
+    @property
+    def plan(self) -> Plan:
+        """The steps in each network, in order."""
+        request = self._request
+        return self._sampler.plan(
+            steps=request.task.steps,
+            guidance=request.task.guidance,
+            upsampler_steps=request.upsampler_steps,
+            size=request.size,
+            similarity=request.start.similarity,
+            context=len(self._text[2]),
         )
 
-    async def sample(
-        self, request: decoder_service_pb2.SampleDecoderRequest
-    ) -> AsyncGenerator[Response, None]:
-        """Make one picture."""
-        row = self._sampler.start(self._task(request))
-        events = self._engine.run([row], deadline=servicing.deadline_of(request.task))
-        try:
-            async for event in events:
-                yield _to_response(event, row)
-                if (
-                    isinstance(event, Stepped)
-                    and _preview_due(event, row, request.preview_interval)
-                    and row.x0 is not None
-                ):
-                    yield Response(preview=decoder_service_pb2.DecoderPreview(picture=_to_pixels(row.x0)))
-        finally:
-            await events.aclose()
-        assert row.result is not None
-        yield Response(result=decoder_service_pb2.DecoderResult(picture=_to_pixels(row.result)))
-
-    def _task(self, request: decoder_service_pb2.SampleDecoderRequest) -> DecoderTask:
-        check_task(request.task)
-        if request.size not in self._sampler.sizes:
-            raise InvalidInput("size", f"must be one of {', '.join(map(str, self._sampler.sizes))}")
-        if not 1 <= request.upsampler_steps <= MAX_STEPS:
-            raise InvalidInput("upsampler_steps", f"must be from 1 to {MAX_STEPS}")
-        if not 0 <= request.start.similarity <= 1:
-            raise InvalidInput("start.similarity", "must be from 0 to 1")
-        embedding = self._tensor(
-            request.embedding, "embedding", (self._sampler.config.conditioning.embedding_dim,)
-        )
-        return DecoderTask(
-            context=self._sampler.project(embedding, *self._text(request.text, "text")),
-            unconditional=self._sampler.project(None, *self._text(request.unconditional, "unconditional")),
+    def start(self) -> Sequence[DecoderRow]:
+        """Put everything on the device, and project the conditioning once for all steps."""
+        request = self._request
+        task = DecoderTask(
+            context=self._sampler.project(self._on_device(self._embedding), *self._texts(self._text)),
+            unconditional=self._sampler.project(None, *self._texts(self._unconditional)),
             seed=request.task.seed,
             steps=request.task.steps,
             guidance=request.task.guidance,
             upsampler_steps=request.upsampler_steps,
             size=request.size,
-            known=self._known(request.known, request.size) if request.HasField("known") else None,
-            start=self._picture(request.start.picture, "start.picture", request.size)
-            if request.HasField("start")
-            else None,
+            known=self._known_picture(),
+            start=None if self._start is None else self._signal(self._start),
             similarity=request.start.similarity,
         )
+        self._row = self._sampler.start(task)
+        return [self._row]
 
-    def _tensor(self, message: tensor_pb2.Tensor, field: str, shape: tuple[int | None, ...]) -> Tensor:
-        return torch.from_numpy(from_message(message, field, shape).copy()).to(self._sampler.device)
+    def preview(self) -> tensor_pb2.Tensor | None:
+        """What the picture looks like so far, every ``preview_interval`` steps of the base network."""
+        row = self._row
+        interval = self._request.preview_interval
+        if row is None or row.x0 is None or not interval:
+            return None
+        due = row.step <= row.base_steps and row.step < row.steps and row.step % interval == 0
+        return _to_message(row.x0) if due else None
 
-    def _text(
-        self, message: text_encoder_service_pb2.TextConditioning, field: str
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        config = self._sampler.config.conditioning
-        arrays = text_arrays(message, field, config.embedding_dim, config.text_dim)
-        embedding, states, mask = (torch.from_numpy(a.copy()).to(self._sampler.device) for a in arrays)
+    def finish(self) -> decoder_service_pb2.DecoderResult:
+        """The picture."""
+        assert self._row is not None
+        assert self._row.result is not None
+        return decoder_service_pb2.DecoderResult(picture=_to_message(self._row.result))
+
+    def _on_device(self, array: Array) -> Tensor:
+        return torch.from_numpy(array.copy()).to(self._sampler.device)
+
+    def _texts(self, arrays: TextArrays) -> tuple[Tensor, Tensor, Tensor]:
+        embedding, states, mask = (self._on_device(array) for array in arrays)
         return embedding, states, mask
 
-    def _picture(self, message: tensor_pb2.Tensor, field: str, side: int) -> Tensor:
-        return self._tensor(message, field, (side, side, 3)).permute(2, 0, 1).float() / 127.5 - 1
+    def _signal(self, pixels: Array) -> Tensor:
+        """(S, S, 3) uint8 to (3, S, S) in [-1, 1]."""
+        return self._on_device(pixels).permute(2, 0, 1).float() / 127.5 - 1
 
-    def _known(self, message: decoder_service_pb2.KnownRegion, side: int) -> Picture:
-        keep = self._tensor(message.keep, "known.keep", (side, side))[None].float() / 255
-        return Picture(self._picture(message.picture, "known.picture", side), keep)
+    def _known_picture(self) -> Picture | None:
+        if self._known is None or self._keep is None:
+            return None
+        return Picture(self._signal(self._known), self._on_device(self._keep)[None].float() / 255)
 
-    def autoscaling_stats(self) -> dict[str, float]:
-        """What the autoscaling policy works with."""
-        return recorded(self._engine.load, self._settings.engine.limits)
+
+class DecoderStage:
+    """One replica's decoder: its networks and its engine."""
+
+    def __init__(self, settings: Settings, replica: str = "", watcher: Watcher | None = None) -> None:
+        torch.set_num_threads(settings.threads)
+        self.bundle = Bundle(settings.bundle, BASE, UPSAMPLERS)
+        self._settings = settings
+        self._replica = replica
+        self.sampler = DecoderSampler(
+            self.bundle, call_size=settings.call_size, upsampler_call_size=settings.upsampler_call_size
+        )
+        sizes = self.sampler.sizes
+        if settings.size not in (0, *sizes):
+            raise ValueError(f"size: {settings.size} is not one of {', '.join(map(str, sizes))}")
+        call_sizes = self.sampler.call_sizes(settings.engine.max_batch)
+        self.engine: StepEngine[DecoderRow] = StepEngine(
+            self.sampler.advance, settings.engine.limits, call_sizes, watcher
+        )
+
+    async def sample(self, request: Request) -> AsyncGenerator[Response, None]:
+        """Make one picture."""
+        task = PictureTask(self.sampler, request)
+        events = self.engine.run(task, deadline=deadline_of(request.task), priority=priority_of(request.task))
+        async with aclosing(events):
+            async for event in events:
+                yield self._response(event, task.plan)
+
+    def _response(self, event: Event, plan: Plan) -> Response:
+        response = Response(load=self.load())
+        if isinstance(event, Queued):
+            response.queued.position = event.position
+        elif isinstance(event, Stepped):
+            response.progress.CopyFrom(_progress(event, plan))
+        elif isinstance(event, Shown):
+            response.preview.picture.CopyFrom(event.preview)
+        else:
+            response.result.CopyFrom(event.result)
+        return response
+
+    def load(self) -> sampling_pb2.EngineLoad:
+        """How busy this replica is."""
+        limits = self._settings.engine.limits
+        return load_message(self.engine.load, limits, self._replica, self.sampler.side_of)
 
     def describe(self) -> stage_service_pb2.DescribeResponse:
         """Say what is served."""
-        response, sampling = servicing.describe(self.bundle), self._sampler.config.diffusion.sampling
-        response.sizes.extend(self._sampler.sizes)
-        response.defaults.steps, response.defaults.guidance = sampling.steps, sampling.guidance
-        response.defaults.upsampler_steps = self._sampler.upsampler_steps
-        response.defaults.size = self._settings.size or self._sampler.sizes[-1]
+        sampling = self.sampler.config.diffusion.sampling
+        response = describe.describe(self.bundle.manifest)
+        response.sizes.extend(self.sampler.sizes)
+        response.defaults.steps = sampling.steps
+        response.defaults.guidance = sampling.guidance
+        response.defaults.upsampler_steps = self.sampler.upsampler_steps
+        response.defaults.size = self._settings.size or self.sampler.sizes[-1]
         response.defaults.similarity = self._settings.similarity
-        response.load.CopyFrom(servicing.load_message(self._engine.load))
+        response.load.CopyFrom(self.load())
         return response
 
 
-def _preview_due(event: Stepped, row: DecoderRow, interval: int) -> bool:
-    return (
-        interval > 0
-        and event.step < event.steps
-        and event.step <= row.base_steps
-        and event.step % interval == 0
-    )
+def _check(sampler: DecoderSampler, request: Request) -> None:
+    check_task(request.task)
+    if request.size not in sampler.sizes:
+        raise InvalidInput(("size", f"must be one of {', '.join(map(str, sampler.sizes))}"))
+    if not 1 <= request.upsampler_steps <= MAX_STEPS:
+        raise InvalidInput(("upsampler_steps", f"must be from 1 to {MAX_STEPS}"))
+    if not 0 <= request.start.similarity <= 1:
+        raise InvalidInput(("start.similarity", "must be from 0 to 1"))
 
 
-def _to_pixels(picture: Tensor) -> tensor_pb2.Tensor:
+def _pixels(message: tensor_pb2.Tensor, field: str, side: int) -> Array:
+    return from_message(message, field, (side, side, 3))
+
+
+def _to_message(picture: Tensor) -> tensor_pb2.Tensor:
     """(3, H, W) in [-1, 1] as (H, W, 3) uint8."""
-    return to_message(
-        ((picture.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).contiguous().cpu().numpy()
-    )
+    pixels = ((picture.clamp(-1, 1) + 1) * 127.5).round().byte()
+    return to_message(pixels.permute(1, 2, 0).contiguous().cpu().numpy())
 
 
-def _to_response(event: Event, row: DecoderRow) -> Response:
-    if isinstance(event, Queued):
-        return Response(queued=sampling_pb2.TaskQueued(position=event.position))
-    upsampling = event.step > row.base_steps
-    done, steps = (
-        (event.step - row.base_steps, row.steps - row.base_steps)
-        if upsampling
-        else (event.step, row.base_steps)
-    )
-    more = not upsampling and row.steps > row.base_steps
-    return Response(
-        progress=decoder_service_pb2.DecoderProgress(
-            upsampling=upsampling, progress=sampling_pb2.TaskProgress(step=done, steps=steps), more=more
-        )
-    )
+def _progress(event: Stepped, plan: Plan) -> decoder_service_pb2.DecoderProgress:
+    """How far the picture is: in the base network, or in all upsamplers together."""
+    upsampling = event.network != BASE
+    steps_of: dict[str, int] = {}
+    for segment in plan:
+        steps_of[segment.network] = steps_of.get(segment.network, 0) + segment.steps
+    if not upsampling:
+        progress = sampling_pb2.TaskProgress(step=event.step, steps=event.steps)
+        return decoder_service_pb2.DecoderProgress(progress=progress, more=len(steps_of) > 1)
+    del steps_of[BASE]
+    names = list(steps_of)
+    before = sum(steps_of[name] for name in names[: names.index(event.network)])
+    progress = sampling_pb2.TaskProgress(step=before + event.step, steps=sum(steps_of.values()))
+    return decoder_service_pb2.DecoderProgress(upsampling=True, progress=progress)

@@ -1,7 +1,8 @@
 """The diffusion U-Net of the decoder and its upsamplers (modified GLIDE, arXiv 2204.06125, section 2.1).
 
-One class at any size. In Karlo's layout it computes what ``diffusers`` calls ``UNet2DConditionModel`` (decoder: added-KV
-attention, scale-shift time embedding) and ``UNet2DModel`` (upsamplers: no attention, additive time embedding).
+One class at any size. In Karlo's layout it computes what ``diffusers`` calls ``UNet2DConditionModel``
+(decoder: added-KV attention, scale-shift time embedding) and ``UNet2DModel`` (upsamplers: no attention,
+additive time embedding).
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ DETAIL_GROUP = 8  # channels normalised together at full resolution: fewer would
 class UNetConfig(BaseModel):
     """The shape of a U-Net; it travels inside the checkpoint.
 
-    in_channels and out_channels count image channels before ``patch_size`` folds patches into channels;
-    attention has one flag a level, plus ``mid_attention``; context_dim is the width of the context tokens;
-    scale_shift: the time embedding scales and shifts (decoder) or is added (upsamplers);
-    positions: the picture's side in patches, where a learnt embedding of each patch's position is added (0: none);
-    detail: the width of the layers that refine at full resolution what was predicted in patches (0: none).
+    in_channels, out_channels: of the picture, before ``patch_size`` folds patches into channels.
+    channels: the width of each level. attention: one flag a level.
+    context_dim: the width of the context tokens.
+    scale_shift: the time embedding scales and shifts (decoder), or is added (upsamplers).
+    positions: the picture's side in patches, where each patch's position has a learnt embedding (0: none).
+    detail: the width of the layers that refine the prediction at full resolution (0: none).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,7 +62,10 @@ class UNetConfig(BaseModel):
 
 
 class GroupNorm(nn.GroupNorm):
-    """Group normalisation in float32 whatever the input's type, as in GLIDE (and twice as fast on a CPU in bfloat16)."""
+    """Group normalisation in float32 whatever the input's type, as in GLIDE.
+
+    On a CPU it takes half as long as in bfloat16.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (B, C, H, W); returns the same shape and type."""
@@ -71,11 +76,15 @@ class GroupNorm(nn.GroupNorm):
 
 
 class ResBlock(nn.Module):
-    """Two convolutions with the time embedding between them; optionally resamples first ("down" or "up")."""
+    """Two convolutions with the time embedding between them.
+
+    resample: "down" or "up" halves or doubles the sides first.
+    """
 
     def __init__(self, config: UNetConfig, channels_in: int, channels_out: int, resample: str = "") -> None:
         super().__init__()
-        self.resample, self.scale_shift = resample, config.scale_shift
+        self.resample = resample
+        self.scale_shift = config.scale_shift
         self.norm1 = GroupNorm(config.groups, channels_in, NORM_EPS)
         self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
         self.time = nn.Linear(config.time_dim, channels_out * (2 if config.scale_shift else 1))
@@ -101,7 +110,7 @@ class ResBlock(nn.Module):
 
 
 class AddedKVAttention(nn.Module):
-    """Self-attention over positions whose keys and values are led by the projected context tokens (GLIDE)."""
+    """Self-attention over positions; the projected context tokens lead its keys and values (GLIDE)."""
 
     def __init__(self, config: UNetConfig, channels: int) -> None:
         super().__init__()
@@ -111,7 +120,10 @@ class AddedKVAttention(nn.Module):
         self.context_key, self.context_value = (nn.Linear(config.context_dim, channels) for _ in range(2))
 
     def forward(self, x: Tensor, context: Tensor, bias: Tensor) -> Tensor:
-        """x: (B, C, H, W); context: (B, L, context_dim); bias: (B, 1, 1, L), added to the context's logits."""
+        """x: (B, C, H, W); context: (B, L, context_dim); bias: (B, 1, 1, L), added to the context's logits.
+
+        Returns the same shape as x.
+        """
         b, c, h, w = x.shape
         positions = self.norm(x).flatten(2).transpose(1, 2)
         key = torch.cat([self.context_key(context), self.key(positions)], dim=1)
@@ -124,14 +136,15 @@ class AddedKVAttention(nn.Module):
         return x + self.out(attended.transpose(1, 2).flatten(2)).transpose(1, 2).reshape(b, c, h, w)
 
 
-class Stage(nn.Module):
-    """The blocks of one level: residual blocks, each with attention or without, then an optional resampling block."""
+class Level(nn.Module):
+    """One level's residual blocks, each with attention or without, then an optional resampling block."""
 
     def __init__(
         self, blocks: list[ResBlock], attentions: list[AddedKVAttention], resampler: ResBlock | None
     ) -> None:
         super().__init__()
-        self.blocks, self.attentions = nn.ModuleList(blocks), nn.ModuleList(attentions)
+        self.blocks = nn.ModuleList(blocks)
+        self.attentions = nn.ModuleList(attentions)
         self.resampler = resampler
 
     def step(self, index: int, x: Tensor, time: Tensor, context: Tensor, bias: Tensor) -> Tensor:
@@ -141,30 +154,36 @@ class Stage(nn.Module):
 
 
 class Detail(nn.Module):
-    """Refines at full resolution what was predicted in patches: edges and texture go on from one patch to the next."""
+    """Refines at full resolution what was predicted in patches, so that edges go on across patches."""
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
-        config, width = config.model_copy(update={"groups": config.detail // DETAIL_GROUP}), config.detail
+        width = config.detail
+        config = config.model_copy(update={"groups": width // DETAIL_GROUP})
         self.conv_in = nn.Conv2d(config.in_channels + config.out_channels, width, 3, padding=1)
         self.block = ResBlock(config, width, width)
         self.norm_out = GroupNorm(config.groups, width, NORM_EPS)
         self.conv_out = nn.Conv2d(width, config.out_channels, 3, padding=1)
 
     def forward(self, x: Tensor, coarse: Tensor, time: Tensor) -> Tensor:
-        """x: the network's input (B, in_channels, H, W); coarse: its output (B, out_channels, H, W); time: as a ResBlock's."""
+        """Refine a prediction; returns its shape.
+
+        x: the network's input, (B, in_channels, H, W). coarse: the prediction, (B, out_channels, H, W).
+        time: as a ResBlock's.
+        """
         h = self.conv_in(torch.cat([x, coarse], dim=1).contiguous(memory_format=torch.channels_last))
         refined: Tensor = coarse + self.conv_out(F.silu(self.norm_out(self.block(h, time))))
         return refined
 
 
 class UNet(nn.Module):
-    """Predicts from a noisy picture, its timestep and its conditioning; what it predicts, the checkpoint says."""
+    """Predicts from a noisy picture, its timestep and its conditioning what the checkpoint's config says."""
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
         self.config = config
-        folded, widths = config.patch_size**2, config.channels
+        widths = config.channels
+        folded = config.patch_size**2
         self.time_embed = nn.Sequential(
             nn.Linear(widths[0], config.time_dim), nn.SiLU(), nn.Linear(config.time_dim, config.time_dim)
         )
@@ -183,41 +202,38 @@ class UNet(nn.Module):
         return [AddedKVAttention(self.config, self.config.channels[level]) for _ in range(wanted)]
 
     def _build_down(self) -> tuple[nn.ModuleList, list[int]]:
-        config, stages = self.config, nn.ModuleList()
-        width, skips = config.channels[0], [config.channels[0]]
-        for level, out in enumerate(config.channels):
-            blocks = [ResBlock(config, width if i == 0 else out, out) for i in range(config.layers_per_level)]
-            last = level == len(config.channels) - 1
-            stages.append(
-                Stage(
-                    blocks,
-                    self._attentions(level, len(blocks)),
-                    None if last else ResBlock(config, out, out, "down"),
-                )
-            )
+        """The levels on the way down, and the widths of what they leave for the way up."""
+        config = self.config
+        levels = nn.ModuleList()
+        width = config.channels[0]
+        skips = [width]
+        for i, out in enumerate(config.channels):
+            blocks = [ResBlock(config, out if j else width, out) for j in range(config.layers_per_level)]
+            attentions = self._attentions(i, len(blocks))
+            last = i == len(config.channels) - 1
+            resampler = None if last else ResBlock(config, out, out, "down")
+            levels.append(Level(blocks, attentions, resampler))
             skips += [out] * (len(blocks) + (not last))
             width = out
-        return stages, skips
+        return levels, skips
 
-    def _build_mid(self, width: int) -> Stage:
-        attention = [AddedKVAttention(self.config, width)] if self.config.mid_attention else []
-        return Stage([ResBlock(self.config, width, width) for _ in range(2)], attention, None)
+    def _build_mid(self, width: int) -> Level:
+        attentions = [AddedKVAttention(self.config, width)] if self.config.mid_attention else []
+        return Level([ResBlock(self.config, width, width) for _ in range(2)], attentions, None)
 
     def _build_up(self, skips: list[int]) -> nn.ModuleList:
-        config, stages, width = self.config, nn.ModuleList(), self.config.channels[-1]
-        for level, out in reversed(list(enumerate(config.channels))):
+        config = self.config
+        levels = nn.ModuleList()
+        width = config.channels[-1]
+        for i, out in reversed(list(enumerate(config.channels))):
             blocks = []
             for _ in range(config.layers_per_level + 1):
                 blocks.append(ResBlock(config, width + skips.pop(), out))
                 width = out
-            stages.append(
-                Stage(
-                    blocks,
-                    self._attentions(level, len(blocks)),
-                    ResBlock(config, out, out, "up") if level else None,
-                )
-            )
-        return stages
+            attentions = self._attentions(i, len(blocks))
+            resampler = ResBlock(config, out, out, "up") if i else None
+            levels.append(Level(blocks, attentions, resampler))
+        return levels
 
     def forward(
         self,
@@ -228,12 +244,12 @@ class UNet(nn.Module):
         context: Tensor | None = None,
         context_bias: Tensor | None = None,
     ) -> Tensor:
-        """One evaluation for a batch of rows, each at its own timestep.
+        """One evaluation for a batch of rows, each at its own timestep. Returns (B, out_channels, H, W).
 
-        x: (B, in_channels, H, W), H and W multiples of patch_size * 2^(levels - 1), and with positions
-        positions * patch_size; timesteps: (B,);
-        time_extra: (B, time_dim), added to the time embedding; context: (B, L, context_dim) with context_bias
-        (B, 1, 1, L), large and negative at padding. Returns (B, out_channels, H, W).
+        x: (B, in_channels, H, W); H and W are multiples of patch_size * 2^(levels - 1), and equal
+        positions * patch_size where there are positions. timesteps: (B,).
+        time_extra: (B, time_dim), added to the time embedding.
+        context: (B, L, context_dim). context_bias: (B, 1, 1, L), large and negative at padding.
         """
         embedding = self.time_embed(timestep_embedding(timesteps, self.config.channels[0]).to(x.dtype))
         time = F.silu(embedding if time_extra is None else embedding + time_extra)
@@ -244,31 +260,29 @@ class UNet(nn.Module):
         )
         h = h if self.positions is None else h + self.positions.to(h.dtype)
         skips = [h]
-        for stage in self.down:
-            assert isinstance(stage, Stage)
-            for i in range(len(stage.blocks)):
-                skips.append(h := stage.step(i, h, time, context, bias))
-            if stage.resampler is not None:
-                skips.append(h := stage.resampler(h, time))
+        for level in self.down:
+            assert isinstance(level, Level)
+            for i in range(len(level.blocks)):
+                skips.append(h := level.step(i, h, time, context, bias))
+            if level.resampler is not None:
+                skips.append(h := level.resampler(h, time))
         h = self.mid.blocks[1](self.mid.step(0, h, time, context, bias), time)
-        for stage in self.up:
-            assert isinstance(stage, Stage)
-            for i in range(len(stage.blocks)):
-                h = stage.step(i, torch.cat([h, skips.pop()], dim=1), time, context, bias)
-            h = stage.resampler(h, time) if stage.resampler is not None else h
+        for level in self.up:
+            assert isinstance(level, Level)
+            for i in range(len(level.blocks)):
+                h = level.step(i, torch.cat([h, skips.pop()], dim=1), time, context, bias)
+            h = level.resampler(h, time) if level.resampler is not None else h
         h = self.conv_out(F.silu(self.norm_out(h)))
         coarse = F.pixel_shuffle(h, self.config.patch_size)
         return coarse if self.detail is None else self.detail(x, coarse, time)
 
 
 def initialise(unet: UNet) -> UNet:
-    """Start training at the identity: the last layer of every residual branch, and the output, begin at zero."""
+    """Zero the last layer of every residual branch, and the output: training then starts at the identity."""
+    last_layers = {ResBlock: "conv2", AddedKVAttention: "out", UNet: "conv_out", Detail: "conv_out"}
     for module in unet.modules():
-        last = {ResBlock: "conv2", AddedKVAttention: "out", UNet: "conv_out", Detail: "conv_out"}.get(
-            type(module)
-        )
-        if last:
-            layer = getattr(module, last)
+        if type(module) in last_layers:
+            layer = getattr(module, last_layers[type(module)])
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
     return unet

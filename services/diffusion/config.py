@@ -1,4 +1,4 @@
-"""How a network was trained and is best sampled; part of every stage's config in the bundle."""
+"""How a network was trained and is best sampled. Part of every network's config in the bundle."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from services.diffusion.schedule import TRAIN_STEPS, ScheduleName
 
 
 class SamplingConfig(BaseModel):
-    """The sampler, and what a request that does not say gets: steps and guidance (1 is none).
+    """How a network is sampled unless a request says otherwise. A guidance of 1 is none.
 
-    guidance_interval: the share of the timesteps, from clean to noise, within which guidance applies (arXiv 2404.07724);
-    outside it a row costs one evaluation instead of two.
+    guidance_interval: guidance applies to timesteps in this share of the schedule, 0 being clean and 1 noise
+    (arXiv 2404.07724). Outside it a row costs one evaluation instead of two.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -24,15 +24,20 @@ class SamplingConfig(BaseModel):
     guidance_interval: tuple[float, float] = (0.0, 1.0)
 
     def guidance_at(self, t: int, guidance: float) -> float:
-        """The guidance of a row that asks for ``guidance``, at timestep t."""
+        """The guidance at timestep t of a row that asks for ``guidance``."""
         low, high = self.guidance_interval
         return guidance if low <= t / (TRAIN_STEPS - 1) <= high else 1.0
+
+    def evaluations_at(self, t: int, guidance: float) -> int:
+        """How many evaluations of the network the row's step at timestep t takes: two where it is guided."""
+        return 1 if self.guidance_at(t, guidance) == 1.0 else 2
 
 
 class DiffusionConfig(BaseModel):
     """How a network was trained, and so how it is sampled.
 
-    prediction: what the output means; learned_range: whether it carries variance channels; clip: bound of x0.
+    prediction: what its output means. learned_range: its output has variance channels too. clip: the bound
+    of the clean sample's values.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

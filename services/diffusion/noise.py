@@ -8,8 +8,7 @@ import torch
 
 
 def generator_for(seed: int, *purpose: str | int) -> torch.Generator:
-    """A CPU generator drawn from the row's seed and what it is for ("prior", candidate...), independent of all others."""
+    """A CPU generator for one seed and purpose, such as ("prior", candidate), independent of all others."""
     text = "/".join(map(str, (seed, *purpose)))
-    return torch.Generator().manual_seed(
-        int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
-    )
+    digest = hashlib.sha256(text.encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)

@@ -14,9 +14,9 @@ PredictionName = Literal["epsilon", "sample", "v"]
 
 @dataclass(frozen=True)
 class Prediction:
-    """One evaluation for one row: the clean sample x0, and the raw variance channels where the network learns them.
+    """One evaluation for one row: the clean sample x0, and the variance where the network learns it.
 
-    variance: in [-1, 1], interpolating the log variance between its bounds (arXiv 2102.09672, equation 15).
+    variance: in [-1, 1]; places the log variance between its bounds (arXiv 2102.09672, equation 15).
     """
 
     x0: Tensor
@@ -28,7 +28,8 @@ def to_x0(output: Tensor, x: Tensor, alpha_bar: float, kind: PredictionName) -> 
 
     v = sqrt(abar) noise - sqrt(1 - abar) x0 (arXiv 2202.00512, appendix D).
     """
-    signal, noise = alpha_bar**0.5, (1 - alpha_bar) ** 0.5
+    signal = alpha_bar**0.5
+    noise = (1 - alpha_bar) ** 0.5
     if kind == "sample":
         return output
     if kind == "epsilon":
@@ -39,8 +40,8 @@ def to_x0(output: Tensor, x: Tensor, alpha_bar: float, kind: PredictionName) -> 
 def x0_weight(schedule: Schedule, t: Tensor, cap: float = 5.0) -> Tensor:
     """The weight of a squared error in x0 at each timestep, shape of t: min(SNR + 1, cap).
 
-    SNR + 1 makes the error in x0 the error in v (arXiv 2202.00512, section 4); the cap is min-SNR's (arXiv
-    2303.09556), so that nearly clean samples do not take all of the gradient.
+    SNR + 1 makes the error in x0 the error in v (arXiv 2202.00512, section 4). The cap is min-SNR's (arXiv
+    2303.09556): without it nearly clean samples would take all of the gradient.
     """
     signal, sigma = schedule.levels(t)
     return (signal / sigma.clamp_min(1e-4)).square().add(1).clamp_max(cap)

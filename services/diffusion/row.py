@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from typing import Generic, TypeVar
 
 from torch import Tensor
 
 from services.diffusion.prediction import Prediction
-from services.diffusion.samplers import Evaluation
+from services.diffusion.samplers import Evaluation, Sampler
 
 Conditioning = TypeVar("Conditioning")
 
 
 class Row(Generic[Conditioning]):
-    """A generator of evaluations, run one step at a time, with what its network is conditioned on.
+    """A sampler that is run one step at a time, with what its network is conditioned on.
 
-    life: yields evaluations and returns the final sample; it may set ``network`` when it goes on to another one,
-    and rows of one network share a batch. steps: evaluations in all.
+    network: the one that evaluates the row next; rows of one network may share a batch. A trajectory sets it
+    when it goes on to another network. steps: evaluations in all.
     """
 
     def __init__(self, network: str, conditioning: Conditioning, guidance: float, steps: int) -> None:
-        self.network, self.conditioning, self.guidance = network, conditioning, guidance
-        self.step, self.steps = 0, steps
+        self.network = network
+        self.conditioning = conditioning
+        self.guidance = guidance
+        self.step = 0
+        self.steps = steps
         self.result: Tensor | None = None
         self.pending: Evaluation | None = None
-        self._life: Generator[Evaluation, Prediction, Tensor] | None = None
+        self._trajectory: Sampler | None = None
 
-    def start(self, life: Generator[Evaluation, Prediction, Tensor]) -> None:
-        """Give the row its life, up to the first evaluation it wants."""
-        self._life = life
-        self.pending = next(life)
+    def start(self, trajectory: Sampler) -> None:
+        """Run the trajectory up to the first evaluation it wants."""
+        self._trajectory = trajectory
+        self.pending = next(trajectory)
 
     @property
     def key(self) -> str:
@@ -50,9 +52,10 @@ class Row(Generic[Conditioning]):
 
     def advance(self, prediction: Prediction) -> None:
         """Take one step with what the network predicted for the pending evaluation."""
-        assert self._life is not None
+        assert self._trajectory is not None
         self.step += 1
         try:
-            self.pending = self._life.send(prediction)
+            self.pending = self._trajectory.send(prediction)
         except StopIteration as stop:
-            self.result, self.pending = stop.value, None
+            self.result = stop.value
+            self.pending = None

@@ -1,7 +1,7 @@
-"""Samplers as generators: each yields what it wants evaluated, is sent the prediction, and returns the sample.
+"""Samplers as generators: they yield what they want evaluated, are sent predictions, and return the sample.
 
-A generator holds one row's whole state, so rows with other step counts, samplers and seeds can share a batch: whoever
-runs the network collects one ``Evaluation`` from each row and sends each row its ``Prediction``.
+A generator holds one row's whole state, so rows of other step counts, samplers and seeds can share a batch.
+Whoever runs the network collects one ``Evaluation`` from each row and sends each row its ``Prediction``.
 """
 
 from __future__ import annotations
@@ -35,30 +35,40 @@ Sampler = Generator[Evaluation, Prediction, Tensor]
 def ancestral(schedule: Schedule, x: Tensor, timesteps: Sequence[int], generator: torch.Generator) -> Sampler:
     """unCLIP's own sampler: DDPM over spaced timesteps (arXiv 2006.11239, equation 7; ``UnCLIPScheduler``).
 
-    Its variance is the posterior's, or interpolated where the network learns it (arXiv 2102.09672, equation 15).
+    The last step returns the mean, without noise (algorithm 2 there).
     """
     for t, previous in pairwise([*timesteps, -1]):
         prediction = yield Evaluation(x, t)
-        now, before = schedule.at(t), schedule.at(previous)
+        now = schedule.at(t)
+        before = schedule.at(previous)
         beta = 1 - now / before
         mean = (before**0.5 * beta * prediction.x0 + (1 - beta) ** 0.5 * (1 - before) * x) / (1 - now)
-        if t == 0:
+        if previous < 0:
             return mean
         posterior = max(beta * (1 - before) / (1 - now), 1e-20)
         noise = torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
-        if prediction.variance is None:
-            x = mean + posterior**0.5 * noise
-        else:
-            share = (prediction.variance + 1) / 2
-            x = mean + (0.5 * (share * math.log(beta) + (1 - share) * math.log(posterior))).exp() * noise
+        x = mean + _deviation(prediction.variance, beta, posterior) * noise
     return x
+
+
+def _deviation(variance: Tensor | None, beta: float, posterior: float) -> Tensor | float:
+    """The standard deviation of an ancestral step's noise.
+
+    It is the posterior's, or lies between the posterior's and beta's where the network learns it
+    (arXiv 2102.09672, equation 15).
+    """
+    if variance is None:
+        return posterior**0.5
+    share = (variance + 1) / 2
+    return (0.5 * (share * math.log(beta) + (1 - share) * math.log(posterior))).exp()
 
 
 def ddim(schedule: Schedule, x: Tensor, timesteps: Sequence[int]) -> Sampler:
     """Deterministic DDIM (arXiv 2010.02502, equation 12 with sigma = 0)."""
     for t, previous in pairwise([*timesteps, -1]):
         x0 = (yield Evaluation(x, t)).x0
-        now, before = schedule.at(t), schedule.at(previous)
+        now = schedule.at(t)
+        before = schedule.at(previous)
         noise = (x - now**0.5 * x0) / (1 - now) ** 0.5
         x = before**0.5 * x0 + (1 - before) ** 0.5 * noise
     return x
@@ -67,10 +77,11 @@ def ddim(schedule: Schedule, x: Tensor, timesteps: Sequence[int]) -> Sampler:
 def dpm_solver_pp_2m(schedule: Schedule, x: Tensor, timesteps: Sequence[int]) -> Sampler:
     """DPM-Solver++(2M), multistep of second order (arXiv 2211.01095, algorithm 2).
 
-    The steps to the last timestep and to the clean sample are of first order: both are so long in log SNR that the
-    multistep extrapolation overshoots (the authors' ``lower_order_final``).
+    The steps to the last timestep and to the clean sample are of first order. Both are so long in log SNR
+    that the multistep extrapolation overshoots (the authors' ``lower_order_final``).
     """
-    last_x0, last_h = None, 0.0
+    last_x0: Tensor | None = None
+    last_h = 0.0
     for t, previous in pairwise([*timesteps, -1]):
         x0 = (yield Evaluation(x, t)).x0
         if previous < 0:
@@ -82,7 +93,8 @@ def dpm_solver_pp_2m(schedule: Schedule, x: Tensor, timesteps: Sequence[int]) ->
             direction = (1 + 1 / (2 * r)) * x0 - last_x0 / (2 * r)
         sigma_ratio = ((1 - schedule.at(previous)) / (1 - schedule.at(t))) ** 0.5
         x = sigma_ratio * x - schedule.at(previous) ** 0.5 * math.expm1(-h) * direction
-        last_x0, last_h = x0, h
+        last_x0 = x0
+        last_h = h
     return x
 
 
@@ -101,12 +113,30 @@ def make_sampler(
 
 
 def with_x0(sampler: Sampler, change: Callable[[Tensor], Tensor]) -> Sampler:
-    """The sampler, with every clean sample it is sent changed first: clipped, or known pixels put in place."""
+    """The sampler, but ``change`` is applied to every clean sample it is sent.
+
+    So they are clipped, or known pixels put in place.
+    """
     evaluation = next(sampler)
     while True:
         prediction = yield evaluation
         try:
             evaluation = sampler.send(replace(prediction, x0=change(prediction.x0)))
         except StopIteration as stop:
-            result: Tensor = stop.value
-            return result
+            return _returned(stop)
+
+
+def run(sampler: Sampler, predict: Callable[[Evaluation], Prediction]) -> Tensor:
+    """The sample of a sampler that shares no batch: ``predict`` makes each of its evaluations."""
+    evaluation = next(sampler)
+    while True:
+        prediction = predict(evaluation)
+        try:
+            evaluation = sampler.send(prediction)
+        except StopIteration as stop:
+            return _returned(stop)
+
+
+def _returned(stop: StopIteration) -> Tensor:
+    sample: Tensor = stop.value
+    return sample

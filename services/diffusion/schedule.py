@@ -52,8 +52,9 @@ def make_schedule(name: ScheduleName, steps: int = TRAIN_STEPS) -> Schedule:
 def spaced_timesteps(schedule: Schedule, steps: int, *, start: float = 1.0) -> list[int]:
     """``steps`` timesteps from the noisiest down to 0, evenly spaced: round(i (T-1) / (N-1)), reversed.
 
-    start < 1 begins part of the way, at timestep start * (T-1), with about the same spacing and so fewer steps
-    (how a variation keeps its source); at least one.
+    start: below 1 the steps begin at timestep start * (T-1). Their spacing stays about the same, so there are
+    fewer of them, at least one. That is how a variation keeps its source.
     """
-    top, count = round(start * (len(schedule) - 1)), max(1, round(start * steps))
+    top = round(start * (len(schedule) - 1))
+    count = max(1, round(start * steps))
     return [top] if count == 1 else [round(i * top / (count - 1)) for i in reversed(range(count))]

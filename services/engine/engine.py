@@ -1,285 +1,277 @@
-"""The step engine: which rows run next, who waits, who is refused, and when a row's places are freed.
+"""The step engine: runs the scheduler's steps in a worker thread, and tells every caller what happens to its
+rows.
 
-asyncio only. What a step does to its rows is the caller's ``advance``, which runs in one worker thread.
+asyncio and one thread. The thread does all that touches tensors: it starts rows, takes steps, makes previews
+and results.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import math
 import time
-from collections.abc import AsyncGenerator, Callable, Hashable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
+from services.engine.costs import CallSizes, CostModel
+from services.engine.errors import DeadlineMissed, DeadlineUnreachable, EngineStopped, QueueFull, StepFailed
+from services.engine.events import Event, Finished, Outbox, Queued, Shown, Stepped
+from services.engine.jobs import Batch, Job, Plan, count_rows
+from services.engine.scheduler import EngineLimits, Load, Priority, Scheduler
 from services.engine.watcher import Ending, Stay, Watcher
 
 logger = logging.getLogger(__name__)
-SMOOTHING = 0.2  # of the moving average of what a row's step costs
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+FAILED_STEPS = 3  # in a row that make an engine unhealthy
+# A step hangs if it takes this many times as long as expected, and longer than the seconds.
+HANG_FACTOR, HANG_SECONDS = 20.0, 30.0
 
 
-class EngineRow(Protocol):
-    """What the engine has to know of a row."""
+class Task(Protocol[R_co]):
+    """One request as a stage gives it to its engine.
 
-    @property
-    def key(self) -> Hashable:
-        """Rows of equal key may share a batch; it may change from step to step."""
-
-    @property
-    def step(self) -> int:
-        """Steps done."""
-
-    @property
-    def steps(self) -> int:
-        """Steps in all."""
+    Every method runs in the engine's thread and may block.
+    """
 
     @property
-    def finished(self) -> bool:
-        """Whether no step is left."""
+    def plans(self) -> Sequence[Plan]:
+        """What each row will need, known before any has started."""
 
+    def start(self) -> Sequence[R_co]:
+        """Make the rows, when they have places."""
 
-R = TypeVar("R", bound=EngineRow)
+    def preview(self) -> object | None:
+        """What there is to show after a step; None: nothing."""
 
-
-class QueueFull(Exception):
-    """No place is free and the queue is full; ``retry_after`` is in seconds."""
-
-    def __init__(self, retry_after: float) -> None:
-        super().__init__("the queue is full")
-        self.retry_after = retry_after
-
-
-class DeadlineMissed(Exception):
-    """The deadline has passed, or cannot be met any more."""
-
-
-class StepFailed(Exception):
-    """The step that these rows were part of raised; its cause is chained and logged."""
-
-
-@dataclass(frozen=True)
-class Queued:
-    """The rows wait; ``position`` rows are ahead of them."""
-
-    position: int
-
-
-@dataclass(frozen=True)
-class Stepped:
-    """A row has taken a step: the slowest row of the group has done ``step`` of ``steps``."""
-
-    step: int
-    steps: int
-
-
-Event = Queued | Stepped
-
-
-@dataclass(frozen=True)
-class EngineLimits:
-    """max_batch: rows of one step; max_running: rows with a place (and memory); max_waiting: rows queued beyond them."""
-
-    max_batch: int
-    max_running: int
-    max_waiting: int
-
-
-@dataclass(frozen=True)
-class Load:
-    """Rows running and waiting, and steps taken since the start, now."""
-
-    running: int
-    waiting: int
-    steps: int
+    def finish(self) -> object:
+        """The result, when all rows are done."""
 
 
 @dataclass(eq=False)
-class _Group(Generic[R]):
-    """The rows of one request: admitted, run and dropped together."""
+class _Admitted(Generic[R]):
+    """A job, the task behind it, and what its caller has not yet been told."""
 
-    rows: Sequence[R]
-    deadline: float
-    priority: int
-    arrival: int
-    served: int = 0  # the engine's step number when it last ran
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-    error: Exception | None = None
-    arrived: float = field(default_factory=time.monotonic)
-    started: float | None = None  # when it was given places
-    batches: int = 0  # it was part of, and their rows
-    batch_rows: int = 0
-
-    @property
-    def urgency(self) -> tuple[int, float, int, int]:
-        """Sorts the most urgent first: by priority, then earliest deadline, then whose last step is longest ago."""
-        return (-self.priority, self.deadline, self.served, self.arrival)
-
-    @property
-    def running(self) -> bool:
-        return self.started is not None
-
-    @property
-    def finished(self) -> bool:
-        return all(row.finished for row in self.rows)
-
-    def waited(self) -> float:
-        return (time.monotonic() if self.started is None else self.started) - self.arrived
-
-    def progress(self) -> Stepped:
-        slowest = min(self.rows, key=lambda row: row.step / row.steps)
-        return Stepped(slowest.step, slowest.steps)
-
-    def wake(self, error: Exception | None = None) -> None:
-        self.error = self.error or error
-        self.changed.set()
+    task: Task[R]
+    job: Job
+    rows: Sequence[R] | None = None
+    outbox: Outbox = field(default_factory=Outbox)
 
 
 class StepEngine(Generic[R]):
-    """Runs rows to their end, ``limits.max_batch`` of one key at a time, the most urgent first.
+    """Runs tasks to their end. ``advance(rows)`` takes one step with rows of one network; it blocks.
 
-    advance(rows) takes one step with all of them; it blocks and runs in the engine's own thread. ``watcher`` is told
-    of everything that happens.
+    ``watcher`` is told of everything that happens; what it raises is logged and changes nothing.
     """
 
-    def __init__(self, advance: Callable[[Sequence[R]], None], limits: EngineLimits, watcher: Watcher | None = None) -> None:
-        self._advance, self._limits, self._watcher = advance, limits, watcher or Watcher()
-        self._running: list[_Group[R]] = []
-        self._waiting: list[_Group[R]] = []
-        self._arrivals = itertools.count()
-        self._row_seconds: dict[Hashable, float] = {}
-        self._steps = 0
+    def __init__(
+        self,
+        advance: Callable[[Sequence[R]], None],
+        limits: EngineLimits,
+        sizes: CallSizes,
+        watcher: Watcher | None = None,
+        *,
+        hang_seconds: float = HANG_SECONDS,
+    ) -> None:
+        self._advance = advance
+        self._scheduler = Scheduler(limits, CostModel(sizes), time.monotonic)
+        self._watcher = watcher or Watcher()
+        self._hang_seconds = hang_seconds
+        self._max_batch = sizes.max_batch
+        self._admitted: dict[Job, _Admitted[R]] = {}
+        self._failures = 0
+        self._hangs = False
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="step")
         self._loop: asyncio.Task[None] | None = None
 
     @property
     def load(self) -> Load:
         """How busy the engine is."""
-        return Load(_count(self._running), _count(self._waiting), self._steps)
+        return self._scheduler.load
 
-    async def run(self, rows: Sequence[R], *, deadline: float | None = None, priority: int = 0) -> AsyncGenerator[Event, None]:
-        """Run one request's rows to their end, yielding what happens; closing the generator frees their places.
+    def check(self) -> None:
+        """Raises EngineStopped if a step hangs, or if steps keep failing: the replica should be replaced."""
+        if self._hangs:
+            raise EngineStopped("a step hangs")
+        if self._failures >= FAILED_STEPS:
+            raise EngineStopped(f"the last {self._failures} steps failed")
 
-        deadline: on the ``time.monotonic`` clock; a higher priority goes first. Raises QueueFull or DeadlineMissed
-        before any row has run, DeadlineMissed when the deadline passes on the way, StepFailed if a step raised.
+    async def run(
+        self, task: Task[R], *, deadline: float = math.inf, priority: Priority = "interactive"
+    ) -> AsyncGenerator[Event, None]:
+        """Run a task, yielding what happens and at last its result; closing the generator frees its places.
+
+        deadline: on the ``time.monotonic`` clock. Raises Overloaded or DeadlineMissed before any row has run,
+        DeadlineMissed when the deadline passes, even in the middle of a step; StepFailed; EngineStopped.
         """
-        group = _Group(rows, math.inf if deadline is None else deadline, priority, next(self._arrivals))
-        self._admit(group)
+        admitted = self._admit(task, deadline, priority)
+        job = admitted.job
         ending: Ending = "cancelled"
         try:
-            if not group.running:
-                yield Queued(self._rows_ahead(group))
-            last = Stepped(0, 0)
-            while not group.finished:
-                await group.changed.wait()
-                group.changed.clear()
-                if group.error is not None:
-                    ending = "deadline" if isinstance(group.error, DeadlineMissed) else "failed"
-                    raise group.error
-                if (now := group.progress()) != last and now.step:
-                    yield (last := now)
-            ending = "finished"
+            if job.started is None:
+                yield Queued(self._scheduler.rows_ahead(job))
+            while True:
+                for event in await admitted.outbox.take(deadline):
+                    yield event
+                    if isinstance(event, Finished):
+                        ending = "finished"
+                        return
+        except DeadlineMissed:
+            ending = "deadline"
+            raise
+        except (StepFailed, EngineStopped):
+            ending = "failed"
+            raise
         finally:
-            self._drop(group)
-            occupancy = group.batch_rows / max(group.batches, 1) / self._limits.max_batch
-            self._watcher.ended(ending, Stay(len(rows), group.waited(), group.batches, occupancy))
+            self._drop(job)
+            self._tell(self._watcher.ended, ending, self._stay(job))
 
     async def close(self) -> None:
-        """Drop every row and stop; whoever waits for one gets StepFailed."""
-        for group in [*self._running, *self._waiting]:
-            self._drop(group)
-            group.wake(StepFailed("the engine is shutting down"))
+        """Drop every row and stop; whoever waits for one gets EngineStopped."""
+        self._fail_all(EngineStopped("the engine is shutting down"))
         if self._loop is not None:
             await self._loop
         self._worker.shutdown()
 
-    def _admit(self, group: _Group[R]) -> None:
-        if not self._fits(group) and _count(self._waiting) + len(group.rows) > self._limits.max_waiting:
-            self._watcher.refused("queue_full")
-            raise QueueFull(retry_after=max(1.0, self._seconds_for([*self._running, *self._waiting])))
-        ahead = [g for g in [*self._running, *self._waiting] if g.urgency < group.urgency]
-        if time.monotonic() + self._seconds_for([*ahead, group]) > group.deadline:
-            self._watcher.refused("deadline")
-            raise DeadlineMissed("the deadline cannot be met")
-        self._waiting.append(group)
-        self._promote()
+    def _admit(self, task: Task[R], deadline: float, priority: Priority) -> _Admitted[R]:
+        if self._hangs:
+            raise EngineStopped("a step hangs")
+        try:
+            job = self._scheduler.admit(task.plans, deadline, priority)
+        except QueueFull:
+            self._tell(self._watcher.refused, "queue_full")
+            raise
+        except (DeadlineMissed, DeadlineUnreachable):
+            self._tell(self._watcher.refused, "deadline")
+            raise
+        admitted = _Admitted(task, job)
+        self._admitted[job] = admitted
+        self._tell_load()
         if self._loop is None or self._loop.done():
             self._loop = asyncio.get_running_loop().create_task(self._run_steps())
-
-    def _fits(self, group: _Group[R]) -> bool:
-        """Whether the group can have places at once. A group larger than all places may run alone."""
-        return not self._waiting and (not self._running or _count(self._running) + len(group.rows) <= self._limits.max_running)
-
-    def _promote(self) -> None:
-        """Give free places to the most urgent that wait."""
-        for group in sorted(self._waiting, key=lambda g: g.urgency):
-            if self._running and _count(self._running) + len(group.rows) > self._limits.max_running:
-                break
-            self._waiting.remove(group)
-            self._running.append(group)
-            group.started = time.monotonic()
-            self._watcher.started(len(group.rows), group.waited())
-        self._watcher.busy(_count(self._running), _count(self._waiting))
-
-    def _rows_ahead(self, group: _Group[R]) -> int:
-        return _count(self._running) + _count([g for g in self._waiting if g.urgency < group.urgency])
-
-    def _seconds_for(self, groups: Sequence[_Group[R]]) -> float:
-        """At least how long these groups will take together, by what a row's step has cost; 0 while none was seen.
-
-        The cheapest key's cost stands for all: refusing a request that could have been served is the worse error.
-        """
-        cost = min(self._row_seconds.values(), default=0.0)
-        return cost * sum(row.steps - row.step for group in groups for row in group.rows)
-
-    def _drop(self, group: _Group[R]) -> None:
-        for queue in (self._running, self._waiting):
-            if group in queue:
-                queue.remove(group)
-        self._promote()
-
-    def _expire(self) -> None:
-        now = time.monotonic()
-        for group in [g for g in [*self._running, *self._waiting] if g.deadline < now]:
-            self._drop(group)
-            group.wake(DeadlineMissed("the deadline has passed"))
-
-    def _pick(self) -> list[tuple[_Group[R], R]]:
-        """The next batch: the most urgent row, and the most urgent others that can share its network call."""
-        ready = [(g, r) for g in sorted(self._running, key=lambda g: g.urgency) for r in g.rows if not r.finished]
-        return [(g, r) for g, r in ready if r.key == ready[0][1].key][: self._limits.max_batch]
+        return admitted
 
     async def _run_steps(self) -> None:
-        while True:
-            self._expire()
-            batch = self._pick()
-            if not batch:
-                return
-            key, started, error = batch[0][1].key, time.monotonic(), None
-            try:
-                await asyncio.get_running_loop().run_in_executor(self._worker, self._advance, [row for _, row in batch])
-            except Exception as cause:
-                logger.exception("a step of %d rows failed", len(batch))
-                error = StepFailed("the step failed")
-                error.__cause__ = cause
-            self._measure(key, len(batch), time.monotonic() - started)
-            for group in {id(g): g for g, _ in batch}.values():
-                group.served = self._steps
-                group.batches, group.batch_rows = group.batches + 1, group.batch_rows + len(batch)
-                if error is not None or group.finished:
-                    self._drop(group)
-                group.wake(error)
-            # Let those woken be served, and those cancelled leave, before the next step is put together.
-            await asyncio.sleep(0)
+        """Take steps until there is no work. Whatever goes wrong here ends every caller, never silently."""
+        try:
+            while (batch := self._next_batch()) is not None:
+                await self._step(batch)
+                # Those woken are served, and those cancelled leave, before the next step is put together.
+                await asyncio.sleep(0)
+        except Exception:
+            logger.exception("the engine's loop failed")
+            self._failures = FAILED_STEPS
+            self._fail_all(EngineStopped("the engine failed"))
 
-    def _measure(self, key: Hashable, rows: int, seconds: float) -> None:
-        self._watcher.stepped(key, rows, seconds)
-        self._steps += 1
-        before = self._row_seconds.get(key, seconds / rows)
-        self._row_seconds[key] = before + SMOOTHING * (seconds / rows - before)
+    def _next_batch(self) -> Batch | None:
+        for job in self._scheduler.expire():
+            if admitted := self._admitted.pop(job, None):
+                admitted.outbox.fail(DeadlineMissed("the deadline has passed"))
+        return self._scheduler.pick()
 
+    async def _step(self, batch: Batch) -> None:
+        for job in batch.jobs:
+            if job.batches == 0:
+                self._tell(self._watcher.started, len(job.rows), (job.started or job.arrived) - job.arrived)
+        work = [(self._admitted[job], i) for job, i in batch.rows]
+        started = time.monotonic()
+        future = asyncio.get_running_loop().run_in_executor(self._worker, self._take_step, work)
+        await self._watch(future, batch)
+        seconds = time.monotonic() - started
+        self._tell(self._watcher.stepped, batch.network, len(batch.rows), seconds)
+        tasks = list(dict.fromkeys(admitted for admitted, _ in work))
+        if (error := future.exception()) is not None:
+            self._failures += 1
+            logger.error("a step of %d rows failed", len(batch.rows), exc_info=error)
+            self._scheduler.failed(batch)
+            for admitted in tasks:
+                self._fail(admitted, error)
+            return
+        self._failures = 0
+        finished = self._scheduler.stepped(batch, seconds)
+        present = [admitted for admitted in tasks if admitted.job in self._admitted]
+        for admitted in present:
+            self._report(admitted, batch, done=admitted.job in finished)
+        self._tell_load()
+        for admitted in present:
+            if admitted.job in finished:
+                await self._finish(admitted)
 
-def _count(groups: Sequence[_Group[R]]) -> int:
-    return sum(len(g.rows) for g in groups)
+    async def _watch(self, future: asyncio.Future[None], batch: Batch) -> None:
+        """Wait for a step. While one hangs, nobody is kept waiting for it."""
+        patience = max(self._hang_seconds, HANG_FACTOR * batch.expected_seconds)
+        await asyncio.wait([future], timeout=patience)
+        if future.done():
+            return
+        logger.error("a step of %s hangs: it takes longer than %.0f s", batch.network, patience)
+        self._hangs = True
+        self._fail_all(EngineStopped("a step hangs"))
+        await asyncio.wait([future])
+        self._hangs = False
+
+    def _take_step(self, work: Sequence[tuple[_Admitted[R], int]]) -> None:
+        """In the worker: start rows that have not begun, advance all, and look at what there is to show."""
+        rows = []
+        for admitted, i in work:
+            if admitted.rows is None:
+                admitted.rows = admitted.task.start()
+            rows.append(admitted.rows[i])
+        self._advance(rows)
+        for admitted in dict.fromkeys(admitted for admitted, _ in work):
+            preview = admitted.task.preview()
+            if preview is not None:
+                admitted.outbox.previews.append(Shown(preview))
+
+    def _report(self, admitted: _Admitted[R], batch: Batch, *, done: bool) -> None:
+        """Tell how far the job's slowest row is in the network of this step, and what there is to see."""
+        steps = sum(s.steps for s in admitted.job.rows[0].plan if s.network == batch.network)
+        left = max(
+            sum(segment.steps for segment in row.left() if segment.network == batch.network)
+            for row in admitted.job.rows
+        )
+        admitted.outbox.put(Stepped(batch.network, steps - left, steps), wake=not done)
+
+    async def _finish(self, admitted: _Admitted[R]) -> None:
+        """Make the result of a task whose rows are all done; one that cannot be made fails alone."""
+        try:
+            result = await asyncio.get_running_loop().run_in_executor(self._worker, admitted.task.finish)
+        except Exception as cause:
+            logger.exception("a result could not be made")
+            self._fail(admitted, cause)
+        else:
+            admitted.outbox.put(Finished(result))
+
+    def _fail(self, admitted: _Admitted[R], cause: BaseException) -> None:
+        error = StepFailed("the step failed")
+        error.__cause__ = cause
+        self._drop(admitted.job)
+        admitted.outbox.fail(error)
+
+    def _fail_all(self, error: EngineStopped) -> None:
+        for admitted in list(self._admitted.values()):
+            self._drop(admitted.job)
+            admitted.outbox.fail(error)
+
+    def _drop(self, job: Job) -> None:
+        self._scheduler.remove(job)
+        self._admitted.pop(job, None)
+        self._tell_load()
+
+    def _stay(self, job: Job) -> Stay:
+        waited = (time.monotonic() if job.started is None else job.started) - job.arrived
+        occupancy = job.batch_rows / max(job.batches, 1) / self._max_batch
+        return Stay(len(job.rows), waited, job.batches, job.row_steps, occupancy)
+
+    def _tell_load(self) -> None:
+        scheduler = self._scheduler
+        self._tell(self._watcher.busy, count_rows(scheduler.running), count_rows(scheduler.waiting))
+
+    @staticmethod
+    def _tell(listener: Callable[..., None], *news: Any) -> None:
+        try:
+            listener(*news)
+        except Exception:
+            logger.exception("the engine's watcher failed")

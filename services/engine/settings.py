@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.engine.engine import EngineLimits
+from services.engine.scheduler import EngineLimits
 
 
 class EngineSettings(BaseModel):
-    """How a replica batches: rows of one step, rows with a place, rows that may wait."""
+    """max_batch: the most rows of a step; max_running: rows that have begun, and so hold memory; max_waiting:
+    rows that wait beyond them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -18,5 +19,5 @@ class EngineSettings(BaseModel):
 
     @property
     def limits(self) -> EngineLimits:
-        """The limits the engine works with."""
-        return EngineLimits(self.max_batch, self.max_running, self.max_waiting)
+        """The limits that the scheduler works with."""
+        return EngineLimits(self.max_running, self.max_waiting)

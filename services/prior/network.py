@@ -10,17 +10,18 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
+from services.diffusion.attention import causal_bias, padding_bias
 from services.diffusion.config import DiffusionConfig
 from services.diffusion.timestep_embedding import timestep_embedding
 
 EXTRA_TOKENS = 4  # text embedding, time, noisy image embedding, and the one whose output is the prediction
-HIDDEN = -10_000.0
 
 
 class PriorConfig(BaseModel):
     """The shape of the prior and how it was trained; it travels inside the checkpoint.
 
-    text_tokens: length of the text's states; embedding_dim: of states and embeddings alike (as in CLIP ViT-L/14).
+    embedding_dim: width of embeddings and of token states, which are equally wide, as in CLIP ViT-L/14.
+    text_tokens: length of the text's states.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -43,10 +44,13 @@ class Block(nn.Module):
 
     def __init__(self, config: PriorConfig) -> None:
         super().__init__()
-        width, self.heads = config.width, config.heads
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        width = config.width
+        self.heads = config.heads
+        self.norm1 = nn.LayerNorm(width)
+        self.norm2 = nn.LayerNorm(width)
         self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
-        self.expand, self.contract = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.expand = nn.Linear(width, 4 * width)
+        self.contract = nn.Linear(4 * width, width)
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         """x: (B, S, width); bias: (B, 1, S, S), added to the attention logits."""
@@ -65,7 +69,9 @@ class Prior(nn.Module):
     def __init__(self, config: PriorConfig) -> None:
         super().__init__()
         self.config = config
-        width, dim, length = config.width, config.embedding_dim, config.text_tokens + EXTRA_TOKENS
+        width = config.width
+        dim = config.embedding_dim
+        length = config.text_tokens + EXTRA_TOKENS
         self.states_in, self.text_in, self.image_in = (nn.Linear(dim, width) for _ in range(3))
         self.time_embed = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
         self.positions = nn.Parameter(0.02 * torch.randn(length, width))
@@ -79,10 +85,10 @@ class Prior(nn.Module):
         self.std: Tensor
 
     def forward(self, x: Tensor, timesteps: Tensor, text: Tensor, states: Tensor, mask: Tensor) -> Tensor:
-        """One evaluation for a batch of rows, each at its own timestep.
+        """One evaluation for a batch of rows, each at its own timestep. Returns (B, D), still standardised.
 
-        x: (B, D) noisy standardised embeddings; timesteps: (B,); text: (B, D); states: (B, L, D);
-        mask: (B, L), true at real tokens. Returns (B, D), still standardised.
+        x: (B, D), noisy and standardised. timesteps: (B,). text: (B, D). states: (B, L, D).
+        mask: (B, L), true at real tokens.
         """
         time = self.time_embed(timestep_embedding(timesteps, self.config.width).to(x.dtype))
         single = torch.stack(
@@ -97,11 +103,9 @@ class Prior(nn.Module):
         return output
 
     def _bias(self, mask: Tensor) -> Tensor:
-        """Causal and padding masks together, (B, 1, S, S); the extra tokens are always visible to later ones."""
+        """Causal and padding bias together, (B, 1, S, S). The extra tokens are no padding."""
         visible = F.pad(mask.bool(), (0, EXTRA_TOKENS), value=True)
-        length = visible.shape[1]
-        causal = torch.full((length, length), HIDDEN, device=mask.device).triu(1)
-        return ((~visible).float() * HIDDEN)[:, None, None, :] + causal
+        return padding_bias(visible, torch.float32) + causal_bias(visible.shape[1], mask.device)
 
     def standardise(self, embedding: Tensor) -> Tensor:
         """A CLIP image embedding to what the network works on."""

@@ -16,6 +16,7 @@ from services.diffusion.prediction import Prediction, to_x0
 from services.diffusion.row import Row
 from services.diffusion.samplers import make_sampler, with_x0
 from services.diffusion.schedule import make_schedule, spaced_timesteps
+from services.engine import Segment, segments
 from services.prior.network import Prior, PriorConfig
 
 PART = "prior"
@@ -52,6 +53,12 @@ class PriorSampler:
         self._network = place(network, self.device)
         self._schedule = make_schedule(self.config.diffusion.schedule)
         self._call_size = call_size
+
+    def plan(self, steps: int, guidance: float) -> list[Segment]:
+        """What a row with so many steps needs of the network."""
+        sampling = self.config.diffusion.sampling
+        timesteps = spaced_timesteps(self._schedule, steps)
+        return segments(PART, [sampling.evaluations_at(t, guidance) for t in timesteps])
 
     def start(
         self, conditioning: PriorConditioning, *, seed: int, candidate: int, steps: int, guidance: float
@@ -98,7 +105,8 @@ class PriorSampler:
         return output.float()
 
     def best(self, rows: Sequence[PriorRow]) -> tuple[Tensor, float]:
-        """Of finished rows, the embedding (D,) with the highest cosine to its text, and that cosine (paper, 2.2)."""
+        """Of finished rows, the embedding (D,) with the highest cosine to its text, and that cosine
+        (paper, 2.2)."""
         embeddings = [row.result * self._std + self._mean for row in rows if row.result is not None]
         texts = [row.conditioning.text.embedding for row in rows]
         cosines = [

@@ -10,7 +10,8 @@ MAX_CANDIDATES = 64
 
 
 class Settings(BaseModel):
-    """The application's arguments in its Serve config. candidates: drawn for each picture unless a request says.
+    """The application's arguments in its Serve config. candidates: drawn for each picture unless a request
+    says.
 
     call_size: evaluations of every network call (0: as many as there are), see ``guided``.
     """

@@ -1,86 +1,115 @@
-"""The prior stage: requests from the wire to rows of the engine, and back."""
+"""The prior stage: requests from the wire to tasks of the engine, and its events back to the wire."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 
 import torch
 
 from services.bundles.bundle import Bundle
-from services.engine import Event, Queued, StepEngine
+from services.engine import CallSizes, Event, Plan, Queued, Shown, StepEngine, Stepped, Watcher
 from services.prior.sampler import PART, PriorConditioning, PriorRow, PriorSampler, Text
 from services.prior.settings import MAX_CANDIDATES, Settings
-from services.serving import servicing
-from services.serving.autoscaling import recorded
-from services.serving.metrics import EngineMetrics
-from services.wire.conditioning import check_task, text_arrays
+from services.serving import describe
+from services.serving.engine import deadline_of, load_message, priority_of
+from services.wire.conditioning import TextArrays, check_task, text_arrays
 from services.wire.errors import InvalidInput
 from services.wire.tensors import to_message
-from unclip.internal.v1 import prior_service_pb2, sampling_pb2, stage_service_pb2, text_encoder_service_pb2
+from unclip.internal.v1 import prior_service_pb2, sampling_pb2, stage_service_pb2
+
+Request = prior_service_pb2.SamplePriorRequest
+Response = prior_service_pb2.SamplePriorResponse
+
+
+class PriorTask:
+    """One request: candidates for one picture, of which the best is the result."""
+
+    def __init__(self, sampler: PriorSampler, request: Request) -> None:
+        """Raises InvalidInput for a field that cannot be worked with; nothing is computed yet."""
+        check_task(request.task)
+        if not 1 <= request.candidates <= MAX_CANDIDATES:
+            raise InvalidInput(("candidates", f"must be from 1 to {MAX_CANDIDATES}"))
+        dim = sampler.config.embedding_dim
+        length = sampler.config.text_tokens
+        self._text = text_arrays(request.text, "text", dim, dim, length)
+        self._unconditional = text_arrays(request.unconditional, "unconditional", dim, dim, length)
+        self._sampler = sampler
+        self._request = request
+        self._rows: list[PriorRow] = []
+
+    @property
+    def plans(self) -> Sequence[Plan]:
+        """The same for every candidate."""
+        task = self._request.task
+        return [self._sampler.plan(task.steps, task.guidance)] * self._request.candidates
+
+    def start(self) -> Sequence[PriorRow]:
+        """A row for each candidate."""
+        conditioning = PriorConditioning(self._on_device(self._text), self._on_device(self._unconditional))
+        task = self._request.task
+        self._rows = [
+            self._sampler.start(
+                conditioning, seed=task.seed, candidate=i, steps=task.steps, guidance=task.guidance
+            )
+            for i in range(self._request.candidates)
+        ]
+        return self._rows
+
+    def preview(self) -> None:
+        """An embedding has none."""
+
+    def finish(self) -> prior_service_pb2.PriorResult:
+        """The best candidate."""
+        embedding, cosine = self._sampler.best(self._rows)
+        return prior_service_pb2.PriorResult(embedding=to_message(embedding.cpu().numpy()), cosine=cosine)
+
+    def _on_device(self, arrays: TextArrays) -> Text:
+        return Text(*(torch.from_numpy(a.copy()).to(self._sampler.device) for a in arrays))
 
 
 class PriorStage:
     """One replica's prior: its network and its engine."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, replica: str = "", watcher: Watcher | None = None) -> None:
         torch.set_num_threads(settings.threads)
-        self._settings, self.bundle = settings, Bundle(settings.bundle, PART)
+        self.bundle = Bundle(settings.bundle, PART)
+        self._settings = settings
+        self._replica = replica
         self._sampler = PriorSampler(self.bundle, call_size=settings.call_size)
-        self._engine: StepEngine[PriorRow] = StepEngine(
-            self._sampler.advance, settings.engine.limits, EngineMetrics(settings.engine.limits)
+        sizes = CallSizes(settings.engine.max_batch, {PART: settings.call_size})
+        self.engine: StepEngine[PriorRow] = StepEngine(
+            self._sampler.advance, settings.engine.limits, sizes, watcher
         )
 
-    async def sample(
-        self, request: prior_service_pb2.SamplePriorRequest
-    ) -> AsyncGenerator[prior_service_pb2.SamplePriorResponse, None]:
+    async def sample(self, request: Request) -> AsyncGenerator[Response, None]:
         """Draw candidates and keep the best."""
-        rows = self._rows(request)
-        events = self._engine.run(rows, deadline=servicing.deadline_of(request.task))
-        try:
+        task = PriorTask(self._sampler, request)
+        events = self.engine.run(task, deadline=deadline_of(request.task), priority=priority_of(request.task))
+        async with aclosing(events):
             async for event in events:
-                yield _to_response(event)
-        finally:
-            await events.aclose()
-        embedding, cosine = self._sampler.best(rows)
-        result = prior_service_pb2.PriorResult(embedding=to_message(embedding.cpu().numpy()), cosine=cosine)
-        yield prior_service_pb2.SamplePriorResponse(result=result)
+                yield self._response(event)
 
-    def _rows(self, request: prior_service_pb2.SamplePriorRequest) -> list[PriorRow]:
-        task = request.task
-        check_task(task)
-        if not 1 <= request.candidates <= MAX_CANDIDATES:
-            raise InvalidInput("candidates", f"must be from 1 to {MAX_CANDIDATES}")
-        conditioning = PriorConditioning(
-            self._text(request.text, "text"), self._text(request.unconditional, "unconditional")
-        )
-        return [
-            self._sampler.start(
-                conditioning, seed=task.seed, candidate=i, steps=task.steps, guidance=task.guidance
-            )
-            for i in range(request.candidates)
-        ]
+    def _response(self, event: Event) -> Response:
+        response = Response(load=self.load())
+        if isinstance(event, Queued):
+            response.queued.position = event.position
+        elif isinstance(event, Stepped):
+            response.progress.CopyFrom(sampling_pb2.TaskProgress(step=event.step, steps=event.steps))
+        elif not isinstance(event, Shown):
+            response.result.CopyFrom(event.result)
+        return response
 
-    def _text(self, message: text_encoder_service_pb2.TextConditioning, field: str) -> Text:
-        dim = self._sampler.config.embedding_dim
-        arrays = text_arrays(message, field, dim, dim, self._sampler.config.text_tokens)
-        return Text(*(torch.from_numpy(a.copy()).to(self._sampler.device) for a in arrays))
-
-    def autoscaling_stats(self) -> dict[str, float]:
-        """What the autoscaling policy works with."""
-        return recorded(self._engine.load, self._settings.engine.limits)
+    def load(self) -> sampling_pb2.EngineLoad:
+        """How busy this replica is."""
+        return load_message(self.engine.load, self._settings.engine.limits, self._replica, lambda network: 0)
 
     def describe(self) -> stage_service_pb2.DescribeResponse:
         """Say what is served."""
-        response, sampling = servicing.describe(self.bundle), self._sampler.config.diffusion.sampling
-        response.defaults.steps, response.defaults.guidance = sampling.steps, sampling.guidance
+        sampling = self._sampler.config.diffusion.sampling
+        response = describe.describe(self.bundle.manifest)
+        response.defaults.steps = sampling.steps
+        response.defaults.guidance = sampling.guidance
         response.defaults.candidates = self._settings.candidates
-        response.load.CopyFrom(servicing.load_message(self._engine.load))
+        response.load.CopyFrom(self.load())
         return response
-
-
-def _to_response(event: Event) -> prior_service_pb2.SamplePriorResponse:
-    if isinstance(event, Queued):
-        return prior_service_pb2.SamplePriorResponse(queued=sampling_pb2.TaskQueued(position=event.position))
-    return prior_service_pb2.SamplePriorResponse(
-        progress=sampling_pb2.TaskProgress(step=event.step, steps=event.steps)
-    )

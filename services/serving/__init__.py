@@ -1,1 +1,4 @@
-"""What every stage's Ray Serve application shares: servicer methods, health, metrics, autoscaling. Imports Ray."""
+"""What every stage's Ray Serve application shares.
+
+Servicer methods, health, metrics, autoscaling. Imports Ray.
+"""

@@ -9,9 +9,10 @@ import math
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from services.engine.engine import EngineLimits, Load
+from services.engine import EngineLimits, Load
 
-ROWS, PLACES = "rows", "places"  # what replicas record: rows running and waiting, and places for running rows
+ROWS = "rows"  # what replicas record: rows running and waiting,
+PLACES = "places"  # and how many can run
 
 
 class ScalingContext(Protocol):
@@ -36,7 +37,10 @@ def recorded(load: Load, limits: EngineLimits) -> dict[str, float]:
 
 
 class EngineLoadPolicy:
-    """Keeps rows over places near ``target``. Bounds, delays and factors of the deployment's autoscaling_config apply on top."""
+    """Keeps rows over places near ``target``.
+
+    Bounds, delays and factors of the deployment's autoscaling_config apply on top.
+    """
 
     def __init__(self, target: float = 0.7) -> None:
         if not 0 < target <= 1:

@@ -1,4 +1,5 @@
-"""A stage's metrics, exported by Ray with its application, deployment and replica as labels; spans get the same of their request.
+"""A stage's metrics, exported by Ray with its application, deployment and replica as labels; spans get the
+same of their request.
 
 docs/metrics.md lists them all. Labels are bounded: no prompt, id or address is one.
 """
@@ -7,7 +8,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Hashable
 from typing import ClassVar
 
 import torch
@@ -25,7 +25,8 @@ OCCUPANCY = [0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0]
 
 
 class StandingGauge:
-    """A gauge whose last values are said again every REPEAT_SECONDS, since Ray forgets one that is not set for a while."""
+    """A gauge whose last values are said again every REPEAT_SECONDS, since Ray forgets one that is not
+    set for a while."""
 
     _all: ClassVar[list[StandingGauge]] = []
     _lock: ClassVar[threading.Lock] = threading.Lock()  # a value said again must not undo a newer one
@@ -65,16 +66,17 @@ def show_model(manifest: Manifest, load_seconds: float) -> None:
 
 
 class EngineMetrics(Watcher):
-    """An engine's metrics; ``limits`` are the engine's."""
+    """An engine's metrics. max_batch: the most rows of a step."""
 
-    def __init__(self, limits: EngineLimits) -> None:
-        self._limits = limits
+    def __init__(self, limits: EngineLimits, max_batch: int) -> None:
+        self._max_batch = max_batch
         self._running = StandingGauge("unclip_rows_running", "Rows with a place.")
         self._waiting = StandingGauge("unclip_rows_waiting", "Rows in the queue.")
         self._memory = StandingGauge(
             "unclip_device_memory_bytes", "Memory of the accelerator that torch has allocated."
         )
         StandingGauge("unclip_places", "Rows that can run at a time.").set(limits.max_running)
+        StandingGauge("unclip_queue_places", "Rows that can wait.").set(limits.max_waiting)
         self._wait = metrics.Histogram(
             "unclip_queue_wait_seconds", "Seconds a request's rows waited for places.", WAIT_SECONDS
         )
@@ -86,6 +88,9 @@ class EngineMetrics(Watcher):
         )
         self._steps = metrics.Counter(
             "unclip_row_steps", "Steps taken, counted once for each row.", tag_keys=("network",)
+        )
+        self._in_vain = metrics.Counter(
+            "unclip_row_steps_in_vain", "Steps of rows that left before they were finished."
         )
         self._refused = metrics.Counter(
             "unclip_rows_refused", "Requests turned away on arrival.", tag_keys=("reason",)
@@ -101,17 +106,19 @@ class EngineMetrics(Watcher):
         """Note the wait."""
         self._wait.observe(waited)
 
-    def stepped(self, key: Hashable, rows: int, seconds: float) -> None:
+    def stepped(self, network: str, rows: int, seconds: float) -> None:
         """Note what the step cost and how full it was."""
-        tags = {"network": str(key).split("/")[0]}
+        tags = {"network": network}
         self._step.observe(seconds, tags)
-        self._occupancy.observe(rows / self._limits.max_batch, tags)
+        self._occupancy.observe(rows / self._max_batch, tags)
         self._steps.inc(rows, tags)
         self._memory.set(torch.cuda.memory_allocated() if torch.cuda.is_available() else 0)
 
     def ended(self, ending: Ending, stay: Stay) -> None:
         """Count them, and add to the request's span what they had of the engine."""
         self._ended.inc(stay.rows, {"ending": ending})
+        if ending != "finished" and stay.row_steps:
+            self._in_vain.inc(stay.row_steps)
         trace.get_current_span().set_attributes(
             {
                 "unclip.ending": ending,

@@ -1,4 +1,5 @@
-"""Servicer methods under Ray Serve: whatever they raise becomes a clean status, and nothing of a traceback leaves.
+"""Servicer methods under Ray Serve: whatever they raise becomes a clean status, and nothing of a traceback
+leaves.
 
 Every call is a span of its caller's trace and a line in Ray Serve's log, which adds the request's id to it.
 """
@@ -18,14 +19,13 @@ import grpc
 from google.rpc import code_pb2
 from opentelemetry import trace
 
-from services.bundles.bundle import Bundle
-from services.engine import Load
+from services.engine import EngineError
+from services.serving.engine import to_service_error
 from services.telemetry import tracing
 from services.wire.errors import DETAILS_KEY, grpc_code, to_status
-from unclip.internal.v1 import sampling_pb2, stage_service_pb2
+from services.wire.stages import REQUEST_ID_KEY
 
 logger = logging.getLogger("ray.serve")  # whose handlers know the application, the replica and the request
-REQUEST_ID_KEY = "request_id"  # Ray Serve's own
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 
@@ -52,7 +52,10 @@ def unary(
     [Callable[[Any, Request], Awaitable[Response]]],
     Callable[[Any, Request, GrpcContext], Awaitable[Response]],
 ]:
-    """Make ``async def Method(self, request)`` a servicer method; an error is answered with its status and ``empty()``."""
+    """Make ``async def Method(self, request)`` a servicer method.
+
+    An error is answered with its status and ``empty()``.
+    """
 
     def wrap(
         method: Callable[[Any, Request], Awaitable[Response]],
@@ -78,7 +81,8 @@ def streaming(
     [Callable[[Any, Request], AsyncGenerator[Response, None]]],
     Callable[[Any, Request, GrpcContext], AsyncGenerator[Response, None]],
 ]:
-    """The same for ``async def Method(self, request) -> AsyncGenerator``: an error ends the stream with an empty message.
+    """The same for ``async def Method(self, request) -> AsyncGenerator``: an error ends the stream with an
+    empty message.
 
     Ray Serve carries a status with a message only, so the last message of a failed stream is an empty one.
     """
@@ -118,7 +122,9 @@ class _Call:
     """One call: its span, its status, and its line in the log."""
 
     def __init__(self, method: str, context: GrpcContext) -> None:
-        metadata, self._method, self._context = context.invocation_metadata(), method, context
+        metadata = context.invocation_metadata()
+        self._method = method
+        self._context = context
         parent = tracing.received(metadata)
         # Health checks come without a trace and an id: they leave no span and no line.
         traced = trace.get_current_span(parent).get_span_context().is_valid
@@ -126,7 +132,8 @@ class _Call:
             tracing.tracer.start_span(method, parent, trace.SpanKind.SERVER) if traced else trace.INVALID_SPAN
         )
         self._logged = REQUEST_ID_KEY in dict(metadata)
-        self._started, self._status = time.monotonic(), "ok"
+        self._started = time.monotonic()
+        self._status = "ok"
 
     def __enter__(self) -> Self:
         return self
@@ -144,7 +151,7 @@ class _Call:
 
     def failed(self, error: Exception) -> None:
         """Answer with the error's status."""
-        status = to_status(error)
+        status = to_status(to_service_error(error) if isinstance(error, EngineError) else error)
         if status.code == code_pb2.INTERNAL:
             logger.error("unforeseen error", exc_info=error)
         code = grpc_code(status)
@@ -152,28 +159,6 @@ class _Call:
         self._context.set_code(code)
         self._context.set_details(status.message)
         self._context.set_trailing_metadata([(DETAILS_KEY, status.SerializeToString())])
-
-
-def deadline_of(task: sampling_pb2.SamplingTask) -> float | None:
-    """The task's deadline on the monotonic clock, from the time it has left."""
-    return time.monotonic() + task.time_left.ToNanoseconds() / 1e9 if task.HasField("time_left") else None
-
-
-def describe(bundle: Bundle) -> stage_service_pb2.DescribeResponse:
-    """What every stage says of the bundle it serves."""
-    manifest = bundle.manifest
-    return stage_service_pb2.DescribeResponse(
-        model_name=manifest.name,
-        model_version=manifest.version,
-        licences=[stage_service_pb2.LicenceNotice(**licence.model_dump()) for licence in manifest.licences],
-    )
-
-
-def load_message(load: Load) -> stage_service_pb2.EngineLoad:
-    """How busy an engine is."""
-    return stage_service_pb2.EngineLoad(
-        rows_running=load.running, rows_waiting=load.waiting, steps=load.steps
-    )
 
 
 async def in_thread(function: Callable[..., Response], *arguments: Any) -> Response:

@@ -48,6 +48,11 @@ def sent() -> tuple[tuple[str, str], ...]:
     return tuple(carrier.items())
 
 
+def start_server_span(name: str, parent: Context) -> Span:
+    """The span of a call that was received."""
+    return tracer.start_span(name, parent, trace.SpanKind.SERVER)
+
+
 def trace_id(span: Span) -> str:
     """The id of a span's trace in hexadecimal, empty if it has none."""
     context = span.get_span_context()

@@ -1,56 +1,35 @@
-"""Train the bundle: ``python -m services.training`` runs the whole chain, ``python -m services.training prior`` one stage.
+"""Train the bundle: ``python -m services.training`` runs every recipe, ``... prior`` one of them.
 
-Every stage resumes from its checkpoint; a stage that is done is not trained again.
+A recipe goes on from its checkpoint if there is one. One that is done is not trained again.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import click
 import torch
 
-from services.bundles.bundle import ROOT, Licence, write_manifest
-from services.training import loop
+from services.bundles.bundle import ROOT
+from services.training.assembly import MissingPart, complete, install, take_over_needs
 from services.training.evaluation import judge
+from services.training.loop import RunConfig, console
 from services.training.recipes import clip, decoder, prior, upsampler
+from services.training.recipes.recipe import Recipe
 
-Trainer = Callable[[Path, loop.Recipe], object]
-STAGES: dict[str, tuple[Trainer, loop.Recipe]] = {
-    "clip": (clip.train, clip.RECIPE),
-    "decoder": (decoder.train, decoder.RECIPE),
-    "prior": (prior.train, prior.RECIPE),
-    **{stage.name: (stage.train, stage.recipe) for stage in upsampler.STAGES},
-    "judge": (judge.train, judge.RECIPE),
+RECIPES: dict[str, Recipe] = {
+    "clip": clip.RECIPE,
+    "decoder": decoder.RECIPE,
+    "prior": prior.RECIPE,
+    **{upsampling.name: upsampling.recipe for upsampling in upsampler.UPSAMPLERS},
+    "judge": judge.RECIPE,
 }
-LICENCES = (
-    Licence(
-        subject="model weights", identifier="MIT", source="trained by this project's own code (make train)"
-    ),
-    Licence(
-        subject="training artwork: Fluent Emoji 3D",
-        identifier="MIT",
-        source="npm @lobehub/fluent-emoji-3d, by Microsoft",
-    ),
-    Licence(
-        subject="training artwork: Fluent Emoji gradient vectors",
-        identifier="MIT",
-        source="npm @iconify-json/fluent-emoji, by Microsoft",
-    ),
-    Licence(
-        subject="names of the artwork: emojibase-data",
-        identifier="MIT",
-        source="npm emojibase-data, by Miles Johnson",
-    ),
-)
 
 
 @click.command()
-@click.argument("stages", nargs=-1, type=click.Choice(list(STAGES)))
+@click.argument("recipes", nargs=-1, type=click.Choice(list(RECIPES)))
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
@@ -59,7 +38,10 @@ LICENCES = (
     help="Where checkpoints, sample grids and the bundle go.",
 )
 @click.option(
-    "--minutes", type=float, default=0.0, help="Train each stage for that long instead of its recipe's steps."
+    "--minutes",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    help="Train each network for so long in all, instead of its recipe's steps.",
 )
 @click.option(
     "--batch",
@@ -72,7 +54,7 @@ LICENCES = (
 @click.option(
     "--scenes",
     type=click.IntRange(1024),
-    default=loop.Recipe.scenes,
+    default=RunConfig.scenes,
     show_default=True,
     help="Size of the corpus.",
 )
@@ -88,31 +70,47 @@ LICENCES = (
     help="Compile the networks first (minutes, with a C++ compiler), for faster steps.",
 )
 @click.option("--version", default="0", show_default=True, help="Of the bundle, for its manifest.")
-@click.option("--install", is_flag=True, help="Put the finished bundle into models/.")
-def main(stages: tuple[str, ...], out: Path, minutes: float, batch: int | None, threads: int, scenes: int, start_from: Path | None,
-         compiled: bool, version: str, install: bool) -> None:  # fmt: skip
-    """Train STAGES (all, in order, if none is named) and write the bundle with its manifest."""
+@click.option(
+    "--install",
+    "installed",
+    is_flag=True,
+    help="Put the bundle into models/. If RECIPES are named, its other parts stay.",
+)
+def main(
+    recipes: tuple[str, ...],
+    out: Path,
+    minutes: float,
+    batch: int | None,
+    threads: int,
+    scenes: int,
+    start_from: Path | None,
+    compiled: bool,
+    version: str,
+    installed: bool,
+) -> None:
+    """Run RECIPES (all, in order, if none is named) and write the bundle with its manifest."""
     torch.set_num_threads(threads)
-    for stage in stages or STAGES:
-        train, recipe = STAGES[stage]
-        given = replace(
-            recipe,
+    chosen = {name: RECIPES[name] for name in recipes or RECIPES}
+    try:
+        take_over_needs(chosen, out / "bundle", start_from)
+    except MissingPart as error:
+        raise click.ClickException(str(error)) from None
+    for recipe in chosen.values():
+        config = replace(
+            recipe.config,
             minutes=minutes,
-            batch=batch or recipe.batch,
+            batch=batch or recipe.config.batch,
             scenes=scenes,
             start_from=start_from,
             compiled=compiled,
         )
-        train(out, given)
-    notices = "".join(f"* {x.subject}: {x.identifier}; {x.source}\n" for x in LICENCES)
-    (out / "bundle/LICENSE.md").write_text(f"# Licences of this bundle\n\n{notices}")
-    write_manifest(out / "bundle", "unclip-emoji", version, LICENCES)
-    loop.console.print(f"the bundle is in {out / 'bundle'}", highlight=False)
-    if install:
-        for part in (ROOT / "models").iterdir():
-            if part.is_dir() and part.name != "docs":
-                shutil.rmtree(part)
-        shutil.copytree(out / "bundle", ROOT / "models", dirs_exist_ok=True)
+        recipe.train(out, config)
+    if not (out / "bundle").exists():
+        return  # the judge is no part of it
+    complete(out / "bundle", version)
+    console.print(f"the bundle is in {out / 'bundle'}", highlight=False)
+    if installed:
+        install(out / "bundle", ROOT / "models", whole=not recipes)
 
 
 if __name__ == "__main__":

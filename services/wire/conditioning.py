@@ -7,6 +7,7 @@ from services.wire.tensors import Array, from_message
 from unclip.internal.v1 import sampling_pb2, text_encoder_service_pb2
 
 MAX_STEPS = 1000
+TextArrays = tuple[Array, Array, Array]
 
 
 def text_arrays(
@@ -15,7 +16,7 @@ def text_arrays(
     dim: int,
     width: int,
     length: int | None = None,
-) -> tuple[Array, Array, Array]:
+) -> TextArrays:
     """(embedding (D,), states (L, W), mask (L,)) of a text; any L unless ``length`` is given.
 
     Raises InvalidInput naming the part that does not fit.
@@ -31,6 +32,6 @@ def text_arrays(
 def check_task(task: sampling_pb2.SamplingTask) -> None:
     """Raises InvalidInput if steps or guidance cannot be worked with."""
     if not 1 <= task.steps <= MAX_STEPS:
-        raise InvalidInput("task.steps", f"must be from 1 to {MAX_STEPS}")
+        raise InvalidInput(("task.steps", f"must be from 1 to {MAX_STEPS}"))
     if not 0 <= task.guidance <= 100:
-        raise InvalidInput("task.guidance", "must be from 0 to 100")
+        raise InvalidInput(("task.guidance", "must be from 0 to 100"))

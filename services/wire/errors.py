@@ -1,104 +1,136 @@
-"""Errors to gRPC statuses, in one table; nothing of a stack, a path or an address goes with them."""
+"""Errors that have a gRPC status, in one table; nothing of a stack, a path or an address goes with them."""
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Sequence
 
 import grpc
-import grpc.aio
-from google.protobuf import any_pb2, duration_pb2
+from google.protobuf import duration_pb2
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
-from services.engine import DeadlineMissed, QueueFull
-
-logger = logging.getLogger(__name__)
 DETAILS_KEY = "grpc-status-details-bin"
+# gRPC refuses metadata over 8 KiB, and the caller would then see another status.
+MAX_VIOLATIONS = 16
+MAX_VIOLATION_CHARACTERS = 120
+MAX_RETRY_SECONDS = 3600
 
 
-class InvalidInput(ValueError):
-    """A request's field is not what is allowed. ``violations`` are (field, what is wrong and what is allowed)."""
+class ServiceError(Exception):
+    """An error that a caller is told of, with the gRPC code that it has."""
 
-    def __init__(self, *violation: str, violations: Sequence[tuple[str, str]] = ()) -> None:
-        self.violations = tuple(violations) or ((violation[0], violation[1]),)
-        super().__init__("; ".join(f"{field}: {text}" for field, text in self.violations))
+    code: code_pb2.Code.ValueType = code_pb2.INTERNAL
+
+    def details(self) -> Sequence[Message]:
+        """What a program can read of it."""
+        return ()
 
 
-class StageUnavailable(Exception):
+class InvalidInput(ServiceError):
+    """Fields of a request are not what is allowed.
+
+    ``violations``: (field, what is wrong and what is allowed).
+    """
+
+    code = code_pb2.INVALID_ARGUMENT
+
+    def __init__(self, *violations: tuple[str, str]) -> None:
+        self.violations = violations
+        told = [f"{_clipped(field)}: {_clipped(text)}" for field, text in violations[:MAX_VIOLATIONS]]
+        if len(violations) > MAX_VIOLATIONS:
+            told.append(f"and {len(violations) - MAX_VIOLATIONS} more")
+        super().__init__("; ".join(told[:4]) + ("; ..." if len(told) > 4 else ""))
+
+    def details(self) -> Sequence[Message]:
+        """The first violations, shortened, so that they fit into a call's metadata."""
+        shown = [
+            error_details_pb2.BadRequest.FieldViolation(field=_clipped(field), description=_clipped(text))
+            for field, text in self.violations[:MAX_VIOLATIONS]
+        ]
+        return (error_details_pb2.BadRequest(field_violations=shown),)
+
+
+class Overloaded(ServiceError):
+    """Not now. ``retry_after``: seconds after which the same request should have a chance, estimated."""
+
+    code = code_pb2.RESOURCE_EXHAUSTED
+
+    def __init__(self, reason: str, retry_after: float) -> None:
+        self.retry_after = min(max(retry_after, 0.1), MAX_RETRY_SECONDS)
+        super().__init__(f"{reason}; try again in {math.ceil(self.retry_after)} s")
+
+    def details(self) -> Sequence[Message]:
+        """The delay."""
+        delay = duration_pb2.Duration()
+        delay.FromMilliseconds(int(1000 * self.retry_after))
+        return (error_details_pb2.RetryInfo(retry_delay=delay),)
+
+
+class DeadlineMissed(ServiceError):
+    """The deadline has passed, or is too near even for an idle service."""
+
+    code = code_pb2.DEADLINE_EXCEEDED
+
+
+class StageUnavailable(ServiceError):
     """A stage does not answer, or its replica died on the way; the same request may be tried again."""
 
+    code = code_pb2.UNAVAILABLE
 
-class StageMismatch(Exception):
+
+class StageMismatch(ServiceError):
     """The stages do not fit together (another model's embeddings, say); nothing a caller can change."""
 
-
-class StageRefused(Exception):
-    """A stage answered with a status of its own, which goes to the caller as it is."""
-
-    def __init__(self, status: status_pb2.Status) -> None:
-        super().__init__(status.message)
-        self.status = status
-
-
-def from_stage(stage: str, error: grpc.aio.AioRpcError | None) -> Exception:
-    """What a stage's gRPC error means to the gateway; None stands for a stream that closed without a result.
-
-    A status with details was made by the stage; any other is the transport's or Ray's, whose words (actor ids,
-    addresses) stay here.
-    """
-    if error is not None:
-        if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
-            return DeadlineMissed("the deadline has passed")
-        trailing = dict(error.trailing_metadata() or ())
-        if DETAILS_KEY in trailing:
-            return _refusal(stage, status_pb2.Status.FromString(trailing[DETAILS_KEY]))
-        if error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED:
-            return QueueFull(retry_after=1.0)
-        logger.warning("%s: %s %s", stage, error.code(), error.details())
-    return StageUnavailable(f"the {stage.replace('_', ' ')} is not available; try again")
-
-
-def _refusal(stage: str, status: status_pb2.Status) -> Exception:
-    """What a stage itself answered. The gateway sends it nothing invalid, unless the stages serve different models."""
-    if status.code != code_pb2.INVALID_ARGUMENT:
-        return StageRefused(status)
-    logger.error("%s: %s", stage, status.message)
-    return StageMismatch("the stages do not fit together; the operator has to mend that")
+    code = code_pb2.FAILED_PRECONDITION
 
 
 def to_status(error: BaseException) -> status_pb2.Status:
-    """The status a caller sees for an error: INTERNAL, without a word of detail, for anything not foreseen."""
-    if isinstance(error, InvalidInput):
-        bad = error_details_pb2.BadRequest(
-            field_violations=[{"field": field, "description": text} for field, text in error.violations]
+    """The status a caller sees for an error.
+
+    INTERNAL, without a word of detail, for anything not foreseen.
+    """
+    if not isinstance(error, ServiceError):
+        return status_pb2.Status(
+            code=code_pb2.INTERNAL, message="an error in the service; it has been logged"
         )
-        return _status(code_pb2.INVALID_ARGUMENT, str(error), bad)
-    if isinstance(error, QueueFull):
-        whole = math.ceil(error.retry_after)
-        retry = error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=whole))
-        return _status(code_pb2.RESOURCE_EXHAUSTED, f"the queue is full; try again in {whole} s", retry)
-    if isinstance(error, DeadlineMissed):
-        return _status(code_pb2.DEADLINE_EXCEEDED, str(error))
-    if isinstance(error, StageUnavailable):
-        return _status(code_pb2.UNAVAILABLE, str(error))
-    if isinstance(error, StageMismatch):
-        return _status(code_pb2.FAILED_PRECONDITION, str(error))
-    if isinstance(error, StageRefused):
-        return error.status
-    return _status(code_pb2.INTERNAL, "an error in the service; it has been logged")
+    return status_pb2.Status(
+        code=error.code, message=str(error), details=[_packed(d) for d in error.details()]
+    )
 
 
-def _status(
-    code: int, message: str, *details: error_details_pb2.BadRequest | error_details_pb2.RetryInfo
-) -> status_pb2.Status:
-    packed = []
-    for detail in details:
-        packed.append(any_pb2.Any())
-        packed[-1].Pack(detail)
-    return status_pb2.Status(code=code, message=message, details=packed)
+def from_status(status: status_pb2.Status) -> ServiceError | None:
+    """The error behind a status that ``to_status`` made; None for one that stands for no error of ours."""
+    for detail in status.details:
+        bad = error_details_pb2.BadRequest()
+        retry = error_details_pb2.RetryInfo()
+        if detail.Unpack(bad):
+            return InvalidInput(*((v.field, v.description) for v in bad.field_violations))
+        if detail.Unpack(retry):
+            reason = status.message.partition("; try again")[0]
+            return Overloaded(reason, retry.retry_delay.ToMilliseconds() / 1000)
+    for kind in (DeadlineMissed, StageUnavailable, StageMismatch):
+        if status.code == kind.code:
+            return kind(status.message)
+    return None
 
 
 def grpc_code(status: status_pb2.Status) -> grpc.StatusCode:
     """The gRPC code of a status."""
     return next(code for code in grpc.StatusCode if code.value[0] == status.code)
+
+
+def _packed(message: Message) -> AnyMessage:
+    packed = AnyMessage()
+    packed.Pack(message)
+    return packed
+
+
+def _clipped(text: str) -> str:
+    """At most MAX_VIOLATION_CHARACTERS, all of them ASCII.
+
+    A status message is sent percent-encoded otherwise.
+    """
+    plain = text.encode("ascii", "backslashreplace").decode()
+    return plain if len(plain) <= MAX_VIOLATION_CHARACTERS else f"{plain[: MAX_VIOLATION_CHARACTERS - 3]}..."

@@ -34,19 +34,20 @@ def from_message(message: tensor_pb2.Tensor, field: str, shape: tuple[int | None
 
     Raises InvalidInput naming ``field`` if type, shape, size or (for floats) finiteness is wrong.
     """
-    dtype, found = _TYPES.get(message.data_type), tuple(message.shape)
+    dtype = _TYPES.get(message.data_type)
+    found = tuple(message.shape)
     if dtype is None:
-        raise InvalidInput(field, "has no data type")
+        raise InvalidInput((field, "has no data type"))
     if len(found) != len(shape) or any(
         want not in (None, have) for want, have in zip(shape, found, strict=True)
     ):
         wanted = " x ".join("any" if want is None else str(want) for want in shape)
-        raise InvalidInput(field, f"has shape {found}; it must be {wanted}")
+        raise InvalidInput((field, f"has shape {found}; it must be {wanted}"))
     if 0 in found:
-        raise InvalidInput(field, "is empty")
+        raise InvalidInput((field, "is empty"))
     if len(message.data) != int(np.prod(found, dtype=np.int64)) * dtype.itemsize:
-        raise InvalidInput(field, "has more or fewer bytes than its shape says")
+        raise InvalidInput((field, "has more or fewer bytes than its shape says"))
     array = np.frombuffer(message.data, dtype).reshape(found)
     if dtype.kind == "f" and not np.isfinite(array).all():
-        raise InvalidInput(field, "must be finite")
+        raise InvalidInput((field, "must be finite"))
     return array

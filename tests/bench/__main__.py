@@ -1,4 +1,5 @@
-"""``python -m tests.bench``: time per stage of one request, and what the gateway and the hops add with stages that do nothing.
+"""``python -m tests.bench``: time per stage of one request, and what the gateway and the hops add with stages
+that do nothing.
 
 Prints a table, and writes the same figures to out/bench.json.
 """
@@ -7,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import platform
 import statistics
 import time
 from collections.abc import Sequence
@@ -19,11 +18,14 @@ import grpc.aio
 from rich.console import Console
 from rich.table import Table
 
-from deploy.local.stack import gateway_running, load_stack_settings, stages_running
+from deploy.local.cluster import stages_running
+from deploy.local.gateway import gateway_running
+from deploy.local.settings import load_stack_settings
 from gateway.server import Gateway
 from gateway.settings import Settings, load_settings
 from services.bundles.bundle import ROOT
-from tests.bench.no_op_stages import serve_no_op_stages
+from tests.bench.machine import describe_machine
+from tests.fakes.stages import serve_fake_stages
 from unclip.v1 import image_service_pb2 as pb
 from unclip.v1 import image_service_pb2_grpc
 
@@ -32,7 +34,10 @@ Figures = dict[str, list[float]]
 
 
 async def generate(address: str, repeats: int, n: int) -> Figures:
-    """Seconds of whole requests and of their stages, by name, at one gateway; one request first to warm up."""
+    """Seconds of whole requests and of their stages, by name, at one gateway.
+
+    One request first to warm up.
+    """
     seconds: Figures = {}
     async with grpc.aio.insecure_channel(
         address, options=[("grpc.max_receive_message_length", -1)]
@@ -54,7 +59,7 @@ async def generate(address: str, repeats: int, n: int) -> Figures:
 
 async def overhead(repeats: int) -> Figures:
     """The same against stages that answer at once: what is left is the gateway, the hops and the PNG."""
-    async with serve_no_op_stages() as address:
+    async with serve_fake_stages() as address:
         addresses: dict[str, Any] = {
             f"{stage}_address": address for stage in ("text_encoder", "image_encoder", "prior", "decoder")
         }
@@ -97,7 +102,7 @@ def main(repeats: int) -> None:
     click.echo(f"gateway and hops: {100 * share:.1f} % of a one-picture request")
     target = ROOT / "out/bench.json"
     target.parent.mkdir(exist_ok=True)
-    machine = {"machine": platform.machine(), "cores": os.cpu_count(), "repeats": repeats}
+    machine = {**describe_machine(), "repeats": repeats}
     target.write_text(
         json.dumps({"machine": machine, "overhead_share": share, "figures": report}, indent=2) + "\n"
     )

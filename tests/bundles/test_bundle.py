@@ -13,6 +13,7 @@ from torch import nn
 
 from services.bundles.bundle import ROOT, Bundle, BundleError, Licence, write_manifest
 from services.bundles.convert import convert
+from services.bundles.verify import main as verify
 from services.bundles.weights import load_weights
 
 LICENCE = (Licence(subject="weights", identifier="MIT", source="here"),)
@@ -66,13 +67,58 @@ def test_an_unknown_key_in_a_config_is_an_error(bundle: Path) -> None:
 
 
 def test_pickled_weights_are_refused_with_the_command_that_converts_them(bundle: Path) -> None:
-    source, target = bundle / "part/model.bin", bundle / "part/converted.safetensors"
+    source = bundle / "part/model.bin"
+    target = bundle / "part/converted.safetensors"
     torch.save({"weight": torch.ones(2)}, source)
     with pytest.raises(BundleError, match=r"services\.bundles\.convert"):
         Bundle(bundle, "part")
     result = CliRunner().invoke(convert, [str(source), str(target)])
     assert result.exit_code == 0, result.output
     assert load_file(target)["weight"].tolist() == [1, 1]
+
+
+def verified(bundle: Path) -> tuple[int, str]:
+    """Exit code and output of the command that verifies a bundle."""
+    result = CliRunner().invoke(verify, [str(bundle)])
+    return result.exit_code, result.output
+
+
+@pytest.fixture
+def licensed(bundle: Path) -> Path:
+    """A bundle with a file at its root, and with docs, which are not in the manifest."""
+    (bundle / "LICENSE.md").write_text("MIT")
+    (bundle / "docs").mkdir()
+    (bundle / "docs/card.md").write_text("What it is.")
+    write_manifest(bundle, "test", "1", LICENCE)
+    return bundle
+
+
+def test_a_whole_bundle_is_verified(licensed: Path) -> None:
+    assert verified(licensed) == (0, "test 1: 3 files are as the manifest says\n")
+
+
+def test_a_changed_file_at_the_root_is_found(licensed: Path) -> None:
+    (licensed / "LICENSE.md").write_text("none")
+    code, output = verified(licensed)
+    assert code == 1
+    assert "LICENSE.md" in output
+    assert "sha256" in output
+
+
+def test_a_missing_file_at_the_root_is_found(licensed: Path) -> None:
+    (licensed / "LICENSE.md").unlink()
+    code, output = verified(licensed)
+    assert code == 1
+    assert "LICENSE.md is in the manifest but not in" in output
+
+
+@pytest.mark.parametrize("name", ["spare.txt", "part/spare.txt", "spare/config.json"])
+def test_a_file_that_the_manifest_does_not_name_is_found(licensed: Path, name: str) -> None:
+    (licensed / name).parent.mkdir(exist_ok=True)
+    (licensed / name).write_text("{}")
+    code, output = verified(licensed)
+    assert code == 1
+    assert name in output
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from deploy.local.stack import StackSettings, cluster_running, deploy, free_port, serve_config
+from deploy.local.cluster import cluster_running, deploy, serve_config
+from deploy.local.ports import free_port
+from deploy.local.settings import StackSettings
 from services.bundles.bundle import ROOT
 
 TIMEOUT = 480.0

@@ -32,13 +32,14 @@ class Helm:
             [self._binary, *arguments], capture_output=True, text=True, check=False, timeout=120
         )
 
-    def objects(self, values: str, *arguments: str) -> list[dict[str, Any]]:
-        """What a values set renders to, in release "unclip"."""
-        return [document for document in yaml.safe_load_all(self._rendered(values, *arguments)) if document]
+    def objects(self, values: str, *arguments: str, release: str = "unclip") -> list[dict[str, Any]]:
+        """What a values set renders to."""
+        documents = yaml.safe_load_all(self._rendered(release, values, *arguments))
+        return [document for document in documents if document]
 
     @cache  # noqa: B019 (one helm a session)
-    def _rendered(self, values: str, *arguments: str) -> str:
-        result = self.run("template", "unclip", str(CHART), "-f", str(CHART / values), *arguments)
+    def _rendered(self, release: str, values: str, *arguments: str) -> str:
+        result = self.run("template", release, str(CHART), "-f", str(CHART / values), *arguments)
         assert result.returncode == 0, result.stderr
         return result.stdout
 

@@ -16,13 +16,13 @@ from typing import Any
 import grpc.aio
 import pytest
 
-from deploy.local.stack import free_port
+from deploy.local.ports import free_port
 from deploy.monitoring.load import picture
 from deploy.monitoring.observe import RULES, Prometheus, prometheus_running
 from gateway.server import Gateway
 from gateway.settings import Settings
-from tests.bench.no_op_stages import NoOpStages, serve_no_op_stages
 from tests.deploy.cluster import application, cluster, wait_for
+from tests.fakes.stages import FakeStages, serve_fake_stages
 from tests.stack.conftest import quick
 from unclip.v1 import image_service_pb2 as pb
 from unclip.v1 import image_service_pb2_grpc
@@ -78,11 +78,11 @@ async def repeating(call: Callable[[], Any], every: float) -> AsyncIterator[None
 
 
 async def test_alerts_on_the_gateways_metrics(tmp_path: Path) -> None:
-    rules, port, stages = rules_in_a_hurry(tmp_path / "rules.yaml", 30), free_port(), NoOpStages()
-    async with serve_no_op_stages(stages) as address:
+    rules, port, stages = rules_in_a_hurry(tmp_path / "rules.yaml", 30), free_port(), FakeStages()
+    async with serve_fake_stages(stages) as address:
         addresses: dict[str, Any] = {f"{stage}_address": address for stage in STAGES}
         gateway = Gateway(
-            Settings(port=0, metrics_port=port, health_interval=0.5, text_cache_size=0, **addresses)
+            Settings(port=0, metrics_port=port, look_interval=0.5, text_cache_size=0, **addresses)
         )
         await gateway.start()
         async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.port}") as channel:
@@ -124,7 +124,7 @@ def _small_engine(config: dict[str, Any]) -> None:
 async def test_alerts_on_the_stages_metrics(tmp_path: Path) -> None:
     rules = rules_in_a_hurry(tmp_path / "rules.yaml", 5)
     with cluster(("text_encoder", "prior"), _small_engine) as stages:
-        async with serve_no_op_stages() as address:
+        async with serve_fake_stages() as address:
             addresses: dict[str, Any] = {"image_encoder_address": address, "decoder_address": address}
             gateway = Gateway(
                 Settings(

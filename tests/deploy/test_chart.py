@@ -57,6 +57,27 @@ def test_every_object_is_strictly_valid(helm: Helm, values: str) -> None:
             kubernetes_validate.validate(item, KUBERNETES, strict=True)
 
 
+@pytest.mark.parametrize("values", VALUES)
+def test_the_queue_that_fills_is_the_engines(helm: Helm, values: str) -> None:
+    """Ray lets in as many calls as the engine takes rows, and a few that ask how it is."""
+    for name, config in serve_configs(helm.objects(values)).items():
+        application = config["applications"][0]
+        deployment = application["deployments"][0]
+        if name in ("prior", "decoder"):
+            engine = application["args"]["engine"]
+            limit = engine["max_running"] + engine["max_waiting"] + 8
+            assert deployment["max_ongoing_requests"] == deployment["max_queued_requests"] == limit
+        assert deployment["health_check_period_s"] * 3 + deployment["health_check_timeout_s"] <= 30
+
+
+@pytest.mark.parametrize("stage", ["prior", "decoder"])
+def test_the_local_stacks_queue_is_the_engines_too(stage: str) -> None:
+    config = yaml.safe_load((ROOT / f"deploy/serve/{stage}.yaml").read_text())["applications"][0]
+    engine = config["args"]["engine"]
+    limit = engine["max_running"] + engine["max_waiting"] + 8
+    assert config["deployments"][0]["max_ongoing_requests"] == limit
+
+
 @pytest.mark.skipif(not KUBERAY.exists(), reason=f"{KUBERAY.name}, KubeRay's own schema, is not here")
 @pytest.mark.parametrize("values", VALUES)
 def test_ray_services_fit_kuberays_schema(helm: Helm, values: str) -> None:

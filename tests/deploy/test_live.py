@@ -75,7 +75,7 @@ async def deployed() -> AsyncIterator[Deployed]:
     ):
         settings = Settings(
             port=0,
-            health_interval=0.5,
+            look_interval=0.5,
             text_cache_size=0,
             text_encoder_address=texts.address,
             prior_address=texts.address,

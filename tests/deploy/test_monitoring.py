@@ -88,7 +88,10 @@ def test_every_alert_has_its_runbook() -> None:
 def test_the_chart_carries_rules_dashboards_and_monitors(helm: Helm) -> None:
     objects = helm.objects("values-production.yaml")
     rules = next(o for o in objects if o["kind"] == "PrometheusRule")
-    assert rules["spec"] == yaml.safe_load(RULES.read_text())
+    carried_rules = [rule for group in rules["spec"]["groups"] for rule in group["rules"]]
+    written = [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
+    names = [rule.get("alert", rule.get("record")) for rule in written]
+    assert [rule.get("alert", rule.get("record")) for rule in carried_rules] == names
     monitor = next(o for o in objects if o["kind"] == "PodMonitor")
     assert monitor["spec"]["podMetricsEndpoints"][0]["port"] == "metrics"
     carried = [
@@ -99,3 +102,20 @@ def test_the_chart_carries_rules_dashboards_and_monitors(helm: Helm) -> None:
     assert {json.loads(next(iter(data.values())))["title"] for data in carried} == {
         board.title for board in BOARDS
     }
+
+
+def test_two_releases_do_not_meet(helm: Helm) -> None:
+    """Dashboards, records and alerts of one release name it, and count nothing of another's."""
+    objects = [helm.objects("values-production.yaml", release=name) for name in ("one", "two")]
+    uids = []
+    for name, rendered in zip(("one", "two"), objects, strict=True):
+        boards = [
+            o for o in rendered if o["kind"] == "ConfigMap" and "grafana_dashboard" in o["metadata"]["labels"]
+        ]
+        uids += [json.loads(text)["uid"] for board in boards for text in board["data"].values()]
+        rules = next(o for o in rendered if o["kind"] == "PrometheusRule")["spec"]["groups"]
+        for rule in (rule for group in rules for rule in group["rules"]):
+            assert rule["labels"]["release"] == name
+            assert 'release=~".*"' not in rule["expr"]
+            assert f'release="{name}"' in rule["expr"]
+    assert len(set(uids)) == len(uids)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.stack import free_port
+from deploy.local.ports import free_port
 from deploy.monitoring.dashboards import BOARDS
 from services.bundles.bundle import ROOT
 

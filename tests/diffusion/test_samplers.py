@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from diffusers import UnCLIPScheduler
+from torch import Tensor
 
 from services.diffusion.noise import generator_for
-from services.diffusion.prediction import Prediction, to_x0
-from services.diffusion.samplers import SamplerName, ancestral, make_sampler, with_x0
+from services.diffusion.prediction import Prediction, PredictionName, to_x0
+from services.diffusion.samplers import Evaluation, SamplerName, ancestral, make_sampler, run, with_x0
 from services.diffusion.schedule import make_schedule, spaced_timesteps
 
 SCHEDULE = make_schedule("cosine")
@@ -28,87 +29,101 @@ def test_cosine_schedule_is_the_references() -> None:
     )
 
 
-@pytest.mark.parametrize("prediction", ["epsilon", "sample"])
-@pytest.mark.parametrize("learned_range", [False, True])
-@pytest.mark.parametrize("steps", [3, 25])
-def test_ancestral_matches_unclip_scheduler(prediction: str, learned_range: bool, steps: int) -> None:
+def reference_scheduler(prediction: PredictionName, learned_range: bool, steps: int) -> UnCLIPScheduler:
+    """The reference in float64: in float32 it loses 5e-4 where it computes 1 - abar_0, 1.5e-3 of which is rounding."""
     reference = UnCLIPScheduler(
         variance_type="learned_range" if learned_range else "fixed_small_log",
         prediction_type=prediction,
         clip_sample_range=5.0,
     )
     reference.set_timesteps(steps)
-    # In float32 the reference loses 5e-4 where it computes 1 - abar_0 (1.5e-3 of it is rounding): compared in float64.
     reference.alphas_cumprod = SCHEDULE.alpha_bar
     reference.alphas = SCHEDULE.alpha_bar / torch.cat([torch.ones(1), SCHEDULE.alpha_bar[:-1]])
     reference.betas = 1 - reference.alphas
+    return reference
+
+
+def randn(*shape: int, seed: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "sample"])
+@pytest.mark.parametrize("learned_range", [False, True])
+@pytest.mark.parametrize("steps", [3, 25])
+def test_ancestral_matches_unclip_scheduler(
+    prediction: PredictionName, learned_range: bool, steps: int
+) -> None:
+    reference = reference_scheduler(prediction, learned_range, steps)
     timesteps = spaced_timesteps(SCHEDULE, steps)
-    outputs = torch.randn(
-        (steps, 6 if learned_range else 3, *SHAPE[1:]), generator=torch.Generator().manual_seed(1)
-    ).tanh()
-    x = torch.randn(SHAPE, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    outputs = outputs.double()
+    outputs = iter(randn(steps, 6 if learned_range else 3, *SHAPE[1:], seed=1).tanh())
+    theirs = randn(*SHAPE, seed=2)
     noise = torch.Generator().manual_seed(3)
-    sampler = with_x0(
-        ancestral(SCHEDULE, x, timesteps, torch.Generator().manual_seed(3)), lambda x0: x0.clamp(-5, 5)
-    )
-    evaluation = next(sampler)
-    for i, t in enumerate(timesteps):
-        previous = timesteps[i + 1] if i + 1 < steps else None
-        x = reference.step(
-            outputs[i][None], torch.tensor(t), x[None], prev_timestep=previous, generator=noise
-        ).prev_sample[0]
-        variance = outputs[i][3:] if learned_range else None
-        own = to_x0(
-            outputs[i][:3], evaluation.x, SCHEDULE.at(t), "epsilon" if prediction == "epsilon" else "sample"
+
+    def predict(evaluation: Evaluation) -> Prediction:
+        """Ours, after the reference took the same step."""
+        nonlocal theirs
+        assert (evaluation.x - theirs).abs().max().item() <= 1e-4
+        output = next(outputs)
+        t = evaluation.t
+        following = timesteps[timesteps.index(t) + 1] if t else None
+        step = reference.step(
+            output[None], torch.tensor(t), theirs[None], prev_timestep=following, generator=noise
         )
-        try:
-            evaluation = sampler.send(Prediction(own, variance))
-            ours = evaluation.x
-        except StopIteration as stop:
-            ours = stop.value
-        assert (ours - x).abs().max().item() <= 1e-4
+        theirs = step.prev_sample[0]
+        x0 = to_x0(output[:3], evaluation.x, SCHEDULE.at(t), prediction)
+        return Prediction(x0, output[3:] if learned_range else None)
+
+    sampler = ancestral(SCHEDULE, theirs, timesteps, torch.Generator().manual_seed(3))
+    ours = run(with_x0(sampler, lambda x0: x0.clamp(-5, 5)), predict)
+    assert (ours - theirs).abs().max().item() <= 1e-4
+
+
+@pytest.mark.parametrize("steps", [1, 2, 10])
+@pytest.mark.parametrize("start", [0.5, 1.0])
+def test_the_last_ancestral_step_adds_no_noise(steps: int, start: float) -> None:
+    """Not even where the last timestep is not 0, as in a trajectory of one step."""
+    timesteps = spaced_timesteps(SCHEDULE, steps, start=start)
+    target = randn(*SHAPE, seed=4)
+    variance = torch.ones(SHAPE, dtype=torch.float64)
+    sampler = ancestral(SCHEDULE, randn(*SHAPE, seed=5), timesteps, torch.Generator())
+    made = run(sampler, lambda evaluation: Prediction(target, variance))
+    torch.testing.assert_close(made, target, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["ancestral", "ddim", "dpm++2m"])
 def test_a_perfect_prediction_is_reached(name: SamplerName) -> None:
-    target = torch.randn(SHAPE, generator=torch.Generator().manual_seed(4))
-    sampler = make_sampler(
-        name, SCHEDULE, torch.randn(SHAPE), spaced_timesteps(SCHEDULE, 10), torch.Generator()
-    )
-    evaluation, steps = next(sampler), 0
-    while True:
-        steps += 1
-        try:
-            evaluation = sampler.send(Prediction(target))
-        except StopIteration as stop:
-            torch.testing.assert_close(stop.value, target, rtol=1e-4, atol=1e-3)
-            break
-        assert evaluation.x.shape == SHAPE
-    assert steps == 10
+    target = randn(*SHAPE, seed=4)
+    seen: list[Evaluation] = []
+
+    def predict(evaluation: Evaluation) -> Prediction:
+        seen.append(evaluation)
+        return Prediction(target)
+
+    timesteps = spaced_timesteps(SCHEDULE, 10)
+    made = run(make_sampler(name, SCHEDULE, torch.randn(SHAPE), timesteps, torch.Generator()), predict)
+    torch.testing.assert_close(made, target, rtol=1e-4, atol=1e-3)
+    assert [evaluation.t for evaluation in seen] == timesteps
+    assert all(evaluation.x.shape == SHAPE for evaluation in seen)
 
 
 def test_dpm_solver_is_of_higher_order_than_ddim() -> None:
     """On a Gaussian, whose ideal denoiser is known: halving the step must cut the error more than twofold."""
     spread = 0.3
 
-    def error(name: SamplerName, steps: int) -> float:
-        x = torch.full((1,), 1.5)
-        timesteps = [round(900 * i / (steps - 1)) for i in reversed(range(steps))]
-        sampler = make_sampler(name, SCHEDULE, x, timesteps, torch.Generator())
-        evaluation = next(sampler)
-        while True:
-            now = SCHEDULE.at(evaluation.t)
-            x0 = now**0.5 * spread**2 / (now * spread**2 + 1 - now) * evaluation.x
-            try:
-                evaluation = sampler.send(Prediction(x0))
-            except StopIteration as stop:
-                return float(stop.value)
+    def predict(evaluation: Evaluation) -> Prediction:
+        level = SCHEDULE.at(evaluation.t)
+        return Prediction(level**0.5 * spread**2 / (level * spread**2 + 1 - level) * evaluation.x)
 
-    truth = error("ddim", 901)
-    coarse, fine = (abs(error("dpm++2m", n) - truth) for n in (10, 20))
-    assert fine < coarse
-    assert abs(error("dpm++2m", 20) - truth) < abs(error("ddim", 20) - truth)
+    def sampled(name: SamplerName, steps: int) -> float:
+        timesteps = [round(900 * i / (steps - 1)) for i in reversed(range(steps))]
+        x = torch.full((1,), 1.5)
+        return float(run(make_sampler(name, SCHEDULE, x, timesteps, torch.Generator()), predict))
+
+    truth = sampled("ddim", 901)
+    coarse = abs(sampled("dpm++2m", 10) - truth)
+    fine = abs(sampled("dpm++2m", 20) - truth)
+    assert fine < coarse / 2
+    assert fine < abs(sampled("ddim", 20) - truth)
 
 
 def test_a_later_start_skips_the_noisiest_steps() -> None:

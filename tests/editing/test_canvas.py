@@ -14,15 +14,13 @@ def noise(height: int, width: int) -> np.ndarray:
 
 def paint_all(canvas: Canvas, side: int = 64, value: int = 0) -> int:
     """Paint every frame with one colour; returns how many it took."""
-    count = 0
-    while frame := canvas.next_frame():
+    frames = canvas.plan()
+    for frame in frames:
         pixels, keep = canvas.view(frame, side)
         assert pixels.shape == (side, side, 3)
         assert keep.shape == (side, side)
         canvas.paint(frame, np.full((side, side, 3), value, np.uint8))
-        count += 1
-        assert count < 100
-    return count
+    return len(frames)
 
 
 @pytest.mark.parametrize("size", [(64, 64), (100, 37), (37, 100), (300, 200), (1, 1), (5, 400)])
@@ -63,7 +61,7 @@ def test_outpainting_paints_the_whole_border_and_keeps_the_picture(margins: Marg
 def test_frames_overlap_what_is_known() -> None:
     canvas = Canvas.extended(noise(64, 64), Margins(0, 0, 256, 0))
     shares = []
-    while frame := canvas.next_frame():
+    for frame in canvas.plan():
         shares.append(1 - canvas.hole[frame.window].mean())
         canvas.paint(frame, np.zeros((64, 64, 3), np.uint8))
     assert min(shares) >= 0.5
@@ -74,8 +72,7 @@ def test_a_hole_that_fits_a_frame_takes_one() -> None:
     hole = np.zeros((64, 200), np.bool_)
     hole[20:40, 90:110] = True
     canvas = Canvas(noise(64, 200), hole)
-    frame = canvas.next_frame()
-    assert frame is not None
+    frame = canvas.plan()[0]
     assert abs(frame.x + 32 - 100) <= 8
     assert paint_all(canvas) == 1
 
@@ -84,8 +81,7 @@ def test_only_wholly_known_pixels_are_shown_as_kept() -> None:
     hole = np.zeros((128, 128), np.bool_)
     hole[33:, :] = True
     canvas = Canvas(noise(128, 128), hole)
-    frame = canvas.next_frame()
-    assert frame is not None
+    frame = canvas.plan()[0]
     _, keep = canvas.view(frame, 64)
     assert (keep[:16] == 255).all()
     assert (keep[16:] == 0).all()
@@ -107,3 +103,36 @@ def test_frames_are_painted_at_a_size_that_fits(shape: tuple[int, int], size: in
     assert (
         Canvas(np.zeros((*shape, 3), np.uint8), np.ones(shape, np.bool_)).frame_size((64, 256, 1024)) == size
     )
+
+
+def test_what_is_outside_the_hole_keeps_its_alpha_and_what_is_painted_is_opaque() -> None:
+    pixels = noise(64, 64)
+    alpha = np.full((64, 64), 255, np.uint8)
+    alpha[:10] = 0
+    alpha[30:40] = 77
+    hole = np.zeros((64, 64), np.bool_)
+    hole[35:50, 20:40] = True
+    canvas = Canvas(pixels, hole, alpha)
+    paint_all(canvas)
+    result = canvas.result
+    np.testing.assert_array_equal(result[~hole], np.dstack([pixels, alpha])[~hole])
+    assert (result[hole] == (0, 0, 0, 255)).all()
+
+
+def test_the_decoder_is_shown_transparency_on_white() -> None:
+    canvas = Canvas.extended(
+        np.zeros((32, 32, 3), np.uint8), Margins(32, 0, 0, 0), np.zeros((32, 32), np.uint8)
+    )
+    shown, keep = canvas.view(canvas.plan()[0], 32)
+    assert (shown[keep == 255] == 255).all()
+
+
+def test_a_plan_is_made_once_and_painted_on_copies() -> None:
+    canvas = Canvas.extended(noise(64, 64), Margins(0, 0, 100, 0))
+    frames = canvas.plan()
+    first, second = canvas.copy(), canvas.copy()
+    for frame in frames:
+        first.paint(frame, np.zeros((64, 64, 3), np.uint8))
+    assert not first.hole.any()
+    assert second.hole.any()
+    assert canvas.plan() == frames

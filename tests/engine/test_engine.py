@@ -1,216 +1,209 @@
-"""The engine's rules, with rows of plain Python: who runs together, who waits, who is refused, what is freed."""
+"""The engine around the scheduler: its thread, its callers, and what it does when something goes wrong."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
 
 import pytest
 
 from services.engine import (
+    CallSizes,
     DeadlineMissed,
+    DeadlineUnreachable,
     EngineLimits,
-    Event,
+    EngineStopped,
+    Finished,
     Queued,
     QueueFull,
+    Segment,
+    Shown,
     Stay,
     StepEngine,
     StepFailed,
     Stepped,
     Watcher,
 )
-
-
-@dataclass(eq=False)
-class Row:
-    steps: int
-    key: str = "a"
-    step: int = 0
-    poison: bool = False
-
-    @property
-    def finished(self) -> bool:
-        return self.step >= self.steps
-
-
-@dataclass
-class Recorder:
-    """Advances rows by one, after whatever ``hold`` waits for; remembers every batch."""
-
-    batches: list[list[Row]] = field(default_factory=list)
-    hold: Callable[[], object] = lambda: time.sleep(0.001)
-
-    def __call__(self, rows: Sequence[Row]) -> None:
-        self.hold()
-        self.batches.append(list(rows))
-        if any(row.poison for row in rows):
-            raise RuntimeError("poisoned")
-        for row in rows:
-            row.step += 1
-
-
-def engine_of(
-    recorder: Recorder, max_batch: int = 4, max_running: int = 8, max_waiting: int = 8
-) -> StepEngine[Row]:
-    return StepEngine(recorder, EngineLimits(max_batch, max_running, max_waiting))
-
-
-async def collect(events: AsyncIterator[Event]) -> list[Event]:
-    return [event async for event in events]
+from tests.engine.work import Device, Work, collect, engine_of, work
 
 
 async def test_a_cancelled_caller_does_not_poison_its_batch() -> None:
-    recorder = Recorder()
-    engine = engine_of(recorder)
-    kept, dropped = Row(6), Row(1000)
-    doomed = asyncio.create_task(collect(engine.run([dropped])))
-    staying = asyncio.create_task(collect(engine.run([kept])))
-    while kept.step < 2:
-        await asyncio.sleep(0.001)
+    device = Device()
+    engine = engine_of(device)
+    kept = work(50)
+    dropped = work(10**6)
+    doomed = asyncio.create_task(collect(engine.run(dropped)))
+    staying = asyncio.create_task(collect(engine.run(kept)))
+    while not kept.rows or kept.rows[0].step < 2:
+        await asyncio.sleep(0)
     doomed.cancel()
     with pytest.raises(asyncio.CancelledError):
         await doomed
-    at_cancel = dropped.step
-    await staying
-    assert kept.finished
-    assert dropped.step <= at_cancel + 1
+    at_cancel = dropped.rows[0].step
+    assert (await staying)[-1] == Finished([50])
+    assert dropped.rows[0].step <= at_cancel + 1
     assert engine.load.running == 0
 
 
-async def test_rows_of_several_requests_share_steps() -> None:
-    recorder = Recorder()
-    engine = engine_of(recorder)
-    rows = [Row(5), Row(3), Row(8)]
-    results = await asyncio.gather(*(collect(engine.run([row])) for row in rows))
-    assert [event[-1] for event in results] == [Stepped(5, 5), Stepped(3, 3), Stepped(8, 8)]
-    assert len(recorder.batches) == 8
-    assert [len(batch) for batch in recorder.batches] == [3, 3, 3, 2, 2, 1, 1, 1]
+async def test_requests_share_steps_and_end_in_their_results() -> None:
+    device = Device()
+    engine = engine_of(device)
+    results = await asyncio.gather(*(collect(engine.run(work(steps))) for steps in (5, 3, 8)))
+    assert [events[-1] for events in results] == [Finished([5]), Finished([3]), Finished([8])]
+    assert device.batches == [3, 3, 3, 2, 2, 1, 1, 1]
 
 
-async def test_only_rows_of_one_key_share_a_step() -> None:
-    recorder = Recorder()
-    engine = engine_of(recorder)
-    await asyncio.gather(*(collect(engine.run([Row(3, key=key)])) for key in "abab"))
-    assert all(len({row.key for row in batch}) == 1 for batch in recorder.batches)
-    assert max(len(batch) for batch in recorder.batches) == 2
-
-
-async def test_a_step_has_at_most_max_batch_rows() -> None:
-    recorder = Recorder()
-    engine = engine_of(recorder, max_batch=2)
-    await collect(engine.run([Row(2) for _ in range(5)]))
-    assert max(len(batch) for batch in recorder.batches) == 2
-
-
-async def test_a_group_reports_its_slowest_row() -> None:
-    engine = engine_of(Recorder(), max_batch=1)
-    events = await collect(engine.run([Row(2), Row(2)]))
-    assert events == [Stepped(1, 2), Stepped(2, 2)]
+async def test_all_that_touches_tensors_runs_in_the_engines_thread() -> None:
+    task = work()
+    await collect(engine_of(Device()).run(task))
+    assert task.thread != threading.get_ident()
 
 
 async def test_waiting_rows_are_told_and_run_when_places_are_free() -> None:
-    recorder = Recorder()
-    engine = engine_of(recorder, max_running=1)
-    first = asyncio.create_task(collect(engine.run([Row(3)])))
+    engine = engine_of(Device(), running=1)
+    first = asyncio.create_task(collect(engine.run(work(3))))
     await asyncio.sleep(0)
-    events = await collect(engine.run([Row(2)]))
+    events = await collect(engine.run(work(2)))
     assert events[0] == Queued(1)
-    assert events[-1] == Stepped(2, 2)
+    assert events[-2:] == [Stepped("net", 2, 2), Finished([2])]
     await first
 
 
-async def test_a_full_queue_refuses_with_a_time_to_try_again() -> None:
-    engine = engine_of(Recorder(), max_running=1, max_waiting=1)
-    tasks = [asyncio.create_task(collect(engine.run([Row(5)]))) for _ in range(2)]
-    await asyncio.sleep(0)
-    with pytest.raises(QueueFull) as refusal:
-        await collect(engine.run([Row(1)]))
-    assert refusal.value.retry_after >= 1
-    await asyncio.gather(*tasks)
+async def test_a_slow_reader_loses_no_preview_and_no_networks_last_step() -> None:
+    task = Work([Segment("base", 6), Segment("up", 3)], previews=True)
+    engine = engine_of(Device())
+    events = engine.run(task)
+    told = [await anext(events)]
+    while task.rows[0].step < 9:
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.05)  # all is done before the caller reads on
+    told += [event async for event in events]
+    assert [e.preview for e in told if isinstance(e, Shown)] == list(range(1, 10))
+    steps = [e for e in told if isinstance(e, Stepped)]
+    assert Stepped("base", 6, 6) in steps
+    assert steps[-1] == Stepped("up", 3, 3)
+    assert told[-1] == Finished([9])
 
 
-async def test_the_earliest_deadline_runs_first_and_priority_before_it() -> None:
-    recorder = Recorder()
-    engine = engine_of(recorder, max_batch=1, max_running=1)
-    blocker = asyncio.create_task(collect(engine.run([Row(2)])))
-    await asyncio.sleep(0)
-    late, soon, urgent = Row(1), Row(1), Row(1)
-    now = time.monotonic()
-    waiting = [
-        asyncio.create_task(collect(engine.run([row], deadline=now + seconds, priority=priority)))
-        for row, seconds, priority in ((late, 60, 0), (soon, 30, 0), (urgent, 90, 1))
-    ]
-    await asyncio.gather(blocker, *waiting)
-    assert [batch[0] for batch in recorder.batches[2:]] == [urgent, soon, late]
+async def test_progress_is_merged_for_a_slow_reader() -> None:
+    task = work(500)
+    engine = engine_of(Device())
+    events = engine.run(task)
+    await anext(events)
+    while task.rows[0].step < 500:
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.05)
+    assert len([event async for event in events]) < 10
 
 
-async def test_a_late_short_row_is_not_starved_by_long_ones() -> None:
-    recorder = Recorder()
-    engine = engine_of(recorder, max_batch=2)
-    long = [asyncio.create_task(collect(engine.run([Row(60)]))) for _ in range(4)]
-    while len(recorder.batches) < 5:
-        await asyncio.sleep(0.001)
-    await collect(engine.run([Row(5)]))
-    assert len(recorder.batches) < 30
-    await asyncio.gather(*long)
+async def test_a_group_reports_its_slowest_row() -> None:
+    engine = StepEngine(Device(), EngineLimits(8, 8), CallSizes(1))
+    events = await collect(engine.run(work(2, count=2)))
+    steps = [e.step for e in events if isinstance(e, Stepped)]
+    assert steps == sorted(steps)
+    assert steps[-1] == 2
+    assert events[-1] == Finished([2, 2])
 
 
-async def test_a_busy_time_does_not_refuse_what_an_idle_engine_can_do() -> None:
-    costs, recorder = {"cheap": 0.001, "dear": 0.01}, Recorder()
-
-    def advance(rows: Sequence[Row]) -> None:
-        time.sleep(sum(costs[row.key] for row in rows))
-        recorder(rows)
-
-    engine = StepEngine(advance, EngineLimits(8, 8, 8))
-    await asyncio.gather(*(collect(engine.run([Row(4, key="dear")])) for _ in range(8)))
-    await collect(engine.run([Row(2, key="cheap")]))
-    await collect(engine.run([Row(40, key="cheap")], deadline=time.monotonic() + 2))
-
-
-async def test_a_row_that_cannot_make_its_deadline_is_refused_on_arrival() -> None:
-    recorder = Recorder(hold=lambda: time.sleep(0.02))
-    engine = engine_of(recorder)
-    await collect(engine.run([Row(3)]))
-    steps = len(recorder.batches)
-    with pytest.raises(DeadlineMissed):
-        await collect(engine.run([Row(1000)], deadline=time.monotonic() + 0.2))
-    assert len(recorder.batches) == steps
-
-
-async def test_a_row_whose_deadline_passes_leaves_at_the_next_step() -> None:
+async def test_a_deadline_is_kept_in_the_middle_of_a_step() -> None:
     gate = threading.Event()
-    recorder = Recorder(hold=lambda: gate.wait(0.05))
-    engine = engine_of(recorder)
-    row = Row(1000)
+    engine = engine_of(Device(gate=gate.wait))
+    started = time.monotonic()
     with pytest.raises(DeadlineMissed):
-        await collect(engine.run([row], deadline=time.monotonic() + 0.12))
-    assert 0 < row.step < 10
+        await collect(engine.run(work(), deadline=started + 0.1))
+    assert time.monotonic() - started < 5
     assert engine.load.running == 0
+    gate.set()
+    assert (await collect(engine.run(work())))[-1] == Finished([2])
 
 
-async def test_a_failing_step_fails_its_rows_and_no_others() -> None:
-    recorder = Recorder()
-    engine = engine_of(recorder)
-    bad, good = Row(3, key="bad", poison=True), Row(3, key="good")
+async def test_a_step_that_raises_fails_its_rows_and_no_others() -> None:
+    engine = engine_of(Device())
+    bad = Work([Segment("net", 3, 1, (1,))], poison=True)
     failed, fine = await asyncio.gather(
-        collect(engine.run([bad])), collect(engine.run([good])), return_exceptions=True
+        collect(engine.run(bad)), collect(engine.run(work(3))), return_exceptions=True
     )
     assert isinstance(failed, StepFailed)
     assert not isinstance(fine, BaseException)
-    assert good.finished
-    await collect(engine.run([Row(2)]))
+    assert fine[-1] == Finished([3])
+    engine.check()
+
+
+async def test_a_result_that_cannot_be_made_fails_alone() -> None:
+    class Unfinishable(Work):
+        def finish(self) -> object:
+            raise RuntimeError("no")
+
+    engine = engine_of(Device())
+    failed, fine = await asyncio.gather(
+        collect(engine.run(Unfinishable([Segment("net", 2)]))),
+        collect(engine.run(work(2))),
+        return_exceptions=True,
+    )
+    assert isinstance(failed, StepFailed)
+    assert not isinstance(fine, BaseException)
+
+
+async def test_steps_that_keep_failing_make_the_engine_unhealthy_until_one_succeeds() -> None:
+    engine = engine_of(Device())
+    for _ in range(3):
+        engine.check()
+        with pytest.raises(StepFailed):
+            await collect(engine.run(work(poison=True)))
+    with pytest.raises(EngineStopped):
+        engine.check()
+    await collect(engine.run(work()))
+    engine.check()
+
+
+async def test_a_step_that_hangs_makes_it_unhealthy_and_keeps_nobody_waiting() -> None:
+    gate = threading.Event()
+    engine = engine_of(Device(gate=gate.wait), hang=0.05)
+    waiting = [asyncio.create_task(collect(engine.run(work()))) for _ in range(3)]
+    ended = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 5)
+    assert all(isinstance(error, EngineStopped) for error in ended)
+    with pytest.raises(EngineStopped):
+        engine.check()
+    with pytest.raises(EngineStopped):
+        await collect(engine.run(work()))
+    gate.set()
+    while engine.load.steps == 0:
+        await asyncio.sleep(0.01)
+    engine.check()
+    assert (await collect(engine.run(work())))[-1] == Finished([2])
+
+
+class Broken(Watcher):
+    def stepped(self, network: str, rows: int, seconds: float) -> None:
+        raise RuntimeError("the metrics are gone")
+
+    def ended(self, ending: str, stay: Stay) -> None:
+        raise RuntimeError("the metrics are gone")
+
+
+async def test_a_watcher_that_raises_changes_nothing() -> None:
+    engine = engine_of(Device(), Broken())
+    assert (await collect(engine.run(work())))[-1] == Finished([2])
+    assert (await collect(engine.run(work())))[-1] == Finished([2])
+
+
+async def test_a_fault_of_the_loop_itself_ends_every_caller() -> None:
+    engine = engine_of(Device())
+    engine._scheduler.pick = lambda: 1 / 0  # type: ignore[method-assign, assignment, return-value]
+    with pytest.raises(EngineStopped):
+        await asyncio.wait_for(collect(engine.run(work())), 5)
+    with pytest.raises(EngineStopped):
+        engine.check()
 
 
 async def test_closing_ends_every_caller() -> None:
-    engine = engine_of(Recorder())
-    caller = asyncio.create_task(collect(engine.run([Row(10_000)])))
-    await asyncio.sleep(0.02)
+    engine = engine_of(Device())
+    caller = asyncio.create_task(collect(engine.run(work(10**6))))
+    while engine.load.steps < 3:
+        await asyncio.sleep(0)
     await engine.close()
-    with pytest.raises(StepFailed):
+    with pytest.raises(EngineStopped):
         await caller
 
 
@@ -225,10 +218,10 @@ class Diary(Watcher):
         self.notes.append(("refused", reason))
 
     def started(self, rows: int, waited: float) -> None:
-        self.notes.append(("started", rows, waited > 0.005))
+        self.notes.append(("started", rows))
 
-    def stepped(self, key: object, rows: int, seconds: float) -> None:
-        self.notes.append(("stepped", key, rows))
+    def stepped(self, network: str, rows: int, seconds: float) -> None:
+        self.notes.append(("stepped", network, rows))
 
     def ended(self, ending: str, stay: Stay) -> None:
         self.notes.append(("ended", ending, stay.rows))
@@ -237,37 +230,29 @@ class Diary(Watcher):
 
 async def test_the_watcher_is_told_of_everything() -> None:
     diary = Diary()
-    engine = StepEngine(
-        Recorder(hold=lambda: time.sleep(0.005)),
-        EngineLimits(max_batch=4, max_running=2, max_waiting=1),
-        diary,
-    )
-    first = asyncio.create_task(collect(engine.run([Row(2), Row(3)])))
+    engine = engine_of(Device(), diary, running=2, waiting=1)
+    first = asyncio.create_task(collect(engine.run(work(2, count=2))))
     await asyncio.sleep(0)
-    second = asyncio.create_task(collect(engine.run([Row(1, key="b")])))
+    second = asyncio.create_task(collect(engine.run(work(1))))
     await asyncio.sleep(0)
     with pytest.raises(QueueFull):
-        await collect(engine.run([Row(1)]))
+        await collect(engine.run(work(1)))
     await asyncio.gather(first, second)
     assert ("refused", "queue_full") in diary.notes
-    assert ("started", 2, False) in diary.notes
-    assert ("started", 1, True) in diary.notes
-    assert [n for n in diary.notes if n[0] == "stepped"] == [
-        ("stepped", "a", 2),
-        ("stepped", "a", 2),
-        ("stepped", "a", 1),
-        ("stepped", "b", 1),
+    assert [n for n in diary.notes if n[0] in ("started", "stepped")] == [
+        ("started", 2),
+        ("stepped", "net", 2),
+        ("stepped", "net", 2),
+        ("started", 1),
+        ("stepped", "net", 1),
     ]
     assert [n for n in diary.notes if n[0] == "ended"] == [("ended", "finished", 2), ("ended", "finished", 1)]
-    assert [(s.rows, s.steps, s.occupancy, s.waited > 0.005) for s in diary.stays] == [
-        (2, 3, (2 + 2 + 1) / 3 / 4, False),
-        (1, 1, 1 / 4, True),
-    ]
-    with pytest.raises(DeadlineMissed):
-        await collect(engine.run([Row(100_000)], deadline=time.monotonic() + 0.1))
+    assert [(s.rows, s.steps, s.occupancy) for s in diary.stays] == [(2, 2, 0.5), (1, 1, 0.25)]
+    with pytest.raises((DeadlineMissed, DeadlineUnreachable)):
+        await collect(engine.run(work(10**9), deadline=time.monotonic() + 0.1))
     with pytest.raises(StepFailed):
-        await collect(engine.run([Row(2, poison=True)]))
-    leaving = asyncio.create_task(collect(engine.run([Row(1000)])))
+        await collect(engine.run(work(poison=True)))
+    leaving = asyncio.create_task(collect(engine.run(work(10**6))))
     await asyncio.sleep(0.02)
     leaving.cancel()
     await asyncio.gather(leaving, return_exceptions=True)

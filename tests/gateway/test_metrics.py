@@ -12,10 +12,10 @@ import grpc.aio
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from deploy.local.stack import free_port
+from deploy.local.ports import free_port
 from gateway.server import Gateway
 from gateway.settings import Settings
-from tests.bench.no_op_stages import NoOpStages, serve_no_op_stages
+from tests.fakes.stages import FakeStages, serve_fake_stages
 from unclip.v1 import image_service_pb2 as pb
 from unclip.v1 import image_service_pb2_grpc
 
@@ -37,7 +37,7 @@ class Scraped:
 class Measured:
     images: Any
     url: str
-    stages: NoOpStages
+    stages: FakeStages
 
     async def scrape(self) -> Scraped:
         text = await asyncio.to_thread(lambda: urllib.request.urlopen(self.url, timeout=10).read().decode())
@@ -53,8 +53,8 @@ class Measured:
 
 @pytest.fixture(scope="module")
 async def measured() -> AsyncIterator[Measured]:
-    port, stages = free_port(), NoOpStages()
-    async with serve_no_op_stages(stages) as address:
+    port, stages = free_port(), FakeStages()
+    async with serve_fake_stages(stages) as address:
         addresses: dict[str, Any] = {
             f"{stage}_address": address for stage in ("text_encoder", "image_encoder", "prior", "decoder")
         }

@@ -16,10 +16,10 @@ from typing import Any
 import grpc.aio
 import pytest
 
-from deploy.local.stack import free_port
+from deploy.local.ports import free_port
 from services.bundles.bundle import ROOT
-from tests.bench.no_op_stages import NoOpStages, serve_no_op_stages
-from tests.otlp_receiver import Receiver, receiving
+from tests.fakes.otlp_receiver import Receiver, receiving
+from tests.fakes.stages import FakeStages, serve_fake_stages
 from unclip.v1 import image_service_pb2 as pb
 from unclip.v1 import image_service_pb2_grpc
 
@@ -34,16 +34,16 @@ SECRET = "a prompt that nobody else may read"
 class Process:
     images: Any
     receiver: Receiver
-    stages: NoOpStages
+    stages: FakeStages
     lines: list[dict[str, Any]]
 
 
 @asynccontextmanager
 async def gateway_process(**environment: str) -> AsyncIterator[Process]:
     """``python -m gateway.server`` in front of stages that do nothing; its log is there when the block has ended."""
-    port, stages = free_port(), NoOpStages()
+    port, stages = free_port(), FakeStages()
     with receiving() as receiver:
-        async with serve_no_op_stages(stages) as address:
+        async with serve_fake_stages(stages) as address:
             addresses = {f"UNCLIP_{stage.upper()}_ADDRESS": address for stage in STAGES}
             own = {
                 "UNCLIP_PORT": str(port),
@@ -89,7 +89,7 @@ async def test_a_request_is_one_trace_with_a_span_for_each_stage() -> None:
 async def test_a_refusal_is_a_failed_span_and_a_line() -> None:
     async with gateway_process(UNCLIP_LOG_PROMPTS="true") as process:
         stream = process.images.Stream(
-            pb.StreamRequest(generate=pb.GenerateRequest(prompt=SECRET, size=3)), metadata=PARENT
+            pb.StreamRequest(generate=pb.GenerateRequest(prompt=SECRET, size=5000)), metadata=PARENT
         )
         with pytest.raises(grpc.aio.AioRpcError):
             await stream.read()

@@ -17,6 +17,7 @@ from services.bundles import karlo
 from services.bundles.weights import load_weights
 from services.decoder.conditioning import Conditioning, ConditioningConfig
 from services.decoder.unet import UNet, UNetConfig
+from services.diffusion.attention import padding_bias
 from services.diffusion.config import DiffusionConfig
 from services.prior.network import Prior, PriorConfig
 
@@ -87,12 +88,14 @@ OUR_DECODER = UNetConfig(
 def test_decoder_unet_matches_diffusers() -> None:
     reference = randomised(decoder_reference())
     ours = load_weights(UNet(OUR_DECODER), karlo.unet(reference.state_dict())).eval()
-    x, t = torch.randn(3, 3, 16, 16), torch.tensor([0, 437, 999])
-    context, time_extra = torch.randn(3, 11, 48), torch.randn(3, 128)
+    x = torch.randn(3, 3, 16, 16)
+    t = torch.tensor([0, 437, 999])
+    context = torch.randn(3, 11, 48)
+    time_extra = torch.randn(3, 128)
     keep = torch.ones(3, 11)
     keep[1, 7:] = 0
     keep[2, 5:] = 0
-    bias = (1 - keep)[:, None, None, :] * -10_000.0
+    bias = padding_bias(keep, torch.float32)
     theirs = reference(
         x, t, encoder_hidden_states=context, class_labels=time_extra, attention_mask=keep
     ).sample
@@ -124,7 +127,8 @@ def test_upsampler_unet_matches_diffusers() -> None:
         scale_shift=False,
     )
     ours = load_weights(UNet(config), karlo.unet(reference.state_dict())).eval()
-    x, t = torch.randn(2, 6, 32, 32), torch.tensor([3, 900])
+    x = torch.randn(2, 6, 32, 32)
+    t = torch.tensor([3, 900])
     assert_close(ours(x, t), reference(x, t).sample)
 
 
@@ -139,7 +143,9 @@ def test_conditioning_matches_diffusers() -> None:
     ours = load_weights(
         Conditioning(config, time_dim=40, context_dim=48), karlo.conditioning(reference.state_dict())
     ).eval()
-    image, text, states = torch.randn(2, 24), torch.randn(2, 24), torch.randn(2, 7, 24)
+    image = torch.randn(2, 24)
+    text = torch.randn(2, 24)
+    states = torch.randn(2, 7, 24)
     mask = torch.tensor([[True] * 7, [True] * 3 + [False] * 4])
     time_extra, context, bias = ours(image, text, states, mask)
     their_context, their_time = reference(
@@ -175,7 +181,9 @@ def test_prior_matches_diffusers() -> None:
         diffusion=DiffusionConfig(prediction="sample"),
     )
     ours = load_weights(Prior(config), karlo.prior(reference.state_dict())).eval()
-    x, text, states = torch.randn(3, 24), torch.randn(3, 24), torch.randn(3, 9, 24)
+    x = torch.randn(3, 24)
+    text = torch.randn(3, 24)
+    states = torch.randn(3, 9, 24)
     t = torch.tensor([0, 500, 999])
     mask = torch.ones(3, 9, dtype=torch.bool)
     mask[1, 4:] = False

@@ -23,7 +23,7 @@ def loaded(*rows: float, requests: float = 0.0) -> Context:
 
 
 def test_rows_running_and_waiting_are_recorded() -> None:
-    assert recorded(Load(running=3, waiting=4, steps=9), EngineLimits(2, 8, 16)) == {ROWS: 7.0, PLACES: 8.0}
+    assert recorded(Load(running=3, waiting=4, steps=9), EngineLimits(8, 16)) == {ROWS: 7.0, PLACES: 8.0}
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ class Stage:
     async def Unary(self, request: str) -> str:
         """Answer unless told otherwise."""
         if request == "bad":
-            raise InvalidInput("request", "is bad")
+            raise InvalidInput(("request", "is bad"))
         if request == "broken":
             raise RuntimeError("/secret/path")
         return request

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deploy.local.stack import free_port
+from deploy.local.ports import free_port
 from services.bundles.bundle import ROOT
-from tests.otlp_receiver import Receiver, receiving
-from unclip.internal.v1 import stage_service_pb2, stage_service_pb2_grpc
+from tests.fakes.otlp_receiver import Receiver, receiving
+from unclip.internal.v1 import sampling_pb2, stage_service_pb2, stage_service_pb2_grpc
 from unclip.v1 import image_service_pb2 as pb
 from unclip.v1 import image_service_pb2_grpc
 
@@ -41,7 +41,7 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture(scope="session")
 def stack(receiver: Receiver) -> Iterator[Addresses]:
-    """``python -m deploy.local.stack`` on free ports, until it says that it is ready."""
+    """``python -m deploy.local`` on free ports, until it says that it is ready."""
     gateway, serve, http = free_port(), free_port(), free_port()
     environment = {
         "UNCLIP_PORT": str(gateway),
@@ -51,7 +51,7 @@ def stack(receiver: Receiver) -> Iterator[Addresses]:
     }
     environment |= receiver.environment
     process = subprocess.Popen(
-        [sys.executable, "-m", "deploy.local.stack"],
+        [sys.executable, "-m", "deploy.local"],
         cwd=ROOT,
         env={**os.environ, **environment},
         stderr=subprocess.PIPE,
@@ -92,11 +92,11 @@ class StageInfo:
         self._stub: Any = stage_service_pb2_grpc.StageServiceStub(channel)
         self._metadata = (("application", stage),)
 
-    async def load(self) -> stage_service_pb2.EngineLoad:
+    async def load(self) -> sampling_pb2.EngineLoad:
         response = await self._stub.Describe(
             stage_service_pb2.DescribeRequest(), metadata=self._metadata, timeout=30
         )
-        load: stage_service_pb2.EngineLoad = response.load
+        load: sampling_pb2.EngineLoad = response.load
         return load
 
 

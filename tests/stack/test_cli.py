@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from deploy.local.stack import free_port
+from deploy.local.ports import free_port
 from tests.stack.conftest import Addresses
 
 FAST = ["--prior-steps", "2", "--steps", "2", "--upsampler-steps", "1", "--candidates", "1"]

@@ -23,11 +23,11 @@ async def test_generate(images: Any) -> None:
     assert response.request_id == "mine"
     assert [picture.seed for picture in response.pictures] == [7, 8, 9]
     for picture in response.pictures:
-        assert pixels(picture.png).shape == (256, 256, 3) == (picture.height, picture.width, 3)
+        assert pixels(picture.data).shape == (256, 256, 3) == (picture.height, picture.width, 3)
         assert picture.model_version
         stages = {t.stage for t in picture.stage_times}
         assert stages == {pb.STAGE_TEXT_ENCODER, pb.STAGE_PRIOR, pb.STAGE_DECODER, pb.STAGE_UPSAMPLER}
-    assert len({picture.png for picture in response.pictures}) == 3
+    assert len({picture.data for picture in response.pictures}) == 3
 
 
 async def test_a_pictures_own_seed_makes_it_again(images: Any) -> None:
@@ -35,7 +35,7 @@ async def test_a_pictures_own_seed_makes_it_again(images: Any) -> None:
     alone = await images.Generate(
         pb.GenerateRequest(prompt=PROMPT, options=quick(seed=many.pictures[1].seed))
     )
-    assert alone.pictures[0].png == many.pictures[1].png
+    assert alone.pictures[0].data == many.pictures[1].data
 
 
 async def test_an_absent_seed_is_drawn_and_told(images: Any) -> None:
@@ -45,12 +45,12 @@ async def test_an_absent_seed_is_drawn_and_told(images: Any) -> None:
     second = (await images.Generate(request)).pictures[0]
     assert first.seed != second.seed
     request.options.seed = first.seed
-    assert (await images.Generate(request)).pictures[0].png == first.png
+    assert (await images.Generate(request)).pictures[0].data == first.data
 
 
 async def test_the_small_size_skips_the_upsampler(images: Any) -> None:
     picture = (await images.Generate(pb.GenerateRequest(prompt=PROMPT, size=64, options=quick()))).pictures[0]
-    assert pixels(picture.png).shape == (64, 64, 3)
+    assert pixels(picture.data).shape == (64, 64, 3)
     assert pb.STAGE_UPSAMPLER not in {t.stage for t in picture.stage_times}
 
 
@@ -58,7 +58,7 @@ async def test_the_largest_size_takes_both_upsamplers(images: Any) -> None:
     picture = (
         await images.Generate(pb.GenerateRequest(prompt=PROMPT, size=1024, options=quick(upsampler_steps=1)))
     ).pictures[0]
-    assert pixels(picture.png).shape == (1024, 1024, 3)
+    assert pixels(picture.data).shape == (1024, 1024, 3)
 
 
 @pytest.mark.parametrize("size", [(256, 256), (300, 200), (90, 140)])
@@ -68,7 +68,7 @@ async def test_inpainting_changes_nothing_outside_the_mask(images: Any, size: tu
     request = pb.InpaintRequest(
         picture=png_of(source), mask=png_of(mask), prompt="an owl in the snow", options=quick()
     )
-    result = pixels((await images.Inpaint(request)).pictures[0].png)
+    result = pixels((await images.Inpaint(request)).pictures[0].data)
     hole = np.asarray(mask) > 127
     np.testing.assert_array_equal(result[~hole], source[~hole])
     assert (result[hole] != source[hole]).mean() > 0.5
@@ -78,7 +78,7 @@ async def test_inpainting_takes_transparency_and_another_size(images: Any) -> No
     picture = Image.fromarray(photo(128, 96)).convert("RGBA")
     picture.paste((0, 0, 0, 0), (10, 10, 60, 60))
     request = pb.InpaintRequest(picture=png_of(picture, "WEBP"), prompt="a star", size=64, options=quick())
-    assert pixels((await images.Inpaint(request)).pictures[0].png).shape == (64, 85, 3)
+    assert pixels((await images.Inpaint(request)).pictures[0].data).shape == (64, 85, 3)
 
 
 async def test_outpainting_keeps_the_picture_and_paints_the_border(images: Any) -> None:
@@ -87,7 +87,7 @@ async def test_outpainting_keeps_the_picture_and_paints_the_border(images: Any) 
     request = pb.OutpaintRequest(
         picture=png_of(source), prompt="a fox in the snow", margins=margins, options=quick()
     )
-    result = pixels((await images.Outpaint(request)).pictures[0].png)
+    result = pixels((await images.Outpaint(request)).pictures[0].data)
     assert result.shape == (72, 200, 3)
     np.testing.assert_array_equal(result[:64, 40:136], source)
     assert result[:, :40].std() > 0
@@ -101,7 +101,7 @@ async def test_varying_stays_nearer_the_more_similar(images: Any) -> None:
         request = pb.VaryRequest(
             picture=png_of(source), similarity=similarity, size=64, options=quick(decoder_steps=12)
         )
-        result = pixels((await images.Vary(request)).pictures[0].png)
+        result = pixels((await images.Vary(request)).pictures[0].data)
         small = np.asarray(Image.fromarray(source).resize((64, 64), Image.Resampling.BOX))
         distances.append(float(np.abs(result.astype(int) - small).mean()))
     assert distances[0] > distances[1] > distances[2]

@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from tests.otlp_receiver import Receiver
+from tests.fakes.otlp_receiver import Receiver
 from tests.stack.conftest import png_of, quick
 from unclip.v1 import image_service_pb2 as pb
 

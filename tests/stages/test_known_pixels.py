@@ -16,7 +16,8 @@ def half(known_columns: int) -> torch.Tensor:
 
 
 def test_a_step_in_colour_becomes_a_ramp_inside_the_hole() -> None:
-    known, painted = torch.full((3, SIDE, SIDE), 0.2), torch.full((3, SIDE, SIDE), 0.5)
+    known = torch.full((3, SIDE, SIDE), 0.2)
+    painted = torch.full((3, SIDE, SIDE), 0.5)
     made = KnownPixels(known, half(32)).imposed(painted)
     rises = made.diff(dim=2)
     assert (rises >= 0).all()
@@ -48,7 +49,8 @@ def test_a_stripe_at_the_border_does_not_dye_the_next_ones() -> None:
 
 
 def test_a_painted_object_does_not_dye_what_is_around_it() -> None:
-    known, painted = torch.full((3, SIDE, SIDE), 0.8), torch.full((3, SIDE, SIDE), 0.8)
+    known = torch.full((3, SIDE, SIDE), 0.8)
+    painted = known.clone()
     painted[:, 16:48, 40:] = 0
     made = KnownPixels(known, half(32)).imposed(painted)
     assert (made[:, :, 32:40] - 0.8).abs().max() < 0.05

@@ -1,4 +1,4 @@
-"""A row's picture depends on nothing but its own request, whatever shares its batches; with the shipped bundle."""
+"""A row's picture depends on its own request alone, whatever shares its batches. With the shipped bundle."""
 
 from __future__ import annotations
 
@@ -93,7 +93,8 @@ def test_embeddings_are_the_same_alone_and_in_company(prior: PriorSampler) -> No
 
 def test_the_known_region_is_imposed_at_every_step(decoder: DecoderSampler) -> None:
     for size in decoder.sizes:
-        pixels, keep = torch.full((3, size, size), 0.5), torch.zeros(1, size, size)
+        pixels = torch.full((3, size, size), 0.5)
+        keep = torch.zeros(1, size, size)
         keep[:, : size // 2] = 1
         result = run(decoder, [decoder.start(task(decoder, 5, size=size, known=Picture(pixels, keep)))])[0]
         torch.testing.assert_close(result[:, : size // 2], torch.full((3, size // 2, size), 0.5))
@@ -102,7 +103,8 @@ def test_the_known_region_is_imposed_at_every_step(decoder: DecoderSampler) -> N
 
 def test_more_similar_variations_take_fewer_steps_and_stay_nearer(decoder: DecoderSampler) -> None:
     ramp = torch.linspace(-1, 1, 64).expand(3, 64, 64).contiguous()
-    distances, steps = [], []
+    distances = []
+    steps = []
     for similarity in (0.0, 0.5, 0.95):
         row = decoder.start(task(decoder, 6, steps=12, start=ramp, similarity=similarity))
         steps.append(row.steps)

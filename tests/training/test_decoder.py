@@ -10,11 +10,13 @@ import torch
 from safetensors.torch import save_file
 
 from services.decoder.unet import UNet, UNetConfig, initialise
-from services.training import loop
+from services.diffusion.pixels import to_signal
 from services.training.data.corpus import Corpus, scene_at
 from services.training.data.scenes import render
+from services.training.device import on_device
+from services.training.loop import adopt
 from services.training.recipes.decoder import OBJECT, SAID_SIZE, draw_shares, object_weights
-from services.training.recipes.embedder import Embedder, to_signal
+from services.training.recipes.embedder import Embedder
 
 MODELS = Path(__file__).parents[2] / "models"
 
@@ -33,7 +35,8 @@ def test_scenes_whose_size_is_said_are_drawn_more_often(tmp_path: Path) -> None:
     said = np.array([bool(scene.size) for scene in corpus.scenes])
     drawn = corpus.draw(np.random.default_rng(0), 20_000, draw_shares(corpus.scenes))
     assert 0 < said.sum() < len(said)
-    odds, plain = said[drawn].sum() / (~said[drawn]).sum(), said.sum() / (~said).sum()
+    odds = said[drawn].sum() / (~said[drawn]).sum()
+    plain = said.sum() / (~said).sum()
     assert odds / plain == pytest.approx(SAID_SIZE, rel=0.1)
 
 
@@ -45,12 +48,13 @@ def embedder(tmp_path_factory: pytest.TempPathFactory) -> Embedder:
 
 
 def test_what_clip_sees_tells_pictures_apart_and_has_a_gradient(embedder: Embedder) -> None:
-    real = to_signal(np.stack([render(scene_at(i), 64) for i in range(8)]))
+    real = to_signal(on_device(np.stack([render(scene_at(i), 64) for i in range(8)])))
 
     def distance(made: torch.Tensor) -> torch.Tensor:
         return embedder.perceptual_distance(made, real, np.random.default_rng(1))
 
-    near, far = real + 0.1 * torch.randn(real.shape, generator=torch.Generator().manual_seed(0)), real.flip(0)
+    near = real + 0.1 * torch.randn(real.shape, generator=torch.Generator().manual_seed(0))
+    far = real.flip(0)
     assert float(distance(real)) == pytest.approx(0, abs=1e-4)
     assert 0 < float(distance(near)) < float(distance(far)) / 2
     far.requires_grad_()
@@ -73,10 +77,12 @@ def test_what_is_added_to_trained_weights_begins_without_effect_and_learns(
         patch_size=2,
     )
     torch.manual_seed(0)
-    plain, larger = UNet(config), initialise(UNet(config.model_copy(update={addition: size})))
+    plain = UNet(config)
+    larger = initialise(UNet(config.model_copy(update={addition: size})))
     save_file(plain.state_dict(), tmp_path / "model.safetensors")
-    loop.adopt(larger, tmp_path)
-    x, t = torch.randn(2, 3, 8, 8), torch.tensor([10, 900])
+    adopt(larger, tmp_path)
+    x = torch.randn(2, 3, 8, 8)
+    t = torch.tensor([10, 900])
     assert torch.equal(larger(x, t), plain(x, t))
 
     added = [p for name, p in larger.named_parameters() if name.startswith(addition)]

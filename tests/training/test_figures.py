@@ -8,17 +8,11 @@ import torch
 
 from services.training.data.corpus import scene_at
 from services.training.evaluation import judge as judging
-from services.training.evaluation.__main__ import _nearest
-from services.training.evaluation.figures import (
-    Figure,
-    Findings,
-    frechet,
-    hole_for,
-    reduced,
-    seam,
-    step_in_tone,
-    top1,
-)
+from services.training.evaluation.copies import nearest_pictures
+from services.training.evaluation.editing import hole_for
+from services.training.evaluation.findings import Figure, Findings
+from services.training.evaluation.measures import frechet, reduced, seam, step_in_tone, top1
+from services.training.evaluation.report import goal_of
 
 
 def test_frechet_distance_of_gaussians() -> None:
@@ -39,9 +33,7 @@ def test_a_seam_is_seen_where_there_is_one() -> None:
 
 def test_a_step_in_tone_is_one_of_the_whole_border_not_of_an_object_there() -> None:
     sky = np.zeros((64, 96, 3), np.uint8)
-    sky[:] = np.linspace(0, 200, 64).astype(np.uint8)[
-        :, None, None
-    ]  # darker above, but the same on both sides
+    sky[:] = np.linspace(0, 200, 64).astype(np.uint8)[:, None, None]  # darker above, the same on both sides
     assert step_in_tone([sky], 64) == 0
     sky[:16, 50:64] = 255  # an object that ends at the border
     assert step_in_tone([sky], 64) == 0
@@ -53,22 +45,23 @@ def test_a_step_in_tone_is_one_of_the_whole_border_not_of_an_object_there() -> N
 def test_holes_cover_the_first_object() -> None:
     for i in range(40):
         scene = scene_at(i)
-        hole, place = hole_for(scene, 256), scene.placements[0]
+        hole = hole_for(scene, 256)
+        place = scene.placements[0]
         assert hole[min(int(place.y * 256), 255), min(int(place.x * 256), 255)]
         assert hole.mean() == pytest.approx((1.1 * place.side) ** 2, abs=0.3)
 
 
 def test_labels_are_the_scenes_truth() -> None:
     scenes = [scene_at(i) for i in range(40)]
-    truth, numbers = judging.labels(scenes), judging.object_indices()
+    truth = judging.labels(scenes)
+    numbers = judging.object_indices()
     for i, scene in enumerate(scenes):
         assert set(truth.objects[i].nonzero()[:, 0].tolist()) == {numbers[a.name] for a in scene.objects}
         first = scene.placements[0]
         if len(scene.objects) == 1:
-            assert (
-                truth.places[i, int(first.y * judging.CELLS), int(first.x * judging.CELLS)]
-                == numbers[scene.objects[0].name]
-            )
+            row = int(first.y * judging.CELLS)
+            column = int(first.x * judging.CELLS)
+            assert truth.places[i, row, column] == numbers[scene.objects[0].name]
             assert (truth.places[i] != len(numbers)).sum() == 1
 
 
@@ -84,15 +77,19 @@ def test_an_untrained_judge_has_the_shapes_it_says() -> None:
 
 def test_the_nearest_picture_is_found() -> None:
     seen = np.random.default_rng(1).integers(0, 256, (50, 64, 64, 3)).astype(np.uint8)
-    nearest, distances = _nearest(seen[[7, 30]], seen)
+    nearest, distances = nearest_pictures(seen[[7, 30]], seen)
     assert nearest == [7, 30]
     assert max(distances) < 1
 
 
 def test_figures_know_whether_their_goal_is_met() -> None:
-    assert Figure("a", 0.9, 1.0, 10, at_least=0.8).met is True
-    assert Figure("a", 1.2, 1.0, 10, at_most=1.15).met is False
-    assert Figure("a", 1.2, 1.0, 10).met is None
+    figures = [
+        Figure("a", 0.9, 1.0, 10, at_least=0.8),
+        Figure("a", 1.2, 1.0, 10, at_most=1.15),
+        Figure("a", 1.2, 1.0, 10),
+    ]
+    assert [figure.met for figure in figures] == [True, False, None]
+    assert [goal_of(figure) for figure in figures] == [">= 80.0 %, met", "<= 1.15, not met", "-"]
     findings = Findings()
     assert findings.share("hits", [True, True, False, False], 1.0) == 0.5
     assert findings.figures[0].noise == pytest.approx(0.25)

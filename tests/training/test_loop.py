@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from services.training.loop import Recipe, Run, learning_rate_at
+from services.training.loop import Run, RunConfig, learning_rate_at
 
-RECIPE = Recipe(steps=60, learning_rate=0.05, batch=8, warmup=5, ema=0.9, weight_decay=0.0)
+CONFIG = RunConfig(steps=60, learning_rate=0.05, batch=8, warmup=5, ema=0.9, weight_decay=0.0)
 
 
 def loss_of(model: nn.Module, step: int) -> Tensor:
@@ -28,12 +28,12 @@ def model() -> nn.Module:
 
 
 def test_it_learns(tmp_path: Path) -> None:
-    trained = Run("line", model(), RECIPE, tmp_path).train(loss_of)
+    trained = Run("line", model(), CONFIG, tmp_path).train(loss_of)
     assert loss_of(trained, 999).item() < 0.1 * loss_of(model(), 999).item()
 
 
 def test_an_interrupted_run_ends_where_it_would_have(tmp_path: Path) -> None:
-    whole = Run("line", model(), RECIPE, tmp_path / "whole").train(loss_of)
+    whole = Run("line", model(), CONFIG, tmp_path / "whole").train(loss_of)
     stops: list[int] = []
 
     def interrupt(model: nn.Module, step: int) -> Tensor:
@@ -42,32 +42,42 @@ def test_an_interrupted_run_ends_where_it_would_have(tmp_path: Path) -> None:
             raise KeyboardInterrupt
         return loss_of(model, step)
 
-    first = Run("line", model(), RECIPE, tmp_path / "parts")
+    first = Run("line", model(), CONFIG, tmp_path / "parts")
     try:
         first.train(interrupt)
     except KeyboardInterrupt:
         first.save()
-    resumed = Run("line", model(), RECIPE, tmp_path / "parts")
+    resumed = Run("line", model(), CONFIG, tmp_path / "parts")
     assert resumed.step == 25
     parts = resumed.train(loss_of)
     for a, b in zip(whole.parameters(), parts.parameters(), strict=True):
         torch.testing.assert_close(a, b)
 
 
+def test_minutes_are_instead_of_steps(tmp_path: Path) -> None:
+    few = Run("line", model(), replace(CONFIG, steps=2, minutes=0.3 / 60), tmp_path / "few")
+    few.train(loss_of)
+    assert few.step > 2
+    assert few.seconds >= 0.3
+    many = Run("line", model(), replace(CONFIG, steps=10**9, minutes=0.3 / 60), tmp_path / "many")
+    many.train(loss_of)
+    assert 0.3 <= many.seconds < 3
+
+
 def test_a_finished_run_is_not_trained_again(tmp_path: Path) -> None:
-    Run("line", model(), RECIPE, tmp_path).train(loss_of)
+    Run("line", model(), CONFIG, tmp_path).train(loss_of)
 
     def fail(model: nn.Module, step: int) -> Tensor:
         raise AssertionError("trained again")
 
-    Run("line", model(), RECIPE, tmp_path).train(fail)
+    Run("line", model(), CONFIG, tmp_path).train(fail)
 
 
 def test_the_learning_rate_warms_up_holds_and_falls_to_zero() -> None:
-    recipe = replace(RECIPE, warmup=10)
-    assert learning_rate_at(0.0, 0, recipe) == 0.1 * recipe.learning_rate
-    assert learning_rate_at(0.3, 100, recipe) == recipe.learning_rate
-    assert learning_rate_at(1.0, 100, recipe) < 1e-6 * recipe.learning_rate
+    config = replace(CONFIG, warmup=10)
+    assert learning_rate_at(0.0, 0, config) == 0.1 * config.learning_rate
+    assert learning_rate_at(0.3, 100, config) == config.learning_rate
+    assert learning_rate_at(1.0, 100, config) < 1e-6 * config.learning_rate
 
 
 def test_a_run_that_starts_from_weights_draws_batches_they_have_not_seen_and_keeps_to_them(
@@ -82,16 +92,16 @@ def test_a_run_that_starts_from_weights_draws_batches_they_have_not_seen_and_kee
         draws.append(draw)
         return loss_of(model, draw)
 
-    Run("line", model(), replace(RECIPE, steps=2, start_from=tmp_path / "bundle"), tmp_path).train(noted)
-    Run("line", model(), replace(RECIPE, steps=3), tmp_path).train(noted)
+    Run("line", model(), replace(CONFIG, steps=2, start_from=tmp_path / "bundle"), tmp_path).train(noted)
+    Run("line", model(), replace(CONFIG, steps=3), tmp_path).train(noted)
     assert draws == [draws[0], draws[0] + 1, draws[0] + 2]
     assert draws[0] > 1_000
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="compiling for the CPU needs a C++ compiler")
 def test_a_compiled_run_learns_the_same(tmp_path: Path) -> None:
-    plain = Run("line", model(), replace(RECIPE, steps=5), tmp_path / "plain").train(loss_of)
-    compiled = Run("line", model(), replace(RECIPE, steps=5, compiled=True), tmp_path / "compiled")
+    plain = Run("line", model(), replace(CONFIG, steps=5), tmp_path / "plain").train(loss_of)
+    compiled = Run("line", model(), replace(CONFIG, steps=5, compiled=True), tmp_path / "compiled")
     assert compiled.model._compiled_call_impl is not None
     for a, b in zip(plain.parameters(), compiled.train(loss_of).parameters(), strict=True):
         torch.testing.assert_close(a, b)

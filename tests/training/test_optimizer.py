@@ -8,21 +8,19 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from services.training.loop import Recipe, Run
+from services.training.loop import Run, RunConfig
 from services.training.optimizer import MuonWithAdamW
 from services.training.recipes.export import save_weights
 
-RECIPE = Recipe(steps=80, learning_rate=0.02, batch=8, warmup=5, ema=0.9, weight_decay=0.0, muon=True)
+CONFIG = RunConfig(steps=80, learning_rate=0.02, batch=8, warmup=5, ema=0.9, weight_decay=0.0, muon=True)
 
 
 class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.conv_in, self.hidden, self.conv_out = (
-            nn.Conv2d(1, 8, 3, padding=1),
-            nn.Conv2d(8, 8, 3, padding=1),
-            nn.Conv2d(8, 1, 1),
-        )
+        self.conv_in = nn.Conv2d(1, 8, 3, padding=1)
+        self.hidden = nn.Conv2d(8, 8, 3, padding=1)
+        self.conv_out = nn.Conv2d(8, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv_out(self.hidden(self.conv_in(x).relu()).relu())
@@ -54,20 +52,20 @@ def test_hidden_weights_move_by_orthogonal_updates() -> None:
 
 
 def test_it_learns_and_resumes(tmp_path: Path) -> None:
-    whole = Run("net", model(), RECIPE, tmp_path / "whole").train(loss_of)
+    whole = Run("net", model(), CONFIG, tmp_path / "whole").train(loss_of)
     assert loss_of(whole, 999).item() < 0.5 * loss_of(model(), 999).item()
-    half = Run("net", model(), RECIPE, tmp_path / "half")
+    half = Run("net", model(), CONFIG, tmp_path / "half")
     while half.step < 40:
         half._update(loss_of)
     half.save()
-    resumed = Run("net", model(), RECIPE, tmp_path / "half")
+    resumed = Run("net", model(), CONFIG, tmp_path / "half")
     assert resumed.step == 40
     for a, b in zip(whole.parameters(), resumed.train(loss_of).parameters(), strict=True):
         torch.testing.assert_close(a, b)
 
 
 def test_a_run_may_start_from_a_bundle(tmp_path: Path) -> None:
-    taught = Run("net", model(), RECIPE, tmp_path / "first").train(loss_of)
+    taught = Run("net", model(), CONFIG, tmp_path / "first").train(loss_of)
     save_weights(taught, tmp_path / "bundle/net")
-    started = Run("net", model(), replace(RECIPE, start_from=tmp_path / "bundle"), tmp_path / "second")
+    started = Run("net", model(), replace(CONFIG, start_from=tmp_path / "bundle"), tmp_path / "second")
     assert loss_of(started.model, 999).item() < 0.5 * loss_of(model(), 999).item()

@@ -136,7 +136,8 @@ def test_large_scenes_are_drawn_from_vectors() -> None:
         for s in map(scene_at, range(100))
         if len(s.objects) == 1 and s.placements[0].side > 0.6 and s.objects[0].vector
     )
-    large, plain = render(scene, 1024), render(scene, 256)
+    large = render(scene, 1024)
+    plain = render(scene, 256)
     reduced = large.reshape(256, 4, 256, 4, 3).mean((1, 3))
     assert np.abs(reduced - plain).mean() < 8
     enlarged = np.asarray(Image.fromarray(plain).resize((1024, 1024), Image.Resampling.BICUBIC), float)

@@ -6,8 +6,14 @@ import numpy as np
 import pytest
 from google.rpc import code_pb2, error_details_pb2
 
-from services.engine import DeadlineMissed, QueueFull
-from services.wire.errors import InvalidInput, StageUnavailable, to_status
+from services.wire.errors import (
+    DeadlineMissed,
+    InvalidInput,
+    Overloaded,
+    StageUnavailable,
+    from_status,
+    to_status,
+)
 from services.wire.tensors import from_message, to_message
 from unclip.internal.v1 import tensor_pb2
 
@@ -41,7 +47,7 @@ def test_bad_tensors_name_their_field(message: tensor_pb2.Tensor, says: str) -> 
 
 
 def test_invalid_input_carries_every_field() -> None:
-    status = to_status(InvalidInput(violations=[("a", "is bad"), ("b", "is worse")]))
+    status = to_status(InvalidInput(("a", "is bad"), ("b", "is worse")))
     assert status.code == code_pb2.INVALID_ARGUMENT
     bad = error_details_pb2.BadRequest()
     assert status.details[0].Unpack(bad)
@@ -49,11 +55,15 @@ def test_invalid_input_carries_every_field() -> None:
 
 
 def test_a_full_queue_says_when_to_try_again() -> None:
-    status = to_status(QueueFull(retry_after=2.2))
+    status = to_status(Overloaded("the queue is full", 2.2))
     assert status.code == code_pb2.RESOURCE_EXHAUSTED
     retry = error_details_pb2.RetryInfo()
     assert status.details[0].Unpack(retry)
-    assert retry.retry_delay.seconds == 3
+    assert retry.retry_delay.ToMilliseconds() == 2200
+    back = from_status(status)
+    assert isinstance(back, Overloaded)
+    assert back.retry_after == 2.2
+    assert str(back) == status.message
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,12 @@ capabilities: {drop: [ALL]}
 {{- $args := mergeOverwrite $application.args (deepCopy .values.args) }}
 {{- $bundle := include "unclip.bundlePath" .root }}
 {{- if hasKey $args "clip" }}{{- $_ := set $args.clip "bundle" $bundle }}{{- else }}{{- $_ := set $args "bundle" $bundle }}{{- end }}
+{{- /* Ray lets in what the engine takes, so that the engine's queue is the one that fills. */ -}}
+{{- with $args.engine }}
+{{- $limit := add (int .max_running) (int .max_waiting) 8 }}
+{{- $_ := set $deployment "max_ongoing_requests" $limit }}
+{{- $_ := set $deployment "max_queued_requests" $limit }}
+{{- end }}
 {{- $scaling := $deployment.autoscaling_config }}
 {{- $_ := set $scaling "min_replicas" (int .values.replicas.min) }}
 {{- $_ := set $scaling "max_replicas" (int .values.replicas.max) }}

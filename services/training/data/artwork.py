@@ -29,8 +29,8 @@ VOCABULARY = Path(__file__).with_name("vocabulary.toml")
 class Artwork:
     """One object that can stand in a scene.
 
-    name: as captions say it; synonyms: other words for it; the vocabulary's section;
-    path: a square RGBA picture of 256 px; vector: the name of its gradient vectors, or empty.
+    name: as captions say it. synonyms: other words for it. group: its section of the vocabulary.
+    path: of a square RGBA picture of 256 px. vector: the name of its gradient vectors, or empty.
     """
 
     name: str
@@ -71,15 +71,16 @@ def _code_point(name: str) -> str:
 
 @lru_cache(maxsize=16_384)
 def sprite(artwork: Artwork, side: int) -> Image.Image:
-    """The object's picture at ``side`` px (RGBA); past its own resolution, drawn from its vectors."""
-    return _drawn(artwork.vector, side) if side > PIXELS and artwork.vector else _resized(artwork.path, side)
+    """The object's picture at ``side`` px, RGBA. Its vectors are drawn where its sprite is too small."""
+    if side > PIXELS and artwork.vector:
+        return _drawn(artwork.vector, side)
+    return _resized(artwork.path, side)
 
 
 def _resized(path: Path, side: int) -> Image.Image:
-    """Resized with premultiplied alpha."""
-    return (
-        _premultiplied(path).resize((side, side), Image.Resampling.LANCZOS, reducing_gap=3.0).convert("RGBA")
-    )
+    """The picture, resized with premultiplied alpha."""
+    premultiplied = _premultiplied(path)
+    return premultiplied.resize((side, side), Image.Resampling.LANCZOS, reducing_gap=3.0).convert("RGBA")
 
 
 @cache
@@ -91,9 +92,11 @@ def _premultiplied(path: Path) -> Image.Image:
 def _drawn(vector: str, side: int) -> Image.Image:
     """The gradient vectors of the object, rasterised."""
     icons = _vectors()
-    icon, canvas = icons["icons"][vector], icons["height"]
+    icon = icons["icons"][vector]
+    canvas = icons["height"]
     box = f"0 0 {icon.get('width', canvas)} {icon.get('height', canvas)}"
-    svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box}" width="{side}" height="{side}">{icon["body"]}</svg>'
+    size = f'viewBox="{box}" width="{side}" height="{side}"'
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg" {size}>{icon["body"]}</svg>'
     with Image.open(io.BytesIO(bytes(resvg_py.svg_to_bytes(svg_string=svg)))) as picture:
         return picture.convert("RGBA")
 

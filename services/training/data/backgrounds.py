@@ -1,7 +1,7 @@
 """Procedural backgrounds: each is a function of a random generator that paints one square picture.
 
-Every painter returns float RGB in [0, 1], shape (SIDE, SIDE, 3), and varies what a person would expect to
-vary (horizon, light, colours, texture), so that no two pictures of a meadow are the same.
+Every painter returns float RGB in [0, 1], shape (SIDE, SIDE, 3). It varies what a person would expect to
+vary: horizon, light, colours, texture. No two pictures of a meadow are the same.
 """
 
 from __future__ import annotations
@@ -96,7 +96,8 @@ def _meadow(rng: Rng) -> Pixels:
 
 
 def _beach(rng: Rng) -> Pixels:
-    horizon, shore = _horizon(rng, 0.25, 0.4), _horizon(rng, 0.48, 0.62)
+    horizon = _horizon(rng, 0.25, 0.4)
+    shore = _horizon(rng, 0.48, 0.62)
     sand = _colour(rng, (0.93, 0.82, 0.58), (0.90, 0.77, 0.52))
     picture = _land(rng, _day_sky(rng), (sand, sand - 0.06), horizon, 0.03)
     sea = _colour(rng, (0.10, 0.55, 0.75), (0.12, 0.62, 0.72))
@@ -113,7 +114,8 @@ def _snow(rng: Rng) -> Pixels:
 
     def flakes(draw: ImageDraw.ImageDraw) -> None:
         for _ in range(rng.integers(30, 80)):
-            x, y, r = rng.uniform(0, SIDE), rng.uniform(0, SIDE), rng.uniform(1, 3.5)
+            x, y = rng.uniform(0, SIDE), rng.uniform(0, SIDE)
+            r = rng.uniform(1, 3.5)
             draw.ellipse((x - r, y - r, x + r, y + r), fill=(255, 255, 255))
 
     return _draw(picture, 0.8, flakes)
@@ -125,7 +127,8 @@ def _night_sky(rng: Rng) -> Pixels:
 
     def stars(draw: ImageDraw.ImageDraw) -> None:
         for _ in range(rng.integers(40, 110)):
-            x, y, r = rng.uniform(0, SIDE), rng.uniform(0, SIDE), rng.uniform(0.7, 2.4)
+            x, y = rng.uniform(0, SIDE), rng.uniform(0, SIDE)
+            r = rng.uniform(0.7, 2.4)
             draw.ellipse((x - r, y - r, x + r, y + r), fill=(255, 255, 235))
 
     return _draw(picture, 0.5, stars)
@@ -136,7 +139,8 @@ def _desert(rng: Rng) -> Pixels:
     sky = _colour(rng, (0.95, 0.72, 0.45), (0.98, 0.80, 0.55))
     sand = _colour(rng, (0.85, 0.52, 0.25), (0.80, 0.46, 0.22))
     picture = _land(rng, (sky - 0.05, sky + 0.08), (sand, sand - 0.1), horizon, 0.03)
-    phase, crest = rng.uniform(0, 6), _ink(sand - 0.14)
+    phase = rng.uniform(0, 6)
+    crest = _ink(sand - 0.14)
 
     def dunes(draw: ImageDraw.ImageDraw) -> None:
         for base in (0.12, 0.3):
@@ -165,7 +169,8 @@ def _city_street(rng: Rng) -> Pixels:
     def street(draw: ImageDraw.ImageDraw) -> None:
         x = -rng.uniform(0, 30)
         while x < SIDE:
-            width, top = rng.uniform(35, 70), ground - rng.uniform(60, 150)
+            width = rng.uniform(35, 70)
+            top = ground - rng.uniform(60, 150)
             draw.rectangle((x, top, x + width, ground), fill=_ink(_colour(rng, *walls)))
             for wx in np.arange(x + 6, x + width - 8, 14):
                 for wy in np.arange(top + 8, ground - 10, 18):
@@ -224,11 +229,13 @@ def _forest(rng: Rng) -> Pixels:
 
     def trunks(draw: ImageDraw.ImageDraw) -> None:
         for _ in range(rng.integers(7, 13)):
-            x, w = rng.uniform(0, SIDE), rng.uniform(8, 22)
+            x = rng.uniform(0, SIDE)
+            w = rng.uniform(8, 22)
             ink = _ink(_colour(rng, (0.26, 0.17, 0.10), (0.20, 0.14, 0.10)))
             draw.rectangle((x, 0, x + w, ground + rng.uniform(-6, 14)), fill=ink)
         for _ in range(40):
-            x, y, r = rng.uniform(0, SIDE), rng.uniform(0, 60), rng.uniform(10, 26)
+            x, y = rng.uniform(0, SIDE), rng.uniform(0, 60)
+            r = rng.uniform(10, 26)
             ink = _ink(_colour(rng, (0.13, 0.36, 0.14), (0.18, 0.44, 0.16)))
             draw.ellipse((x - r, y - r, x + r, y + r), fill=ink)
 

@@ -1,6 +1,6 @@
-"""The training corpus: scenes rendered once, on all cores, and read by every stage's training.
+"""The training corpus: scenes that are rendered once, on all cores, for every recipe.
 
-Scene ``i`` of a corpus is a function of ``i`` alone, so only pictures are stored; captions are drawn again when needed.
+Scene ``i`` of a corpus is a function of ``i`` alone. So only pictures are stored; scenes are sampled again.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ Shares = npt.NDArray[np.float64]
 
 
 class Corpus:
-    """``count`` training scenes. ``pictures``: (count, side, side, 3), mapped from ``folder/corpus-{side}-{count}``."""
+    """Training scenes. pictures: (count, side, side, 3), mapped from ``folder/corpus-{side}-{count}``."""
 
     def __init__(self, folder: Path, count: int, side: int = SIDE) -> None:
-        """Open the corpus in ``folder``, or render it (at 64 px, some 400 scenes a second on each core)."""
-        self.folder, self.count, self.side = folder / f"corpus-{side}-{count}", count, side
+        """Open the corpus in ``folder``, or render it: at 64 px some 400 scenes a second on each core."""
+        self.folder = folder / f"corpus-{side}-{count}"
+        self.count = count
+        self.side = side
         self.pictures: npt.NDArray[np.uint8] = np.load(self._rendered(), mmap_mode="r")
 
     def _rendered(self) -> Path:
@@ -54,7 +56,7 @@ class Corpus:
         return [scene_at(i) for i in range(self.count)]
 
     def draw(self, rng: np.random.Generator, count: int, shares: Shares | None = None) -> Indices:
-        """Indices of a batch, each scene as likely as any other, or as ``shares`` (count,), which sum to 1, say."""
+        """The indices of a batch. shares: how likely each scene is, (count,), with sum 1; None: equally."""
         return rng.choice(self.count, count, p=shares)
 
 

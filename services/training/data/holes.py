@@ -1,5 +1,8 @@
-"""Random holes for joint inpainting: rectangles, strokes, borders and half-planes, and those that callers make: over an
-object, and past the border of a picture. Mostly no picture is known at all."""
+"""Random holes for joint inpainting.
+
+They are rectangles, strokes, borders and half-planes, and two kinds that callers ask for: over an object, and
+past the border of a picture. In most rows nothing of the picture is known.
+"""
 
 from __future__ import annotations
 
@@ -10,43 +13,51 @@ import numpy.typing as npt
 import torch
 from PIL import Image, ImageDraw
 
-from services.training import loop
 from services.training.data.scenes import Placement, Scene, moved, render
+from services.training.device import on_device
 
 Mask = npt.NDArray[np.float32]
 Pictures = npt.NDArray[np.uint8]
-OVER_AN_OBJECT, PAST_THE_BORDER = 0.08, 0.10  # shares of the decoder's batch
+OVER_AN_OBJECT = 0.08  # share of the decoder's batch
+PAST_THE_BORDER = 0.10  # share of the decoder's batch
 
 
 def draw_keep(rng: np.random.Generator, count: int, side: int, all_hidden: float) -> torch.Tensor:
-    """Masks of what is known for a batch: (B, 1, side, side)."""
+    """Masks of what is known for a batch, on the training device: (count, 1, side, side), 1 = known.
+
+    all_hidden: the share of rows where nothing is known.
+    """
     masks = [sample_keep(rng, side, all_hidden=all_hidden) for _ in range(count)]
-    return torch.from_numpy(np.stack(masks))[:, None].to(loop.device())
+    return on_device(np.stack(masks))[:, None]
 
 
 def draw_edits(
     rng: np.random.Generator, pictures: Pictures, scenes: Sequence[Scene], all_hidden: float
 ) -> tuple[Pictures, torch.Tensor, list[Scene]]:
-    """Pictures (B, side, side, 3) of these scenes, masks of what is known (B, 1, side, side) as ``draw_keep``, and the
-    scenes, but for some rows.
+    """Pictures with masks of what is known as ``draw_keep`` makes them, but with callers' holes in some rows.
 
-    In these the hole is over one object, or the picture is a frame past the border of its scene: objects at its edge
-    or cut by it, and only places without any to be painted.
+    pictures: (B, side, side, 3), of the scenes. In some rows the hole is over one object. In others the scene
+    is moved towards one edge, as in a picture that is extended past its border: objects are at that edge or
+    cut by it, and what is to be painted has none. Returns the pictures, the masks (B, 1, side, side), and the
+    scenes as they are then.
     """
     side = pictures.shape[1]
-    pictures, scenes, keep = pictures.copy(), list(scenes), draw_keep(rng, len(pictures), side, all_hidden)
+    pictures = pictures.copy()
+    scenes = list(scenes)
+    keep = draw_keep(rng, len(pictures), side, all_hidden)
     for row, kind in enumerate(rng.random(len(pictures))):
         if kind < OVER_AN_OBJECT:
             placements = scenes[row].placements
             keep[row, 0] = torch.from_numpy(_over(rng, placements[rng.integers(len(placements))], side))
         elif kind < OVER_AN_OBJECT + PAST_THE_BORDER:
             scenes[row], known = _past_the_border(rng, scenes[row], side)
-            pictures[row], keep[row, 0] = render(scenes[row], side), torch.from_numpy(known)
+            pictures[row] = render(scenes[row], side)
+            keep[row, 0] = torch.from_numpy(known)
     return pictures, keep, scenes
 
 
 def sample_keep(rng: np.random.Generator, side: int, *, all_hidden: float) -> Mask:
-    """What is kept of a picture, shape (side, side), 1 = known; nothing at all with probability ``all_hidden``."""
+    """What is known of a picture, (side, side), 1 = known. all_hidden: how likely it is nothing at all."""
     if rng.random() < all_hidden:
         return np.zeros((side, side), np.float32)
     painter = (_rectangle, _strokes, _border, _half_plane)[rng.integers(4)]
@@ -56,7 +67,8 @@ def sample_keep(rng: np.random.Generator, side: int, *, all_hidden: float) -> Ma
 def _rectangle(rng: np.random.Generator, side: int) -> Mask:
     keep = np.ones((side, side), np.float32)
     w, h = (rng.uniform(0.35, 0.95, 2) * side).astype(int)
-    x, y = int(rng.integers(0, side - w + 1)), int(rng.integers(0, side - h + 1))
+    x = int(rng.integers(0, side - w + 1))
+    y = int(rng.integers(0, side - h + 1))
     keep[y : y + h, x : x + w] = 0
     return keep
 
@@ -90,7 +102,7 @@ def _over(rng: np.random.Generator, place: Placement, side: int) -> Mask:
 
 
 def _past_the_border(rng: np.random.Generator, scene: Scene, side: int) -> tuple[Scene, Mask]:
-    """The scene with its objects moved towards one edge, and the half-plane known that they end in."""
+    """The scene with its objects moved towards one edge, and a mask: what they are in is known."""
     dx, dy = ((1, 0), (-1, 0), (0, 1), (0, -1))[rng.integers(4)]
     shift = float(rng.uniform(0.3, 0.6))
     frame = moved(scene, -dx * shift, -dy * shift)
@@ -98,4 +110,5 @@ def _past_the_border(rng: np.random.Generator, scene: Scene, side: int) -> tuple
     border = round(side * min(0.85, max(0.3, end) + float(rng.uniform(0, 0.2))))
     keep = np.ones((side, side), np.float32)
     keep[:, border:] = 0
-    return frame, np.ascontiguousarray(np.rot90(keep, {(1, 0): 0, (0, -1): 1, (-1, 0): 2, (0, 1): 3}[dx, dy]))
+    turns = {(1, 0): 0, (0, -1): 1, (-1, 0): 2, (0, 1): 3}[dx, dy]
+    return frame, np.ascontiguousarray(np.rot90(keep, turns))

@@ -14,9 +14,10 @@ Colour = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Light:
-    """A light: its name, the phrases captions use, the gain of each channel, and the haze.
+    """A light. phrases: how captions say it.
 
-    haze: share of ``air`` mixed into the backdrop (a third of it into objects, which are nearer); rain: whether it falls.
+    gain, object_gain: of each channel, on the backdrop and on objects. haze: the share of ``air`` that is
+    mixed into the backdrop; a third of it is mixed into objects, which are nearer. rain: whether it falls.
     """
 
     name: str
@@ -28,17 +29,17 @@ class Light:
     rain: bool = False
 
     def on_backdrop(self, picture: Image.Image) -> Image.Image:
-        """The lit backdrop, RGB; always a new picture."""
+        """The lit backdrop, RGB. It is always a new picture."""
         return picture.point(_table(self.gain, self.haze, self.air)) if self.phrases else picture.copy()
 
     def on_object(self, picture: Image.Image) -> Image.Image:
-        """The lit object, RGBA; its alpha stays."""
+        """The lit object, RGBA. Its alpha stays."""
         if not self.phrases:
             return picture
         return picture.point([*_table(self.object_gain, self.haze / 3, self.air), *range(256)])
 
     def in_the_air(self, pixels: npt.NDArray[np.uint8], seed: int) -> npt.NDArray[np.uint8]:
-        """The picture (side, side, 3) with what falls in front of everything."""
+        """The picture, (side, side, 3), with what falls in front of everything."""
         if not self.rain:
             return pixels
         streaks = _streaks(pixels.shape[0], seed % 16)
@@ -60,12 +61,11 @@ def _streaks(side: int, seed: int) -> npt.NDArray[np.float32]:
     canvas = Image.new("L", (256, 256))
     draw = ImageDraw.Draw(canvas)
     for _ in range(70):
-        x, y, length = rng.uniform(-20, 256), rng.uniform(-20, 256), rng.uniform(14, 30)
+        x, y = rng.uniform(-20, 256), rng.uniform(-20, 256)
+        length = rng.uniform(14, 30)
         draw.line((x, y, x - 0.25 * length, y + length), fill=150, width=2)
-    pixels = np.asarray(
-        canvas.resize((side, side), Image.Resampling.BOX if side <= 256 else Image.Resampling.BICUBIC),
-        np.float32,
-    )
+    resampling = Image.Resampling.BOX if side <= canvas.width else Image.Resampling.BICUBIC
+    pixels = np.asarray(canvas.resize((side, side), resampling), np.float32)
     return pixels[..., None] / np.float32(255)
 
 

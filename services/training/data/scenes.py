@@ -1,7 +1,7 @@
 """Captioned scenes, composed on the fly: one to three objects on a background, and a sentence that says so.
 
-A scene is described first (``Scene``) and rendered after, at any size: the base network trains at 64 px and the
-upsamplers at 256 and 1024 px on the very same scenes.
+A scene is described first (``Scene``), then rendered at any size. The base network trains at 64 px, and the
+upsamplers at 256 and 1024 px, on the very same scenes.
 """
 
 from __future__ import annotations
@@ -25,14 +25,16 @@ HELD_OUT_BELOW = 26  # of 256: about 10 % of the pairs
 BACKGROUND_VARIANTS = 160
 Arrangement = Literal["one", "pair", "same", "three"]
 ARRANGEMENTS: dict[Arrangement, float] = {"one": 0.45, "pair": 0.40, "same": 0.09, "three": 0.06}
-# Objects come in four sizes and stand on a grid: what a network learns of one in one place holds in every other, so
-# that it learns what the object looks like and not each of its offsets. All sides are in cells of that grid.
+# Objects come in four sizes and stand on a grid. What a network learns of an object in one place then holds
+# in every other place, so it need not learn each offset. Sides are in cells of the grid.
 GRID = 16
 SIDES = {1: 12, 2: 7, 3: 5}  # by the number of objects
 SAID_SIDES = {"big": 15, "small": 5}  # of a lone object whose caption says its size
 FRONT_SIDES = (7, 12)  # of the object in front, and of the one behind
 SIZE_WORDS = {"big": ("big", "large", "huge"), "small": ("small", "little", "tiny")}
-SIZE_SHARE, LIGHT_SHARE, SYNONYM_SHARE = 0.2, 0.3, 0.15
+SIZE_SHARE = 0.2  # of scenes with one object: the caption says its size
+LIGHT_SHARE = 0.3  # of outdoor scenes: another light than day
+SYNONYM_SHARE = 0.15  # of the words for objects
 CAPTION_STYLES = (
     "{things} {place}",
     "a picture of {things} {place}",
@@ -64,21 +66,22 @@ class Placement:
     side: float
 
     def box(self, side: int, room: npt.ArrayLike = 1.0) -> tuple[slice, slice]:
-        """Rows and columns of its square in a picture of ``side`` px, cut by the picture's edges; ``room`` scales its reach
-        to the left, the top, the right and the bottom."""
+        """Rows and columns of its square in a picture of ``side`` px, cut by the picture's edges.
+
+        room: scales its reach to the left, the top, the right and the bottom.
+        """
         reach = self.side / 2 * np.multiply(room, (-1, -1, 1, 1))
-        left, top, right, bottom = (
-            (np.clip(np.array([self.x, self.y] * 2) + reach, 0, 1) * side).round().astype(int)
-        )
+        edges = np.clip(np.array([self.x, self.y] * 2) + reach, 0, 1)
+        left, top, right, bottom = (edges * side).round().astype(int)
         return slice(top, bottom), slice(left, right)
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What is in one picture; of several objects, an earlier one hides a later one.
+    """What is in one picture. Earlier objects hide later ones.
 
-    relation: how the first of two objects stands to the second, "same" where all objects are alike, or empty;
-    size: the size the caption says a lone object has, or empty.
+    relation: how the first of two objects stands to the second; "same" where all objects are alike; or empty.
+    size: what the caption says of a lone object's size, or empty.
     """
 
     objects: tuple[Artwork, ...]
@@ -106,13 +109,13 @@ def objects_for(background: str, held_out: bool) -> tuple[Artwork, ...]:
 def sample_scene(
     rng: np.random.Generator, *, held_out: bool = False, arrangement: Arrangement | None = None
 ) -> Scene:
-    """Draw a scene (its arrangement too, when absent) from the training or the held-out split."""
+    """Draw a scene from the training or the held-out split. arrangement: None draws that, too."""
     arrangement = arrangement or _arrangement(rng)
     background = BACKGROUNDS[rng.integers(len(BACKGROUNDS))]
     objects = _objects(rng, arrangement, objects_for(background.name, held_out))
-    light = (
-        DAY if not background.outdoors or rng.random() >= LIGHT_SHARE else LIGHTS[rng.integers(len(LIGHTS))]
-    )
+    light = DAY
+    if background.outdoors and rng.random() < LIGHT_SHARE:
+        light = LIGHTS[rng.integers(len(LIGHTS))]
     size = ("big", "small")[rng.integers(2)] if arrangement == "one" and rng.random() < SIZE_SHARE else ""
     relation = {"pair": RELATIONS[rng.integers(len(RELATIONS))], "same": "same"}.get(arrangement, "")
     things = _things(rng, objects, relation, size)
@@ -143,7 +146,7 @@ def _objects(
 
 
 def _place(rng: np.random.Generator, count: int, relation: str, size: str) -> tuple[Placement, ...]:
-    """Draw where each object stands; unless one is in front of the other, they do not overlap much."""
+    """Draw where each object stands. They do not overlap much, unless one is in front of the other."""
     sides = np.full(count, SAID_SIDES[size] if size else SIDES[count]) / GRID
     jitter = rng.uniform(-0.05, 0.05, (count, 2))
     if count == 1:
@@ -170,7 +173,7 @@ def _pair(rng: np.random.Generator, relation: str) -> npt.NDArray[np.float64]:
 
 
 def _things(rng: np.random.Generator, objects: Sequence[Artwork], relation: str, size: str) -> str:
-    """The objects in words: with their number, their size, their relation, or in a row."""
+    """The objects in words: with their number, size or relation, or one after the other."""
     if relation == "same":
         numbers = NUMBERS[len(objects)]
         return f"{numbers[rng.integers(len(numbers))]} {ENGLISH.plural_noun(_word(rng, objects[0]))}"
@@ -198,7 +201,7 @@ def _word(rng: np.random.Generator, artwork: Artwork) -> str:
 
 @cache
 def with_article(name: str) -> str:
-    """The name with its article ("an owl", "the sun"); proper names stand alone."""
+    """The name with its article ("an owl", "the sun"). Proper names have none."""
     if name in PROPER:
         return name
     return "the sun" if name == "sun" else str(ENGLISH.a(name))
@@ -206,19 +209,18 @@ def with_article(name: str) -> str:
 
 @cache
 def _backdrop(name: str, variant: int, side: int) -> Image.Image:
-    """One variant of a background at ``side`` px; the same one at every size and in every run."""
+    """One variant of a background at ``side`` px. It is the same at every size and in every run."""
     background = next(b for b in BACKGROUNDS if b.name == name)
     seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
     pixels = np.clip(background.paint(np.random.default_rng((seed, variant))), 0, 1)
     picture = Image.fromarray((pixels * 255).round().astype(np.uint8))
-    # Painters soften what they draw, so that larger than they paint there is nothing sharper to draw.
-    return picture.resize(
-        (side, side), Image.Resampling.BOX if side < picture.width else Image.Resampling.BICUBIC
-    )
+    # Painters soften what they draw. So at a larger size than theirs there is nothing sharper to draw.
+    resampling = Image.Resampling.BOX if side < picture.width else Image.Resampling.BICUBIC
+    return picture.resize((side, side), resampling)
 
 
 def moved(scene: Scene, dx: float, dy: float) -> Scene:
-    """The scene with every object moved, perhaps past the picture's edge; relative to the picture's side."""
+    """The scene with every object moved, perhaps past the picture's edge. dx, dy: in parts of its side."""
     return replace(scene, placements=tuple(replace(p, x=p.x + dx, y=p.y + dy) for p in scene.placements))
 
 
@@ -230,9 +232,7 @@ def render(scene: Scene, side: int) -> npt.NDArray[np.uint8]:
     canvas = scene.light.on_backdrop(canvas)
     for artwork, place in reversed(list(zip(scene.objects, scene.placements, strict=True))):
         picture = scene.light.on_object(sprite(artwork, round(place.side * side)))
-        canvas.paste(
-            picture,
-            (round((place.x - place.side / 2) * side), round((place.y - place.side / 2) * side)),
-            picture,
-        )
+        left = round((place.x - place.side / 2) * side)
+        top = round((place.y - place.side / 2) * side)
+        canvas.paste(picture, (left, top), picture)
     return scene.light.in_the_air(np.asarray(canvas), scene.variant)

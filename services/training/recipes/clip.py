@@ -1,4 +1,4 @@
-"""Train the bundle's CLIP: open_clip's model and loss, a small custom config and byte-pair vocabulary."""
+"""Train the bundle's CLIP: open_clip's model and loss, with a small config and vocabulary of our own."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import open_clip
 import torch
 from open_clip.loss import ClipLoss
@@ -21,22 +22,18 @@ from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.trainers import BpeTrainer
 from torch import nn
 
-from services.training import loop
+from services.bundles.weights import best_device
 from services.training.data.artwork import LABELS
 from services.training.data.corpus import Corpus
 from services.training.data.scenes import render, sample_scene
+from services.training.device import autocast, evaluating, fast_attention, on_device
+from services.training.loop import Run, RunConfig, console
+from services.training.recipes.recipe import Recipe
 
-RECIPE = loop.Recipe(
-    steps=1600,
-    learning_rate=1.5e-3,
-    batch=256,
-    warmup=80,
-    weight_decay=0.1,
-    betas=(0.9, 0.98),
-    ema=0.99,
-    muon=True,
-)
-MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+MEAN = (0.5, 0.5, 0.5)
+STD = (0.25, 0.25, 0.25)
+VOCABULARY = "vocabulary.txt.gz"
+BATCH = 100  # pictures judged at a time
 MERGES = 1486  # with 512 byte symbols and 2 specials: 2000 tokens
 CONFIG: dict[str, Any] = {
     "embed_dim": 192,
@@ -64,62 +61,66 @@ def build_vocabulary(path: Path) -> None:
     path.write_bytes(gzip.compress(text.encode(), mtime=0))
 
 
-def to_input(pictures: np.ndarray) -> torch.Tensor:
-    """uint8 (B, H, W, 3) -> normalised float (B, 3, H, W) on the training device, as CLIP's image tower expects it."""
-    x = torch.from_numpy(pictures).to(loop.device()).permute(0, 3, 1, 2).float() / 255
+def to_input(pictures: npt.NDArray[np.uint8]) -> torch.Tensor:
+    """Pictures (B, H, W, 3) as CLIP's image tower takes them: float (B, 3, H, W) on the training device."""
+    x = on_device(pictures).permute(0, 3, 1, 2).float() / 255
     return (x - MEAN[0]) / STD[0]
 
 
 def from_signal(x: torch.Tensor) -> torch.Tensor:
-    """The same from a signal (B, 3, H, W) in [-1, 1], differentiable."""
+    """Signals (B, 3, H, W) in [-1, 1] as CLIP's image tower takes them; differentiable."""
     return (x / 2 + 0.5 - MEAN[0]) / STD[0]
 
 
-def train(folder: Path, recipe: loop.Recipe) -> None:
-    """Train and write ``folder/bundle/clip``: open_clip config, weights, vocabulary."""
+def train(folder: Path, config: RunConfig) -> None:
+    """Train and write ``folder/bundle/clip``: open_clip's config, weights, vocabulary."""
     target = folder / "bundle/clip"
-    if recipe.start_from:
-        target.mkdir(parents=True, exist_ok=True)
-        shutil.copy(recipe.start_from / "clip/vocabulary.txt.gz", target)
-    else:
-        build_vocabulary(target / "vocabulary.txt.gz")
-    tokenizer = SimpleTokenizer(
-        bpe_path=str(target / "vocabulary.txt.gz"), context_length=CONFIG["text_cfg"]["context_length"]
-    )
-    assert tokenizer.vocab_size == CONFIG["text_cfg"]["vocab_size"], tokenizer.vocab_size
+    tokenizer = _tokenizer(target, config.start_from)
     torch.manual_seed(0)
-    contrast, corpus = ClipLoss(), Corpus(folder, recipe.scenes)
+    contrast = ClipLoss()
+    corpus = Corpus(folder, config.scenes)
     captions = [s.caption for s in corpus.scenes]
 
-    def loss_of(model: nn.Module, step: int) -> torch.Tensor:
-        batch = corpus.draw(np.random.default_rng((1, step)), recipe.batch)
-        tokens = tokenizer([captions[i] for i in batch]).to(loop.device())
-        with loop.autocast(), loop.fast_attention():
+    def loss_of(model: nn.Module, draw: int) -> torch.Tensor:
+        batch = corpus.draw(np.random.default_rng((1, draw)), config.batch)
+        tokens = tokenizer([captions[i] for i in batch]).to(best_device())
+        with autocast(), fast_attention():
             image, text, scale = model(to_input(corpus.pictures[batch]), tokens)
             loss: torch.Tensor = contrast(image.float(), text.float(), scale)
         return loss
 
-    run = loop.Run("clip", CLIP(**CONFIG, output_dict=False), recipe, folder)
-    model = run.train(loss_of)
-    loop.console.print(f"clip: right caption first among 1,000: {100 * retrieval(model, tokenizer):.1f} %")
+    model = Run("clip", CLIP(**CONFIG, output_dict=False), config, folder).train(loss_of)
+    console.print(f"clip: right caption first among 1,000: {100 * retrieval(model, tokenizer):.1f} %")
     _export(model, target)
 
 
-def retrieval(model: Any, tokenizer: SimpleTokenizer, count: int = 1000) -> float:
-    """The share of held-out pictures whose best caption among all ``count`` says what is in them.
+def _tokenizer(target: Path, start_from: Path | None) -> SimpleTokenizer:
+    """The tokenizer of a part: of the vocabulary of the bundle that is started from, or of a new one."""
+    if start_from:
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.copy(start_from / "clip" / VOCABULARY, target)
+    else:
+        build_vocabulary(target / VOCABULARY)
+    text = CONFIG["text_cfg"]
+    tokenizer = SimpleTokenizer(bpe_path=str(target / VOCABULARY), context_length=text["context_length"])
+    assert tokenizer.vocab_size == text["vocab_size"], tokenizer.vocab_size
+    return tokenizer
 
-    Wordings of one scene are many; a caption is right if its own scene has the same objects, relation and background.
+
+def retrieval(model: Any, tokenizer: SimpleTokenizer, count: int = 1000) -> float:
+    """The share of held-out pictures whose best caption, among all ``count``, is right.
+
+    One scene can be told in many ways. So a caption is right if its own scene has the same objects, relation,
+    size, light and background.
     """
     rng = np.random.default_rng(99)
     scenes = [sample_scene(rng, held_out=True, arrangement=("one", "pair")[i % 2]) for i in range(count)]
-    with loop.evaluating(model), loop.autocast():
-        images = [
-            model.encode_image(
-                to_input(np.stack([render(s, 64) for s in scenes[i : i + 100]])), normalize=True
-            )
-            for i in range(0, count, 100)
-        ]
-        texts = model.encode_text(tokenizer([s.caption for s in scenes]).to(loop.device()), normalize=True)
+    with evaluating(model), autocast():
+        images = []
+        for start in range(0, count, BATCH):
+            pictures = np.stack([render(s, 64) for s in scenes[start : start + BATCH]])
+            images.append(model.encode_image(to_input(pictures), normalize=True))
+        texts = model.encode_text(tokenizer([s.caption for s in scenes]).to(best_device()), normalize=True)
     best = (torch.cat(images).float() @ texts.float().T).argmax(1).cpu()
     said = [(s.objects, s.relation, s.size, s.light.name, s.background.name) for s in scenes]
     return float(np.mean([said[int(j)] == own for j, own in zip(best, said, strict=True)]))
@@ -138,5 +139,20 @@ def _export(model: nn.Module, target: Path) -> None:
 def load(bundle: Path) -> tuple[nn.Module, SimpleTokenizer]:
     """A bundle's CLIP and its tokenizer."""
     name = f"local-dir:{bundle / 'clip'}"
-    model = open_clip.create_model(name).to(loop.device()).eval().requires_grad_(False)
-    return model, open_clip.get_tokenizer(name, bpe_path=str(bundle / "clip/vocabulary.txt.gz"))
+    model = open_clip.create_model(name).to(best_device()).eval().requires_grad_(False)
+    return model, open_clip.get_tokenizer(name, bpe_path=str(bundle / "clip" / VOCABULARY))
+
+
+RECIPE = Recipe(
+    train,
+    RunConfig(
+        steps=1600,
+        learning_rate=1.5e-3,
+        batch=256,
+        warmup=80,
+        weight_decay=0.1,
+        betas=(0.9, 0.98),
+        ema=0.99,
+        muon=True,
+    ),
+)

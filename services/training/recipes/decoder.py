@@ -1,4 +1,4 @@
-"""Train the base decoder at 64 px, with joint inpainting, on scenes embedded by the bundle's CLIP as they are composed."""
+"""Train the base decoder at 64 px, with joint inpainting, on scenes embedded by the bundle's CLIP."""
 
 from __future__ import annotations
 
@@ -7,23 +7,28 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
+from services.bundles.weights import best_device
 from services.decoder.conditioning import ConditioningConfig
 from services.decoder.network import MASK_CHANNELS, Decoder, DecoderConfig, known_channels
 from services.decoder.unet import UNetConfig, initialise
 from services.diffusion.config import DiffusionConfig, SamplingConfig
-from services.diffusion.prediction import to_x0, x0_weight
-from services.diffusion.schedule import make_schedule, spaced_timesteps
-from services.training import loop
+from services.diffusion.pixels import to_signal
+from services.diffusion.prediction import x0_weight
+from services.diffusion.schedule import make_schedule
 from services.training.data.corpus import Corpus, Shares
 from services.training.data.holes import draw_edits
-from services.training.data.scenes import Scene, render, sample_scene
-from services.training.recipes.embedder import EmbeddedCorpus, Embedder, drop_text, to_signal
-from services.training.recipes.export import save_stage
+from services.training.data.scenes import Scene
+from services.training.device import autocast, fast_attention, on_device
+from services.training.loop import Loss, Run, RunConfig
+from services.training.recipes.embedder import EmbeddedCorpus, Embedder, drop_text
+from services.training.recipes.export import save_part
+from services.training.recipes.grid import save_grid
+from services.training.recipes.recipe import Recipe
 
 SIDE = 64
+PATCH = 4
 CONFIG = DecoderConfig(
     side=SIDE,
     unet=UNetConfig(
@@ -34,8 +39,8 @@ CONFIG = DecoderConfig(
         attention=(True, True),
         mid_attention=True,
         context_dim=192,
-        patch_size=4,
-        positions=SIDE // 4,  # what is left of what, attention cannot tell from noise
+        patch_size=PATCH,
+        positions=SIDE // PATCH,  # in noise, attention cannot tell places apart without them
         detail=64,
     ),
     conditioning=ConditioningConfig(embedding_dim=192, text_dim=192),
@@ -44,106 +49,102 @@ CONFIG = DecoderConfig(
         sampling=SamplingConfig(sampler="ancestral", steps=8, guidance=3.0, guidance_interval=(0.4, 1.0)),
     ),
 )
-RECIPE = loop.Recipe(steps=60_000, learning_rate=1e-3, batch=32, warmup=100, ema=0.998, muon=True)
 ALL_HIDDEN = 0.65  # share of the batch with no known pixels: plain generation
-DROP_IMAGE, DROP_TEXT = 0.1, 0.25
-OBJECT = 2.0  # what an object's square counts, the whole picture being 1: it is mostly background, which is soon learnt
-PERCEPTUAL = 0.25  # of the distance CLIP sees, in the noisier half of a batch
-SAID_SIZE = 3.0  # how often a scene whose caption says a size is drawn, any other being 1: small objects are drawn worst
-SHIFT = 2.0  # towards noise: what a picture shows is settled above timestep 600, and small errors below cost little
+DROP_IMAGE = 0.1  # share of the batch without an image embedding
+DROP_TEXT = 0.25  # share of the batch without a caption
+# What an object's square counts, the whole picture being 1. Most of a picture is background, which is soon
+# learnt.
+OBJECT = 2.0
+PERCEPTUAL = 0.25  # weight of the distance that CLIP sees, in the noisier half of a batch
+# How often a scene is drawn whose caption says a size, any other being 1: small objects are drawn worst.
+SAID_SIZE = 3.0
+# More noise: above timestep 600 it is settled what a picture shows, and small errors below cost little.
+SHIFT = 2.0
+SAVE_SECONDS = 400.0
 
 
-def train(folder: Path, recipe: loop.Recipe = RECIPE) -> None:
-    """Train and write ``folder/bundle/decoder``; sample grids go to ``folder/samples``."""
-    embedder, schedule = Embedder(folder), make_schedule("cosine")
-    corpus = Corpus(folder, recipe.scenes)
-    seen = EmbeddedCorpus(corpus, embedder)
+def train(folder: Path, config: RunConfig) -> None:
+    """Train and write ``folder/bundle/decoder``. Grids of samples go to ``folder/samples``."""
+    embedder = Embedder(folder)
+    corpus = Corpus(folder, config.scenes)
+    loss_of = _loss(corpus, embedder, config.batch)
     torch.manual_seed(2)
     model = Decoder(CONFIG).to(memory_format=torch.channels_last)
     initialise(model.unet)
+
+    def sample(ema: nn.Module, step: int) -> None:
+        assert isinstance(ema, Decoder)
+        save_grid(ema, embedder, folder / "samples" / f"decoder-{step:06d}.png")
+
+    ema = Run("decoder", model, config, folder).train(loss_of, save_every=SAVE_SECONDS, sample=sample)
+    save_part(ema, CONFIG, folder / "bundle/decoder")
+
+
+def _loss(corpus: Corpus, embedder: Embedder, batch_size: int) -> Loss:
+    """The error in the picture, weighted by noise and by objects, and how differently CLIP sees it."""
+    schedule = make_schedule(CONFIG.diffusion.schedule)
+    embedded = EmbeddedCorpus(corpus, embedder)
     blank = embedder.text([""])
     shares = draw_shares(corpus.scenes)
 
-    def loss_of(model: nn.Module, step: int) -> Tensor:
-        rng = np.random.default_rng((2, step))
-        generator = torch.Generator(loop.device()).manual_seed(step)
-        batch = corpus.draw(rng, recipe.batch, shares)
-        pictures, keep, scenes = draw_edits(
-            rng, corpus.pictures[batch], [corpus.scenes[i] for i in batch], ALL_HIDDEN
-        )
-        x0, image = to_signal(pictures), seen.image(batch)
-        text, states, mask = drop_text(seen.text(batch), blank, DROP_TEXT, rng)
-        dropped = torch.from_numpy(rng.random(recipe.batch) < DROP_IMAGE).to(loop.device())[:, None]
-        image = torch.where(dropped, model.conditioning.null_image, image)  # type: ignore[union-attr, arg-type]
-        known = known_channels(x0, keep)
-        t = noisy_timesteps(len(schedule), recipe.batch, generator)
-        noise = torch.randn(x0.shape, device=loop.device(), generator=generator)
+    def loss_of(model: nn.Module, draw: int) -> Tensor:
+        assert isinstance(model, Decoder)
+        rng = np.random.default_rng((2, draw))
+        generator = torch.Generator(best_device()).manual_seed(draw)
+        batch = corpus.draw(rng, batch_size, shares)
+        drawn = [corpus.scenes[i] for i in batch]
+        pictures, keep, scenes = draw_edits(rng, corpus.pictures[batch], drawn, ALL_HIDDEN)
+        x0 = to_signal(on_device(pictures))
+        text, states, mask = drop_text(embedded.text(batch), blank, DROP_TEXT, rng)
+        dropped = on_device(rng.random(batch_size) < DROP_IMAGE)[:, None]
+        image = torch.where(dropped, model.conditioning.null_image, embedded.image(batch))
+        t = noisy_timesteps(len(schedule), batch_size, generator)
+        noise = torch.randn(x0.shape, device=x0.device, generator=generator)
         signal, sigma = (level[:, None, None, None] for level in schedule.levels(t))
-        with loop.autocast(), loop.fast_attention():
-            output = model(signal * x0 + sigma * noise, t, known, image, text, states, mask).float()
+        x = signal * x0 + sigma * noise
+        with autocast(), fast_attention():
+            output = model(x, t, known_channels(x0, keep), image, text, states, mask).float()
             error = ((output - x0).square().mean(1) * object_weights(scenes, SIDE)).mean((1, 2))
-            # Near the picture the squared error says enough, and CLIP over all of the batch took 40 % of the time.
-            noisiest = t.argsort(descending=True)[: (recipe.batch + 1) // 2]
+            # At little noise the squared error says enough. CLIP on all of the batch took 40 % of the time.
+            noisiest = t.argsort(descending=True)[: (batch_size + 1) // 2]
             perceptual = embedder.perceptual_distance(output[noisiest], x0[noisiest], rng)
             return (error * x0_weight(schedule, t)).mean() + PERCEPTUAL * perceptual
 
-    def look(ema: nn.Module, step: int) -> None:
-        sample_grid(ema, embedder, folder / "samples" / f"decoder-{step:06d}.png")
-
-    ema = loop.Run("decoder", model, recipe, folder).train(loss_of, save_every=400, sample=look)
-    save_stage(ema, CONFIG, folder / "bundle/decoder")
+    return loss_of
 
 
 def draw_shares(scenes: Sequence[Scene]) -> Shares:
-    """How likely each scene is to be drawn (len(scenes),), summing to 1: SAID_SIZE times as likely where its size is said."""
+    """How likely each scene is to be drawn: (len(scenes),), with sum 1.
+
+    A scene whose caption says a size is SAID_SIZE times as likely as another.
+    """
     likelihoods = np.array([SAID_SIZE if scene.size else 1.0 for scene in scenes])
     return likelihoods / likelihoods.sum()
 
 
 def object_weights(scenes: Sequence[Scene], side: int) -> Tensor:
-    """Weights of errors in pictures of these scenes (B, side, side): 1, and over each object OBJECT divided by its area,
-    so that a small object counts as much as a large one."""
+    """The weights of errors in pictures of these scenes, (B, side, side): 1, and more over objects.
+
+    Over each object OBJECT divided by its area is added, so small objects count as much as large ones.
+    """
     weights = np.ones((len(scenes), side, side), np.float32)
     for row, scene in zip(weights, scenes, strict=True):
         for place in scene.placements:
             row[place.box(side)] += OBJECT / place.side**2
-    return torch.from_numpy(weights).to(loop.device())
+    return on_device(weights)
 
 
 def noisy_timesteps(steps: int, count: int, generator: torch.Generator) -> Tensor:
-    """``count`` timesteps below ``steps``, denser towards noise: u -> s u / (1 + (s - 1) u) of a uniform u, s = SHIFT
-    (arXiv 2403.03206, equation 23)."""
-    u = torch.rand(count, device=loop.device(), generator=generator)
+    """``count`` timesteps below ``steps``, of which more are noisy.
+
+    u -> s u / (1 + (s - 1) u) of a uniform u, where s is SHIFT (arXiv 2403.03206, equation 23).
+    """
+    u = torch.rand(count, device=best_device(), generator=generator)
     return (steps * SHIFT * u / (1 + (SHIFT - 1) * u)).long().clamp_max(steps - 1)
 
 
-@torch.no_grad()
-def sample_grid(
-    model: nn.Module, embedder: Embedder, path: Path, *, steps: int = 12, guidance: float = 3.0
-) -> None:
-    """A grid of 16 generated scenes from true image embeddings, DDIM, with the real scenes above them."""
-    rng = np.random.default_rng(5)
-    scenes = [sample_scene(rng) for _ in range(16)]
-    pictures = np.stack([render(s, SIDE) for s in scenes])
-    text, states, mask = embedder.text([s.caption for s in scenes])
-    image, n = embedder.image(pictures), len(scenes)
-    blank = [b.expand(n, *b.shape[1:]) for b in embedder.text([""])]
-    null = model.conditioning.null_image.expand(n, -1)  # type: ignore[union-attr, operator]
-    conditions = [torch.cat(pair) for pair in zip((image, text, states, mask), (null, *blank), strict=True)]
-    schedule = make_schedule("cosine")
-    x = torch.randn((n, 3, SIDE, SIDE), generator=torch.Generator().manual_seed(3)).to(loop.device())
-    timesteps = spaced_timesteps(schedule, steps)
-    for t, following in zip(timesteps, [*timesteps[1:], -1], strict=True):
-        known = torch.zeros((2 * n, MASK_CHANNELS, SIDE, SIDE), device=x.device)
-        with loop.autocast():
-            output = model(
-                torch.cat([x, x]), torch.full((2 * n,), t, device=x.device), known, *conditions
-            ).float()
-        guided = output[n:] + guidance * (output[:n] - output[n:])
-        now, then = schedule.at(t), schedule.at(following)
-        x0 = to_x0(guided, x, now, CONFIG.diffusion.prediction).clamp(-1, 1)
-        x = then**0.5 * x0 + (1 - then) ** 0.5 * (x - now**0.5 * x0) / (1 - now) ** 0.5
-    made = ((x.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-    rows = [row for i in range(0, n, 8) for row in (pictures[i : i + 8], made[i : i + 8])]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.concatenate([np.concatenate(list(r), axis=1) for r in rows])).save(path)
+RECIPE = Recipe(
+    train,
+    RunConfig(steps=60_000, learning_rate=1e-3, batch=32, warmup=100, ema=0.998, muon=True),
+    needs=("clip",),
+)

@@ -1,4 +1,4 @@
-"""Scenes and captions as the networks see them: pictures as signals, both embedded by the bundle's frozen CLIP."""
+"""Scenes and captions as the bundle's frozen CLIP sees them: what decoder and prior are conditioned on."""
 
 from __future__ import annotations
 
@@ -15,17 +15,20 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from services.bundles.bundle import sha256
-from services.training import loop
+from services.bundles.weights import best_device
 from services.training.data.corpus import Corpus, Indices
+from services.training.device import autocast, on_device
+from services.training.loop import console
 from services.training.recipes import clip
 
-Text = tuple[Tensor, Tensor, Tensor]
+Text = tuple[Tensor, Tensor, Tensor]  # embedding (B, D), token states (B, L, W), mask (B, L)
 PART = 512  # scenes embedded at a time
-PERCEPTUAL_BLOCKS, ROLL = 2, 8  # how many of the last blocks are compared; pixels, half a patch
+PERCEPTUAL_BLOCKS = 2  # how many of CLIP's last blocks are compared
+ROLL = 8  # half a patch, in px
 
 
 class Embedder:
-    """The frozen CLIP: captions and pictures to what the decoder is conditioned on."""
+    """The frozen CLIP of ``folder/bundle``. digest: the sha256 of its weights."""
 
     def __init__(self, folder: Path) -> None:
         model, self.tokenizer = clip.load(folder / "bundle")
@@ -34,9 +37,9 @@ class Embedder:
 
     @torch.no_grad()
     def text(self, captions: Sequence[str]) -> Text:
-        """(embedding (B, D), token states (B, L, W), mask (B, L))."""
-        tokens = self.tokenizer(list(captions)).to(loop.device())
-        with loop.autocast():
+        """Embed captions."""
+        tokens = self.tokenizer(list(captions)).to(best_device())
+        with autocast():
             out = self.model.forward_intermediates(
                 text=tokens, text_indices=1, normalize=False, normalize_intermediates=True
             )
@@ -45,28 +48,27 @@ class Embedder:
 
     @torch.no_grad()
     def image(self, pictures: npt.NDArray[np.uint8]) -> Tensor:
-        """uint8 (B, H, W, 3) -> (B, D)."""
-        with loop.autocast():
+        """Embed pictures (B, H, W, 3); returns (B, D)."""
+        with autocast():
             return self.model.encode_image(clip.to_input(pictures)).float()
 
     def perceptual_distance(self, made: Tensor, real: Tensor, rng: np.random.Generator) -> Tensor:
-        """How differently CLIP sees two batches (B, 3, H, W) in [-1, 1], differentiable in ``made``: 1 - cosine of the
-        last blocks' patches, and of the embeddings (as PixelGen's DINO loss, arXiv 2602.02493, on this bundle's CLIP).
+        """How differently CLIP sees two batches of signals (B, 3, H, W); differentiable in ``made``.
 
-        Both are rolled by the same random offset, up to half a patch, so that no place always meets a patch's edge.
+        The sum of 1 - cosine of the patches in the last blocks, and of the embeddings. This is PixelGen's
+        DINO loss (arXiv 2602.02493) on the bundle's CLIP. Both batches are rolled by the same random offset
+        of at most half a patch, so no place of the picture is always at a patch's edge.
         """
         offset = tuple(rng.integers(-ROLL, ROLL + 1, 2).tolist())
         with torch.no_grad():
-            targets = self._seen(real.roll(offset, (2, 3)))
-        cosines = [
-            F.cosine_similarity(a, b, dim=1).mean()
-            for a, b in zip(self._seen(made.roll(offset, (2, 3))), targets, strict=True)
-        ]
-        *patches, whole = (1 - c for c in cosines)
+            targets = self._features(real.roll(offset, (2, 3)))
+        features = self._features(made.roll(offset, (2, 3)))
+        cosines = [F.cosine_similarity(a, b, dim=1).mean() for a, b in zip(features, targets, strict=True)]
+        *patches, whole = (1 - cosine for cosine in cosines)
         return torch.stack(patches).mean() + whole
 
-    def _seen(self, signal: Tensor) -> list[Tensor]:
-        """Patch features of the last PERCEPTUAL_BLOCKS blocks, then the embedding; channels at dimension 1."""
+    def _features(self, signal: Tensor) -> list[Tensor]:
+        """Patches in the last PERCEPTUAL_BLOCKS blocks, then the embedding; channels at dimension 1."""
         out = self.model.forward_intermediates(
             image=clip.from_signal(signal), image_indices=PERCEPTUAL_BLOCKS, normalize=False
         )
@@ -74,7 +76,7 @@ class Embedder:
 
 
 class EmbeddedCorpus:
-    """A corpus as CLIP sees it, computed once for each CLIP and kept beside the pictures in half precision."""
+    """A corpus as CLIP sees it. It is computed once for each CLIP, and kept in half precision."""
 
     NAMES = ("image", "text", "states", "mask")
 
@@ -87,30 +89,28 @@ class EmbeddedCorpus:
         self._image, *self._text = (tensors[name] for name in self.NAMES)
 
     def image(self, indices: Indices) -> Tensor:
-        """Image embeddings (B, D), float32 on the training device."""
-        return self._image[indices].to(loop.device()).float()
+        """Image embeddings (B, D), float32, on the training device."""
+        return self._image[indices].to(best_device()).float()
 
     def text(self, indices: Indices) -> Text:
-        """Text embeddings (B, D), token states (B, L, W) and masks (B, L) on the training device."""
-        text, states, mask = (t[indices].to(loop.device()) for t in self._text)
+        """The captions' embeddings, float32, on the training device."""
+        text, states, mask = (t[indices].to(best_device()) for t in self._text)
         return text.float(), states.float(), mask
 
 
 def _embed(corpus: Corpus, embedder: Embedder) -> Iterator[tuple[Tensor, ...]]:
-    for start in track(range(0, corpus.count, PART), "embedding scenes", console=loop.console):
+    for start in track(range(0, corpus.count, PART), "embedding scenes", console=console):
         part = slice(start, start + PART)
         text, states, mask = embedder.text([s.caption for s in corpus.scenes[part]])
         image = embedder.image(np.array(corpus.pictures[part]))
         yield image.half().cpu(), text.half().cpu(), states.half().cpu(), mask.cpu()
 
 
-def to_signal(pictures: npt.NDArray[np.uint8]) -> Tensor:
-    """uint8 (B, H, W, 3) -> (B, 3, H, W) in [-1, 1] on the training device."""
-    return torch.from_numpy(pictures).to(loop.device()).permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
 def drop_text(text: Text, blank: Text, share: float, rng: np.random.Generator) -> Text:
-    """Replace a share of the rows' captions by the empty one, which guidance is measured against."""
-    kept = torch.from_numpy(rng.random(len(text[0])) >= share).to(loop.device())
+    """Replace a share of the rows' captions by the empty one, against which guidance is measured.
+
+    blank: the empty caption, embedded, with B = 1.
+    """
+    kept = on_device(rng.random(len(text[0])) >= share)
     mixed = [torch.where(kept.view(-1, *[1] * (t.ndim - 1)), t, b) for t, b in zip(text, blank, strict=True)]
     return mixed[0], mixed[1], mixed[2]

@@ -9,13 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from services.bundles.weights import best_device
 from services.diffusion.config import DiffusionConfig, SamplingConfig
 from services.diffusion.schedule import make_schedule
 from services.prior.network import Prior, PriorConfig
-from services.training import loop
 from services.training.data.corpus import Corpus
+from services.training.device import autocast, fast_attention
+from services.training.loop import Run, RunConfig
 from services.training.recipes.embedder import EmbeddedCorpus, Embedder, drop_text
-from services.training.recipes.export import save_stage
+from services.training.recipes.export import save_part
+from services.training.recipes.recipe import Recipe
 
 CONFIG = PriorConfig(
     embedding_dim=192,
@@ -26,35 +29,43 @@ CONFIG = PriorConfig(
         prediction="sample", clip=5.0, sampling=SamplingConfig(sampler="ancestral", steps=4, guidance=3.0)
     ),
 )
-RECIPE = loop.Recipe(steps=6_000, learning_rate=1e-3, batch=64, warmup=150, ema=0.998, muon=True)
-DROP_TEXT = 0.1
+DROP_TEXT = 0.1  # share of the batch without a caption
+STANDARDISED = 4096  # scenes whose embeddings' mean and deviation the network is given
 
 
-def train(folder: Path, recipe: loop.Recipe = RECIPE) -> None:
+def train(folder: Path, config: RunConfig) -> None:
     """Train and write ``folder/bundle/prior``."""
-    embedder, schedule = Embedder(folder), make_schedule("cosine")
+    embedder = Embedder(folder)
+    schedule = make_schedule(CONFIG.diffusion.schedule)
     torch.manual_seed(3)
     model = Prior(CONFIG)
-    corpus = Corpus(folder, recipe.scenes)
-    seen = EmbeddedCorpus(corpus, embedder)
-    some = seen.image(np.arange(min(corpus.count, 4096)))
+    corpus = Corpus(folder, config.scenes)
+    embedded = EmbeddedCorpus(corpus, embedder)
+    some = embedded.image(np.arange(min(corpus.count, STANDARDISED)))
     model.mean.copy_(some.mean(0))
     model.std.copy_(some.std(0))
     blank = embedder.text([""])
 
-    def loss_of(model: nn.Module, step: int) -> Tensor:
+    def loss_of(model: nn.Module, draw: int) -> Tensor:
         assert isinstance(model, Prior)
-        rng = np.random.default_rng((3, step))
-        generator = torch.Generator(loop.device()).manual_seed(step)
-        batch = corpus.draw(rng, recipe.batch)
-        x0 = model.standardise(seen.image(batch))
-        text, states, mask = drop_text(seen.text(batch), blank, DROP_TEXT, rng)
-        t = torch.randint(len(schedule), (recipe.batch,), device=loop.device(), generator=generator)
-        noise = torch.randn(x0.shape, device=loop.device(), generator=generator)
+        rng = np.random.default_rng((3, draw))
+        generator = torch.Generator(best_device()).manual_seed(draw)
+        batch = corpus.draw(rng, config.batch)
+        x0 = model.standardise(embedded.image(batch))
+        text, states, mask = drop_text(embedded.text(batch), blank, DROP_TEXT, rng)
+        t = torch.randint(len(schedule), (config.batch,), device=x0.device, generator=generator)
+        noise = torch.randn(x0.shape, device=x0.device, generator=generator)
         signal, sigma = (level[:, None] for level in schedule.levels(t))
-        with loop.autocast(), loop.fast_attention():
+        with autocast(), fast_attention():
             output = model(signal * x0 + sigma * noise, t, text, states, mask)
             return F.mse_loss(output.float(), x0)
 
-    ema = loop.Run("prior", model, recipe, folder).train(loss_of)
-    save_stage(ema, CONFIG, folder / "bundle/prior")
+    ema = Run("prior", model, config, folder).train(loss_of)
+    save_part(ema, CONFIG, folder / "bundle/prior")
+
+
+RECIPE = Recipe(
+    train,
+    RunConfig(steps=6_000, learning_rate=1e-3, batch=64, warmup=150, ema=0.998, muon=True),
+    needs=("clip",),
+)

@@ -1,4 +1,4 @@
-"""Train the upsamplers, 64 -> 256 and 256 -> 1024: convolutions only, on crops, their input degraded now and then."""
+"""Train the upsamplers, 64 -> 256 and 256 -> 1024 px: convolutions only, on crops of scenes."""
 
 from __future__ import annotations
 
@@ -11,27 +11,34 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms.functional import gaussian_blur
 
+from services.bundles.weights import best_device
 from services.decoder.network import MASK_CHANNELS, Upsampler, UpsamplerConfig, known_channels, raise_to
 from services.decoder.unet import UNetConfig, initialise
 from services.diffusion.config import DiffusionConfig, SamplingConfig
+from services.diffusion.pixels import to_signal
 from services.diffusion.prediction import x0_weight
 from services.diffusion.schedule import make_schedule
-from services.training import loop
 from services.training.data.corpus import Corpus
 from services.training.data.holes import draw_keep
-from services.training.recipes.embedder import to_signal
-from services.training.recipes.export import save_stage
+from services.training.device import autocast, on_device
+from services.training.loop import Run, RunConfig
+from services.training.recipes.export import save_part
+from services.training.recipes.recipe import Recipe
 
-FACTOR = 4
+FACTOR = 4  # between the sides of the pictures that an upsampler is given and makes
 ALL_HIDDEN = 0.7  # share of the crops with no known pixels
-BLUR_SHARE, BLUR_SIGMA = 0.5, (0.4, 1.0)  # the paper blurs with sigma 0.6
-NOISE = 0.04  # at most, of the low-resolution picture: what the network before leaves
+BLUR_SHARE = 0.5  # of the batches, whose pictures at low resolution are blurred
+BLUR_SIGMA = (0.4, 1.0)  # the paper blurs with sigma 0.6
+NOISE = 0.04  # at most, in a picture at low resolution: about what the network before leaves
 
 
 @dataclass(frozen=True)
-class Stage:
-    """One upsampler's shape and training: the side of its pictures and of its crops, patch, channels and width of the detail,
-    scenes it learns from."""
+class Upsampling:
+    """One upsampler and what it learns from.
+
+    side: of its pictures in px. crop: side of the crops it is trained on. patch, channels, detail: of its
+    U-Net. scenes: how many it learns from.
+    """
 
     side: int
     crop: int
@@ -39,16 +46,21 @@ class Stage:
     channels: tuple[int, int]
     detail: int
     scenes: int
-    recipe: loop.Recipe
+    run: RunConfig
 
     @property
     def name(self) -> str:
-        """Of its part of the bundle."""
+        """The name of its part of the bundle."""
         return f"upsampler-{self.side}"
 
     @property
+    def recipe(self) -> Recipe:
+        """How it is trained."""
+        return Recipe(self.train, self.run)
+
+    @property
     def config(self) -> UpsamplerConfig:
-        """Its network."""
+        """The config of its network."""
         unet = UNetConfig(
             in_channels=6 + MASK_CHANNELS,
             out_channels=3,
@@ -69,33 +81,34 @@ class Stage:
             residual=True,
         )
 
-    def train(self, folder: Path, recipe: loop.Recipe) -> None:
+    def train(self, folder: Path, config: RunConfig) -> None:
         """Train and write the upsampler's part of ``folder/bundle``."""
-        schedule, corpus = make_schedule("cosine"), Corpus(folder, self.scenes, self.side)
+        schedule = make_schedule(self.config.diffusion.schedule)
+        corpus = Corpus(folder, self.scenes, self.side)
         torch.manual_seed(4)
         model = Upsampler(self.config).to(memory_format=torch.channels_last)
         initialise(model.unet)
 
-        def loss_of(model: nn.Module, step: int) -> Tensor:
-            rng = np.random.default_rng((4, step))
-            generator = torch.Generator(loop.device()).manual_seed(step)
-            x0, low = self.draw_crops(corpus, rng, recipe.batch)
-            known = known_channels(x0, draw_keep(rng, recipe.batch, self.crop, ALL_HIDDEN))
-            t = torch.randint(len(schedule), (recipe.batch,), device=loop.device(), generator=generator)
-            noise = torch.randn(x0.shape, device=loop.device(), generator=generator)
+        def loss_of(model: nn.Module, draw: int) -> Tensor:
+            rng = np.random.default_rng((4, draw))
+            generator = torch.Generator(best_device()).manual_seed(draw)
+            x0, low = self.draw_crops(corpus, rng, config.batch)
+            known = known_channels(x0, draw_keep(rng, config.batch, self.crop, ALL_HIDDEN))
+            t = torch.randint(len(schedule), (config.batch,), device=x0.device, generator=generator)
+            noise = torch.randn(x0.shape, device=x0.device, generator=generator)
             signal, sigma = (level[:, None, None, None] for level in schedule.levels(t))
-            with loop.autocast():
+            with autocast():
                 output = model(signal * x0 + sigma * noise, t, low, known)
             error = (output.float() - x0).square().mean((1, 2, 3))
             return (error * x0_weight(schedule, t)).mean()
 
-        ema = loop.Run(self.name, model, recipe, folder).train(loss_of)
-        save_stage(ema, self.config, folder / "bundle" / self.name)
+        ema = Run(self.name, model, config, folder).train(loss_of)
+        save_part(ema, self.config, folder / "bundle" / self.name)
 
     def draw_crops(self, corpus: Corpus, rng: np.random.Generator, count: int) -> tuple[Tensor, Tensor]:
-        """Crops of scenes, and what the network before would have made of them, raised: two of (count, 3, crop, crop).
+        """Crops of scenes, and the same at low resolution, raised: two signals of (count, 3, crop, crop).
 
-        Crops are reduced with some of what is around them, so that their borders are like any other place.
+        A crop is reduced together with some of what is around it. So its borders are like any other place.
         """
         room = 2 * FACTOR
         wide = self.crop + 2 * room
@@ -104,27 +117,29 @@ class Stage:
         cut = [
             corpus.pictures[i, y : y + wide, x : x + wide] for i, (y, x) in zip(scenes, places, strict=True)
         ]
-        full = to_signal(np.stack(cut))
-        low = raise_to(self._degraded(F.interpolate(full, scale_factor=1 / FACTOR, mode="area"), rng), wide)
+        full = to_signal(on_device(np.stack(cut)))
+        low = raise_to(_degraded(F.interpolate(full, scale_factor=1 / FACTOR, mode="area"), rng), wide)
         inside = (..., slice(room, room + self.crop), slice(room, room + self.crop))
         return full[inside].contiguous(), low[inside].contiguous()
 
-    def _degraded(self, small: Tensor, rng: np.random.Generator) -> Tensor:
-        if rng.random() < BLUR_SHARE:
-            small = gaussian_blur(small, [5, 5], [float(rng.uniform(*BLUR_SIGMA))] * 2)
-        return small + float(rng.uniform(0, NOISE)) * torch.randn_like(small)
+
+def _degraded(small: Tensor, rng: np.random.Generator) -> Tensor:
+    """Pictures at low resolution, made a little worse, as the network before would leave them."""
+    if rng.random() < BLUR_SHARE:
+        small = gaussian_blur(small, [5, 5], [float(rng.uniform(*BLUR_SIGMA))] * 2)
+    return small + float(rng.uniform(0, NOISE)) * torch.randn_like(small)
 
 
-RECIPE = loop.Recipe(8_000, 8e-4, 64, warmup=150, ema=0.998, muon=True)
-STAGES = (
-    Stage(256, crop=64, patch=4, channels=(64, 128), detail=16, scenes=3072, recipe=RECIPE),
-    Stage(
+RUN = RunConfig(steps=8_000, learning_rate=8e-4, batch=64, warmup=150, ema=0.998, muon=True)
+UPSAMPLERS = (
+    Upsampling(256, crop=64, patch=4, channels=(64, 128), detail=16, scenes=3072, run=RUN),
+    Upsampling(
         1024,
         crop=128,
         patch=8,
         channels=(64, 128),
         detail=0,
         scenes=128,
-        recipe=replace(RECIPE, steps=4_000, batch=32, warmup=100),
+        run=replace(RUN, steps=4_000, batch=32, warmup=100),
     ),
 )

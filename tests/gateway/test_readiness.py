@@ -1,27 +1,24 @@
-"""Which model is served, as the gateway sees it: stages that may sleep are left asleep, and what is remembered does not go stale."""
+"""Which model is served, as the gateway sees it: stages that may sleep are left asleep, and nothing goes stale."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from gateway.model import ModelWatch
+from gateway.readiness import StageWatch
 from gateway.settings import Settings
 from gateway.stages import Stages
-from tests.bench.no_op_stages import NoOpStages, serve_no_op_stages
-
-STAGES = ("text_encoder", "image_encoder", "prior", "decoder")
+from services.wire.stages import STAGES
+from tests.fakes.stages import FakeStages, addresses_of, serve_fake_stages
 
 
 async def test_stages_that_may_sleep_are_described_only_when_need_be() -> None:
-    stages = NoOpStages()
-    async with serve_no_op_stages(stages) as address:
-        addresses: dict[str, Any] = {f"{stage}_address": address for stage in STAGES}
-        clients = Stages.connect(Settings(**addresses))
-        watch = ModelWatch(clients, sleeping=("image_encoder", "prior"))
-        assert await watch.look()
+    stages = FakeStages()
+    async with serve_fake_stages(stages) as address:
+        clients = Stages.connect(Settings(**addresses_of(address)))
+        watch = StageWatch(clients, sleeping=("image_encoder", "prior"))
+        await watch.look()
+        assert watch.down == ()
         assert sorted(stages.described) == ["decoder", "prior", "text_encoder"]
         stages.described.clear()
-        assert await watch.look()
+        await watch.look()
         assert sorted(stages.described) == ["decoder", "text_encoder"]
 
         stages.versions = dict.fromkeys(STAGES, "next")

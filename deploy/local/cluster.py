@@ -1,0 +1,140 @@
+"""Serve configs on an embedded Ray of one node, on loopback only."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from deploy.local.loopback import NODE_ADDRESS
+from deploy.local.ports import require_free
+from deploy.local.settings import StackError, StackSettings, console, load_stack_settings
+from services.wire.stages import STAGES
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = ROOT / "deploy/serve"
+RAY_ENVIRONMENT = {
+    # Nothing is reported anywhere, and no hub is asked for models.
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "HF_HUB_OFFLINE": "1",
+    # Other users of this machine must not be able to run code in our Ray.
+    "RAY_AUTH_MODE": "token",
+    "RAY_SERVE_LOG_TO_STDERR": "0",
+    # Ray's workers are the service here, not background work.
+    "RAY_worker_niceness": "0",
+    # A busy machine takes longer than 5 s to start a proxy.
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "120",
+}
+
+
+def serve_config(stages: Sequence[str], settings: StackSettings) -> dict[str, Any]:
+    """One Serve config of several stages' files, on the ports of the settings."""
+    configs = [yaml.safe_load((CONFIGS / f"{stage}.yaml").read_text()) for stage in stages]
+    merged = dict(configs[0])
+    servicers = [function for c in configs for function in c["grpc_options"]["grpc_servicer_functions"]]
+    merged["grpc_options"] = {
+        **merged["grpc_options"],
+        "port": settings.grpc_port,
+        "grpc_servicer_functions": sorted(set(servicers)),
+    }
+    merged["http_options"] = {**merged["http_options"], "port": settings.http_port}
+    merged["applications"] = [application for c in configs for application in c["applications"]]
+    return merged
+
+
+@contextlib.contextmanager
+def stages_running(stages: Sequence[str] = STAGES, settings: StackSettings | None = None) -> Iterator[str]:
+    """The stages on an embedded Ray, healthy inside the block; yields their address. Raises StackError."""
+    settings = settings or load_stack_settings()
+    with cluster_running(serve_config(stages, settings), settings) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def cluster_running(
+    config: dict[str, Any], settings: StackSettings, *, cpus: int | None = None, gpus: int | None = None
+) -> Iterator[str]:
+    """A Serve config, on the ports of the settings, on an embedded Ray of its own; see ``stages_running``.
+
+    cpus, gpus: how many replicas may ask for; those that are there (one CPU a stage at least), unless given.
+    """
+    require_free(settings.grpc_port, "STACK_GRPC_PORT")
+    require_free(settings.http_port, "STACK_HTTP_PORT")
+    os.environ.update(RAY_ENVIRONMENT)  # before Ray is imported: it reads these once
+    import ray
+    from ray import serve
+
+    with _stops_ray_late(ray, serve):
+        console.print("starting Ray ...")
+        on_sigterm = signal.getsignal(signal.SIGTERM)
+        ray.init(
+            address="local",
+            num_cpus=cpus or max(os.cpu_count() or 1, len(STAGES)),
+            num_gpus=gpus,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            namespace="unclip",
+            object_store_memory=256 * 2**20,
+            runtime_env={"worker_process_setup_hook": "deploy.local.loopback.bind_serve_to_loopback"},
+            _node_ip_address=NODE_ADDRESS,
+            _metrics_export_port=settings.metrics_port or None,
+        )
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray sets its own, which aborts the process
+        serve.start(
+            http_options=config["http_options"],
+            grpc_options=config["grpc_options"],
+            logging_config={"log_level": "WARNING"},
+        )
+        deploy(config, settings.timeout)
+        yield f"127.0.0.1:{settings.grpc_port}"
+
+
+def deploy(config: dict[str, Any], timeout: float) -> None:
+    """Bring the running Serve to a config and wait until all of it runs. Raises StackError."""
+    from ray import serve
+    from ray.serve.context import _get_global_client
+    from ray.serve.schema import ServeDeploySchema
+
+    # The public `serve deploy` needs the dashboard; this is what `serve run CONFIG` calls.
+    _get_global_client().deploy_apps(ServeDeploySchema.model_validate(config))
+    _wait_for_applications(serve, timeout)
+
+
+@contextlib.contextmanager
+def _stops_ray_late(ray: Any, serve: Any) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        console.print("stopping Ray ...")
+        with contextlib.suppress(Exception):
+            serve.shutdown()
+        ray.shutdown()
+
+
+def _wait_for_applications(serve: Any, timeout: float) -> None:
+    """Until all run; shows what is waited for. Raises StackError if one fails or time runs out."""
+    started = time.monotonic()
+    shown = ""
+    while True:
+        applications = serve.status().applications
+        states = {name: str(getattr(a.status, "value", a.status)) for name, a in applications.items()}
+        waiting = [f"{name} {state.lower()}" for name, state in sorted(states.items()) if state != "RUNNING"]
+        if line := ", ".join(waiting):
+            if line != shown:
+                console.print(f"waiting for: {line}")
+                shown = line
+        elif states:
+            return
+        for name, application in applications.items():
+            if states[name] in ("DEPLOY_FAILED", "UNHEALTHY"):
+                raise StackError(f"{name} does not start: {application.message}")
+        if time.monotonic() - started > timeout:
+            raise StackError(f"not ready after {timeout:.0f} s: {line}; STACK_TIMEOUT allows more")
+        time.sleep(1.0)

@@ -1,0 +1,67 @@
+"""The gateway's process in front of local stages."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from deploy.local.ports import require_free
+from deploy.local.settings import StackError, console
+from gateway.settings import Settings, reachable_address
+from services.wire.stages import STAGES
+
+ROOT = Path(__file__).resolve().parents[2]
+STOP_GRACE = 2.0
+STOP_SECONDS = 15.0
+
+
+@contextlib.contextmanager
+def gateway_running(stages: str, settings: Settings, timeout: float = 60.0) -> Iterator[str]:
+    """A gateway process with these settings, in front of the stages at one address; yields its own address.
+
+    It is ready inside the block. Raises StackError if it does not get there.
+    """
+    require_free(settings.port, "UNCLIP_PORT")
+    addresses = {f"{stage}_address": stages for stage in STAGES}
+    own = settings.model_copy(update={**addresses, "stop_grace": STOP_GRACE})
+    command = [sys.executable, "-m", "gateway.server"]
+    # A session of its own: a Ctrl-C at the terminal is for this process, which then stops the gateway.
+    process = subprocess.Popen(
+        command, env={**os.environ, **own.environment()}, cwd=ROOT, start_new_session=True
+    )
+    address = reachable_address(settings.host, settings.port)
+    try:
+        _wait_until_ready(process, address, timeout)
+        yield address
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], address: str, timeout: float) -> None:
+    started = time.monotonic()
+    console.print("waiting for: gateway")
+    with grpc.insecure_channel(address) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        while time.monotonic() - started < timeout:
+            if process.poll() is not None:
+                raise StackError("the gateway did not start; its own message is above")
+            with contextlib.suppress(grpc.RpcError):
+                answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=2)
+                if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                    return
+            time.sleep(0.2)
+    raise StackError(f"the gateway is not ready after {timeout:.0f} s")

@@ -1,0 +1,295 @@
+"""The four dashboards: what an operator looks at."""
+
+from __future__ import annotations
+
+from deploy.monitoring.panels import WINDOW, Board, Panel, Query, Row, quantiles, rate
+
+# Statuses of requests that failed for no fault of the caller's.
+FAILURES = "unavailable|internal|resource_exhausted|failed_precondition|deadline_exceeded"
+
+SERVICE = Board(
+    "service",
+    "unclip / Service",
+    (
+        Row(
+            "Rate, errors, duration",
+            (
+                Panel(
+                    "Requests",
+                    "reqps",
+                    "Finished requests by flow.",
+                    (Query(rate("unclip_requests_total", "flow"), "{{flow}}"),),
+                ),
+                Panel(
+                    "Errors",
+                    "percentunit",
+                    "Share of requests that failed for no fault of the caller's.",
+                    (
+                        Query(
+                            f'sum(rate(unclip_requests_total{{status=~"{FAILURES}"}}[{WINDOW}]))'
+                            f" / sum(rate(unclip_requests_total[{WINDOW}]))",
+                            "failed",
+                        ),
+                    ),
+                ),
+                Panel(
+                    "Duration",
+                    "s",
+                    "From a request's arrival to its end.",
+                    quantiles("unclip_request_seconds", "flow"),
+                ),
+                Panel(
+                    "In flight",
+                    "short",
+                    "Requests being worked on.",
+                    (Query("sum by (flow) (unclip_requests_in_flight)", "{{flow}}"),),
+                ),
+            ),
+        ),
+        Row(
+            "What goes wrong",
+            (
+                Panel(
+                    "Refusals",
+                    "reqps",
+                    "By gRPC status.",
+                    (Query(rate("unclip_refusals_total", "reason"), "{{reason}}"),),
+                ),
+                Panel(
+                    "Cancelled and expired",
+                    "reqps",
+                    "Callers that left, and requests that ran out of time.",
+                    (
+                        Query(f"sum(rate(unclip_cancellations_total[{WINDOW}]))", "cancelled"),
+                        Query(f"sum(rate(unclip_deadline_misses_total[{WINDOW}]))", "expired"),
+                    ),
+                ),
+                Panel(
+                    "Retries",
+                    "ops",
+                    "Calls on stages that were made again.",
+                    (Query(rate("unclip_stage_retries_total", "stage"), "{{stage}}"),),
+                ),
+                Panel(
+                    "Stages",
+                    "short",
+                    "1: the stage answers the gateway.",
+                    (Query("min by (stage) (unclip_stage_up)", "{{stage}}"),),
+                ),
+            ),
+        ),
+        Row(
+            "Traffic",
+            (
+                Panel(
+                    "Bytes",
+                    "Bps",
+                    "Of requests and responses.",
+                    (
+                        Query(f"sum(rate(unclip_received_bytes_total[{WINDOW}]))", "received"),
+                        Query(f"sum(rate(unclip_sent_bytes_total[{WINDOW}]))", "sent"),
+                    ),
+                ),
+                Panel(
+                    "Prompt cache",
+                    "ops",
+                    "Prompts found in the cache of encoded texts.",
+                    (Query(rate("unclip_text_cache_total", "outcome"), "{{outcome}}"),),
+                ),
+            ),
+        ),
+    ),
+)
+STAGES = Board(
+    "stages",
+    "unclip / Stages and engine",
+    (
+        Row(
+            "Where time goes",
+            (
+                Panel(
+                    "Time in a stage",
+                    "s",
+                    "One picture's time in each stage.",
+                    quantiles("unclip_stage_seconds", "stage"),
+                ),
+                Panel(
+                    "Queue wait",
+                    "s",
+                    "What rows waited for places.",
+                    quantiles("ray_unclip_queue_wait_seconds", "application"),
+                ),
+                Panel(
+                    "Step time",
+                    "s",
+                    "One step of one network.",
+                    quantiles("ray_unclip_step_seconds", "network"),
+                ),
+            ),
+        ),
+        Row(
+            "Engine",
+            (
+                Panel(
+                    "Rows",
+                    "short",
+                    "Rows with a place and rows in the queue.",
+                    (
+                        Query("sum by (application) (ray_unclip_rows_running)", "{{application}} running"),
+                        Query("sum by (application) (ray_unclip_rows_waiting)", "{{application}} waiting"),
+                    ),
+                ),
+                Panel(
+                    "Batch occupancy",
+                    "percentunit",
+                    "Rows of a step over the most it may have.",
+                    (
+                        Query(
+                            f"sum by (network) (rate(ray_unclip_batch_occupancy_sum[{WINDOW}]))"
+                            f" / sum by (network) (rate(ray_unclip_batch_occupancy_count[{WINDOW}]))",
+                            "{{network}}",
+                        ),
+                    ),
+                ),
+                Panel(
+                    "Row steps",
+                    "ops",
+                    "Steps a second, counted for each row.",
+                    (Query(rate("ray_unclip_row_steps_total", "network"), "{{network}}"),),
+                ),
+                Panel(
+                    "Rows that left",
+                    "ops",
+                    "Finished, cancelled, expired, failed; finished rows of the decoder are pictures.",
+                    (
+                        Query(
+                            rate("ray_unclip_rows_ended_total", "application", "ending"),
+                            "{{application}} {{ending}}",
+                        ),
+                    ),
+                ),
+                Panel(
+                    "Refused on arrival",
+                    "ops",
+                    "Full queues and deadlines that could not be met.",
+                    (
+                        Query(
+                            rate("ray_unclip_rows_refused_total", "application", "reason"),
+                            "{{application}} {{reason}}",
+                        ),
+                    ),
+                ),
+            ),
+        ),
+    ),
+)
+CAPACITY = Board(
+    "capacity",
+    "unclip / Scaling and capacity",
+    (
+        Row(
+            "Replicas",
+            (
+                Panel(
+                    "Replicas",
+                    "short",
+                    "Replicas of each stage that have loaded their model.",
+                    (Query("count by (application) (ray_unclip_model_info)", "{{application}}"),),
+                ),
+                Panel(
+                    "Load",
+                    "percentunit",
+                    "Rows running and waiting over places: what scaling follows.",
+                    (
+                        Query(
+                            "(sum by (application) (ray_unclip_rows_running)"
+                            " + sum by (application) (ray_unclip_rows_waiting))"
+                            " / sum by (application) (ray_unclip_places)",
+                            "{{application}}",
+                        ),
+                    ),
+                ),
+            ),
+        ),
+        Row(
+            "Resources",
+            (
+                Panel(
+                    "Pictures",
+                    "ops",
+                    "Pictures a second.",
+                    (
+                        Query(
+                            'sum(rate(ray_unclip_rows_ended_total{application="decoder", ending="finished"}'
+                            f"[{WINDOW}]))",
+                            "pictures",
+                        ),
+                    ),
+                ),
+                Panel(
+                    "Device memory",
+                    "bytes",
+                    "What torch has allocated.",
+                    (
+                        Query(
+                            "sum by (application, replica) (ray_unclip_device_memory_bytes)",
+                            "{{application}} {{replica}}",
+                        ),
+                    ),
+                ),
+                Panel(
+                    "Node CPU",
+                    "percent",
+                    "Of each Ray node.",
+                    (Query("ray_node_cpu_utilization", "{{instance}}"),),
+                ),
+                Panel(
+                    "Node memory",
+                    "bytes",
+                    "Used on each Ray node.",
+                    (Query("ray_node_mem_used", "{{instance}}"),),
+                ),
+            ),
+        ),
+    ),
+)
+MODELS = Board(
+    "models",
+    "unclip / Models",
+    (
+        Row(
+            "Versions",
+            (
+                Panel(
+                    "Replicas by version",
+                    "short",
+                    "During a rollout two versions serve side by side.",
+                    (
+                        Query(
+                            "count by (application, version) (ray_unclip_model_info)",
+                            "{{application}} {{version}}",
+                        ),
+                    ),
+                ),
+                Panel(
+                    "Gateways by version",
+                    "short",
+                    "What each gateway believes is served.",
+                    (Query("count by (version) (unclip_gateway_model_info)", "{{version}}"),),
+                ),
+                Panel(
+                    "Mismatch",
+                    "short",
+                    "1 while stages serve different versions.",
+                    (Query("max(unclip_model_mismatch)", "mismatch"),),
+                ),
+                Panel(
+                    "Load time",
+                    "s",
+                    "What loading and verifying a model took.",
+                    (Query("max by (application) (ray_unclip_model_load_seconds)", "{{application}}"),),
+                ),
+            ),
+        ),
+    ),
+)

@@ -1,0 +1,1 @@
+"""The command line: ``unclip generate "a fox on a sandy beach"`` against any gateway."""

@@ -1,0 +1,5 @@
+"""``python -m gateway.cli``."""
+
+from gateway.cli.commands import main
+
+main()

@@ -1,0 +1,173 @@
+"""The commands of ``unclip``.
+
+Exit codes: 0 done; 2 bad input (usage or INVALID_ARGUMENT); 3 try again later (unavailable, full, out of
+time); 1 anything else.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import grpc
+
+from gateway.cli.client import Client
+from gateway.cli.draws import SAMPLING, draws
+from gateway.settings import CLIENT_ADDRESS
+from unclip.v1 import image_service_pb2 as pb
+from unclip.v1 import image_service_pb2_grpc as pb_grpc
+
+SIZE = click.option(
+    "--size", type=click.IntRange(0, 2**31), default=0, help="Side in pixels; 0: the model's default."
+)
+PICTURE = click.argument("picture", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done, 2 bad input, 3 try again later, 1 failed.",
+)
+@click.option(
+    "--address",
+    envvar=CLIENT_ADDRESS,
+    default="127.0.0.1:50051",
+    show_default=True,
+    show_envvar=True,
+    help="The gateway's host and port.",
+)
+@click.option("--timeout", type=float, default=600.0, show_default=True, help="Seconds to wait for a result.")
+@click.option(
+    "--wait/--no-wait", default=True, show_default=True, help="Ask a full service again, within the timeout."
+)
+@click.pass_context
+def main(context: click.Context, address: str, timeout: float, wait: bool) -> None:
+    """Turn sentences into pictures.
+
+    \b
+    unclip generate "a fox on a sandy beach" -n 4 --seed 7 -o fox.png
+    unclip inpaint fox.png "an owl on a sandy beach" --mask hole.png -o owl.png
+    unclip outpaint fox.png "a fox on a sandy beach" --left 128 --right 128
+    unclip vary fox.png -n 4 --similarity 0.5
+    unclip rank fox.png "a fox on a sandy beach" "a cat in the snow"
+    """
+    options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+    channel = context.with_resource(grpc.insecure_channel(address, options=options))
+    context.obj = Client(pb_grpc.ImageServiceStub(channel), address, timeout, wait=wait)
+
+
+@main.command(epilog='Example: unclip generate "a red apple on a wooden table" -n 4 --seed 7 -o apple.png')
+@click.argument("prompt")
+@SIZE
+@SAMPLING
+@draws("generate")
+def generate(prompt: str, size: int, options: pb.SamplingOptions, output: pb.Output) -> pb.GenerateRequest:
+    """Draw pictures of PROMPT."""
+    return pb.GenerateRequest(prompt=prompt, size=size, options=options, output=output)
+
+
+@main.command(epilog='Example: unclip inpaint photo.png "an owl in the snow" --mask hole.png -o owl.png')
+@PICTURE
+@click.argument("prompt")
+@click.option(
+    "--mask",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Transparent (or, in an opaque mask, white) = paint here; without it, PICTURE's own transparency.",
+)
+@click.option(
+    "--mask-kind",
+    type=click.Choice(["alpha", "luminance"]),
+    help="What of the mask is painted: its transparent or its white pixels; by default, what it is made of.",
+)
+@SIZE
+@SAMPLING
+@draws("inpaint")
+def inpaint(
+    picture: Path,
+    prompt: str,
+    mask: Path | None,
+    mask_kind: str | None,
+    size: int,
+    options: pb.SamplingOptions,
+    output: pb.Output,
+) -> pb.InpaintRequest:
+    """Paint PROMPT into the hole of PICTURE; all else stays as it is."""
+    return pb.InpaintRequest(
+        picture=picture.read_bytes(),
+        mask=mask.read_bytes() if mask else b"",
+        mask_kind=pb.MaskKind.Value(f"MASK_KIND_{(mask_kind or 'unspecified').upper()}"),
+        prompt=prompt,
+        size=size,
+        options=options,
+        output=output,
+    )
+
+
+@main.command(
+    epilog='Example: unclip outpaint fox.png "a fox on a sandy beach" --left 128 --right 128 -o wide.png'
+)
+@PICTURE
+@click.argument("prompt")
+@click.option("--left", type=click.IntRange(0, 2**31), default=0, help="Pixels to add at the left.")
+@click.option("--top", type=click.IntRange(0, 2**31), default=0, help="Pixels to add at the top.")
+@click.option("--right", type=click.IntRange(0, 2**31), default=0, help="Pixels to add at the right.")
+@click.option("--bottom", type=click.IntRange(0, 2**31), default=0, help="Pixels to add at the bottom.")
+@SAMPLING
+@draws("outpaint")
+def outpaint(
+    picture: Path,
+    prompt: str,
+    left: int,
+    top: int,
+    right: int,
+    bottom: int,
+    options: pb.SamplingOptions,
+    output: pb.Output,
+) -> pb.OutpaintRequest:
+    """Extend PICTURE past its borders with PROMPT."""
+    margins = pb.Margins(left=left, top=top, right=right, bottom=bottom)
+    return pb.OutpaintRequest(
+        picture=picture.read_bytes(), prompt=prompt, margins=margins, options=options, output=output
+    )
+
+
+@main.command(epilog="Example: unclip vary fox.png -n 4 --similarity 0.5 -o foxes.png")
+@PICTURE
+@click.option("--similarity", type=float, help="From 0 (only what it shows) to 1 (nearly a copy).")
+@SIZE
+@SAMPLING
+@draws("vary")
+def vary(
+    picture: Path, similarity: float | None, size: int, options: pb.SamplingOptions, output: pb.Output
+) -> pb.VaryRequest:
+    """Draw pictures like PICTURE."""
+    return pb.VaryRequest(
+        picture=picture.read_bytes(), similarity=similarity, size=size, options=options, output=output
+    )
+
+
+@main.command(epilog='Example: unclip rank fox.png "a fox on a sandy beach" "a cat in the snow"')
+@PICTURE
+@click.argument("captions", nargs=-1, required=True)
+@click.pass_obj
+def rank(client: Client, picture: Path, captions: tuple[str, ...]) -> None:
+    """Tell which of the CAPTIONS fits PICTURE best."""
+    response = client.rank(pb.RankCaptionsRequest(picture=picture.read_bytes(), captions=captions))
+    for ranked in response.captions:
+        click.echo(f"{100 * ranked.probability:6.2f} %  {ranked.caption}")
+
+
+@main.command()
+@click.pass_obj
+def model(client: Client) -> None:
+    """Show what is served: model, sizes, limits, defaults, licences."""
+    response = client.model()
+    click.echo(f"{response.name} {response.version}")
+    click.echo(f"sizes: {', '.join(map(str, response.sizes))}; by default {response.default_size}")
+    for title, message in (("limits", response.limits), ("defaults", response.defaults)):
+        click.echo(f"{title}:")
+        for field, value in message.ListFields():
+            click.echo(f"  {field.name}: {value:g}")
+    click.echo(f"  similarity: {response.default_similarity:g}")
+    click.echo("licences:")
+    for licence in response.licences:
+        click.echo(f"  {licence.subject}: {licence.identifier} ({licence.source})")

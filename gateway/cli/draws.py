@@ -1,0 +1,133 @@
+"""What all commands that make pictures share: their options, progress, previews and files."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from gateway.cli.client import Client, console
+from gateway.cli.files import format_of, numbered, write, write_sheet
+from gateway.cli.progress import Bars
+from unclip.v1 import image_service_pb2 as pb
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def option_set(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
+    """Several click options as one decorator, in the order given."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+FILE = click.Path(dir_okay=False, path_type=Path)
+SAMPLING = option_set(
+    click.option("-n", "n", type=int, default=1, show_default=True, help="Pictures to make."),
+    click.option("--seed", type=int, help="Makes the same pictures again; drawn if absent."),
+    click.option("--negative", "negative_prompt", default="", help="What the pictures should not show."),
+    click.option("--prior-steps", type=int, help="Denoising steps of the prior."),
+    click.option("--prior-guidance", type=float, help="How strictly the prior follows the prompt."),
+    click.option(
+        "--candidates",
+        "prior_candidates",
+        type=int,
+        help="Image embeddings drawn for each picture; the best is kept.",
+    ),
+    click.option("--steps", "decoder_steps", type=int, help="Denoising steps of the decoder."),
+    click.option(
+        "--guidance", "decoder_guidance", type=float, help="How strictly the decoder follows the prompt."
+    ),
+    click.option("--upsampler-steps", type=int, help="Denoising steps of each upsampler."),
+    click.option("--preview", "preview_interval", type=int, help="Write a preview every so many steps."),
+    click.option("--batch", is_flag=True, help="Let interactive callers go first."),
+    click.option(
+        "-o",
+        "--output",
+        type=FILE,
+        default=Path("unclip.png"),
+        show_default=True,
+        help="Where to write: a .png, .webp or .jpg; with -n, a number is added to the name.",
+    ),
+    click.option("--quality", type=click.IntRange(1, 100), help="Of .jpg and .webp files."),
+    click.option("--sheet", type=FILE, help="Also write all pictures on one sheet."),
+)
+
+
+def draws(kind: str) -> Callable[[Callable[..., Any]], Callable[..., None]]:
+    """A command that makes pictures: the function builds its request, the rest is the same for all."""
+
+    def decorate(build: Callable[..., Any]) -> Callable[..., None]:
+        @functools.wraps(build)
+        def command(
+            client: Client,
+            output: Path,
+            quality: int | None,
+            sheet: Path | None,
+            batch: bool,
+            **arguments: Any,
+        ) -> None:
+            options = pb.SamplingOptions(priority=pb.PRIORITY_BATCH if batch else pb.PRIORITY_INTERACTIVE)
+            for field in pb.SamplingOptions.DESCRIPTOR.fields:
+                value = arguments.pop(field.name, None)
+                if value is not None:
+                    setattr(options, field.name, checked(field.name, value))
+            wanted = pb.Output(format=format_of(output), quality=quality)
+            request = build(options=options, output=wanted, **arguments)
+            paths = [numbered(output, i) if options.n > 1 else output for i in range(max(options.n, 1))]
+            _draw(client, pb.StreamRequest(**{kind: request}), paths, sheet)
+
+        return click.pass_obj(command)
+
+    return decorate
+
+
+def _draw(client: Client, request: pb.StreamRequest, paths: list[Path], sheet: Path | None) -> None:
+    """Run a request; every picture is written as soon as it is there, whatever becomes of the others."""
+    made: dict[int, bytes] = {}
+    lines: list[str] = []
+    try:
+        with Bars(len(paths)) as bars:
+            for response in client.stream(request):
+                index = response.picture_index
+                event = response.WhichOneof("event")
+                if event == "progress":
+                    bars.show(index, response.progress)
+                elif event == "preview":
+                    write(paths[index].with_suffix(".preview.png"), response.preview.data)
+                elif event == "warning":
+                    text = f"{response.warning.field} {response.warning.message}"
+                    console.print(text, style="yellow", markup=False, highlight=False)
+                elif event == "picture":
+                    made[index] = response.picture.data
+                    write(paths[index], response.picture.data)
+                    lines.append(_line(paths[index], response.picture))
+    finally:
+        for line in sorted(lines):
+            click.echo(line)
+        if sheet and made:
+            write_sheet(sheet, [made[i] for i in sorted(made)])
+            click.echo(f"{sheet}")
+
+
+def _line(path: Path, picture: pb.Picture) -> str:
+    times = (
+        f"{pb.Stage.Name(t.stage).removeprefix('STAGE_').lower()} {t.duration.ToNanoseconds() / 1e9:.1f} s"
+        for t in picture.stage_times
+    )
+    return f"{path}  {picture.width}x{picture.height}  seed {picture.seed}  ({', '.join(times)})"
+
+
+def checked(name: str, value: Any) -> Any:
+    """A value that its field can carry; the gateway checks the rest."""
+    largest = 2**64 if name == "seed" else 2**32
+    if isinstance(value, int) and not 0 <= value < largest:
+        raise click.BadParameter(f"{name}: {value} is out of range")
+    return value

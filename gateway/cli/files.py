@@ -1,0 +1,55 @@
+"""Picture files: the format their name says, numbers in names, and contact sheets."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+from PIL import Image
+
+from unclip.v1 import image_service_pb2 as pb
+
+SHEET_GAP = 8
+FORMATS = {
+    ".png": pb.OUTPUT_FORMAT_PNG,
+    ".webp": pb.OUTPUT_FORMAT_WEBP,
+    ".jpg": pb.OUTPUT_FORMAT_JPEG,
+    ".jpeg": pb.OUTPUT_FORMAT_JPEG,
+}
+
+
+def format_of(path: Path) -> pb.OutputFormat.ValueType:
+    """The format that a file's name asks for."""
+    found = FORMATS.get(path.suffix.lower())
+    if found is None:
+        raise click.BadParameter(
+            f"{path}: the name must end in {', '.join(FORMATS)}", param_hint="'--output'"
+        )
+    return found
+
+
+def numbered(path: Path, index: int) -> Path:
+    """fox.png -> fox-1.png."""
+    return path.with_stem(f"{path.stem}-{index + 1}")
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a file, with its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+def write_sheet(path: Path, files: Sequence[bytes]) -> None:
+    """All pictures on one, in rows."""
+    pictures = [Image.open(io.BytesIO(file)) for file in files]
+    columns = math.ceil(math.sqrt(len(pictures)))
+    width, height = (max(p.size[axis] for p in pictures) + SHEET_GAP for axis in (0, 1))
+    rows = math.ceil(len(pictures) / columns)
+    sheet = Image.new("RGB", (columns * width + SHEET_GAP, rows * height + SHEET_GAP), "white")
+    for i, picture in enumerate(pictures):
+        sheet.paste(picture, (SHEET_GAP + i % columns * width, SHEET_GAP + i // columns * height))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path)

@@ -1,0 +1,133 @@
+"""What the flows tell, as messages of the public service."""
+
+from __future__ import annotations
+
+from google.protobuf import duration_pb2
+
+from gateway.events import Drawn, Event, Previewed, Progressed, Queued, Step, Warned
+from gateway.flows.flow import Flow, Options
+from gateway.flows.vary import Vary
+from gateway.readiness import Model
+from gateway.settings import Settings
+from services.editing.pictures import encode_picture
+from unclip.v1 import image_service_pb2 as pb
+
+STEPS: dict[Step, pb.Stage.ValueType] = {
+    "text_encoder": pb.STAGE_TEXT_ENCODER,
+    "image_encoder": pb.STAGE_IMAGE_ENCODER,
+    "prior": pb.STAGE_PRIOR,
+    "decoder": pb.STAGE_DECODER,
+    "upsampler": pb.STAGE_UPSAMPLER,
+}
+FORMATS = {"PNG": pb.OUTPUT_FORMAT_PNG, "WEBP": pb.OUTPUT_FORMAT_WEBP, "JPEG": pb.OUTPUT_FORMAT_JPEG}
+
+
+def to_picture(drawn: Drawn, flow: Flow, model: Model) -> pb.Picture:
+    """A finished picture as a file, with all that it takes to make it again.
+
+    It compresses: not on the event loop.
+    """
+    times = []
+    for step, seconds in drawn.seconds.items():
+        duration = duration_pb2.Duration()
+        duration.FromNanoseconds(int(seconds * 1e9))
+        times.append(pb.StageTime(stage=STEPS[step], duration=duration))
+    height, width = drawn.pixels.shape[:2]
+    return pb.Picture(
+        data=encode_picture(drawn.pixels, flow.output.form, flow.output.quality),
+        width=width,
+        height=height,
+        seed=drawn.seed,
+        model_version=model.version,
+        stage_times=times,
+        format=FORMATS[flow.output.form],
+        options=to_options(flow.options, drawn.seed),
+        similarity=flow.similarity if isinstance(flow, Vary) else None,
+    )
+
+
+def to_options(options: Options, seed: int) -> pb.SamplingOptions:
+    """The options that took effect for one picture."""
+    return pb.SamplingOptions(
+        n=1,
+        seed=seed,
+        prior_steps=options.prior_steps,
+        prior_guidance=options.prior_guidance,
+        decoder_steps=options.decoder_steps,
+        decoder_guidance=options.decoder_guidance,
+        upsampler_steps=options.upsampler_steps,
+        prior_candidates=options.prior_candidates,
+        negative_prompt=options.negative_prompt,
+        priority=pb.PRIORITY_BATCH if options.priority == "batch" else pb.PRIORITY_INTERACTIVE,
+    )
+
+
+def to_warning(event: Warned) -> pb.Warning:
+    """That a text was cut, and where."""
+    return pb.Warning(
+        code=pb.WARNING_CODE_TEXT_CUT,
+        field=event.field,
+        message=f'is longer than the model reads; what comes after "{event.last_word_read}" had no effect',
+    )
+
+
+def to_response(index: int, event: Event, flow: Flow, model: Model) -> pb.StreamResponse | None:
+    """An event of picture ``index`` as a stream's message; None for one that callers are not told of."""
+    response = pb.StreamResponse(picture_index=index, request_id=flow.request_id)
+    if isinstance(event, Queued):
+        response.queued.CopyFrom(pb.Queued(stage=STEPS[event.stage], position=event.position))
+    elif isinstance(event, Progressed):
+        response.progress.CopyFrom(pb.Progress(stage=STEPS[event.stage], step=event.step, steps=event.steps))
+    elif isinstance(event, Previewed):
+        height, width = event.pixels.shape[:2]
+        response.preview.CopyFrom(pb.Preview(data=encode_picture(event.pixels), width=width, height=height))
+    elif isinstance(event, Warned):
+        response.warning.CopyFrom(to_warning(event))
+    elif isinstance(event, Drawn):
+        response.picture.CopyFrom(to_picture(event, flow, model))
+    else:
+        return None
+    return response
+
+
+def to_model(model: Model, settings: Settings) -> pb.GetModelResponse:
+    """What is served, its limits and defaults, as they take effect."""
+    defaults = pb.SamplingOptions(
+        n=1,
+        prior_steps=min(model.prior.steps, settings.max_steps),
+        prior_guidance=min(model.prior.guidance, settings.max_guidance),
+        decoder_steps=min(model.decoder.steps, settings.max_steps),
+        decoder_guidance=min(model.decoder.guidance, settings.max_guidance),
+        upsampler_steps=min(model.decoder.upsampler_steps, settings.max_steps),
+        prior_candidates=min(model.prior.candidates, settings.max_prior_candidates),
+        preview_interval=0,
+    )
+    return pb.GetModelResponse(
+        name=model.name,
+        version=model.version,
+        sizes=model.sizes,
+        limits=to_limits(settings),
+        defaults=defaults,
+        default_similarity=model.decoder.similarity,
+        licences=[
+            pb.Licence(subject=x.subject, identifier=x.identifier, source=x.source) for x in model.licences
+        ],
+        default_size=model.decoder.size,
+    )
+
+
+def to_limits(settings: Settings) -> pb.Limits:
+    """What requests may ask for."""
+    return pb.Limits(
+        max_n=settings.max_n,
+        max_prompt_characters=settings.max_prompt_characters,
+        max_steps=settings.max_steps,
+        max_guidance=settings.max_guidance,
+        max_prior_candidates=settings.max_prior_candidates,
+        max_captions=settings.max_captions,
+        max_picture_bytes=settings.max_picture_bytes,
+        max_picture_pixels=settings.max_picture_pixels,
+        max_aspect_ratio=settings.max_aspect_ratio,
+        max_reduced_pixels=settings.max_reduced_pixels,
+        max_request_bytes=settings.max_request_bytes,
+    )

@@ -1,0 +1,64 @@
+"""A request's pictures side by side: their events in the order they happen; the first error ends all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+
+from gateway import metrics
+from gateway.events import Drawn, Event, Indexed, Step, Timed
+from gateway.flows.flow import SEEDS, Options
+
+Draw = Callable[[int], AsyncGenerator[Event, None]]  # of the picture with this seed; it ends with a Drawn
+
+
+async def fan_out(options: Options, draw: Draw, before: Sequence[Event]) -> AsyncGenerator[Indexed, None]:
+    """Draw picture i from ``seed + i``. before: what has happened for all of them.
+
+    Closing the generator cancels all pictures, and waits until they have left their stages.
+    """
+    told: asyncio.Queue[Indexed | Exception | None] = asyncio.Queue()
+    shared = {event.stage: event.seconds for event in before if isinstance(event, Timed)}
+    for event in before:
+        if not isinstance(event, Timed):
+            told.put_nowait((0, event))
+
+    async def one(index: int) -> None:
+        seed = (options.seed + index) % SEEDS
+        seconds: dict[Step, float] = dict(shared)
+        async with aclosing(draw(seed)) as events:
+            async for event in events:
+                if isinstance(event, Timed):
+                    seconds[event.stage] = seconds.get(event.stage, 0.0) + event.seconds
+                elif isinstance(event, Drawn):
+                    _observe(seconds)
+                    told.put_nowait((index, replace(event, seed=seed, seconds=seconds)))
+                else:
+                    told.put_nowait((index, event))
+
+    async def all_of_them() -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                for index in range(options.n):
+                    group.create_task(one(index))
+        except ExceptionGroup as failures:
+            told.put_nowait(failures.exceptions[0])
+        else:
+            told.put_nowait(None)
+
+    work = asyncio.create_task(all_of_them())
+    try:
+        while (item := await told.get()) is not None:
+            if isinstance(item, Exception):
+                raise item
+            yield item
+    finally:
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+
+
+def _observe(seconds: Mapping[Step, float]) -> None:
+    for step, spent in seconds.items():
+        metrics.stage_seconds.labels(step).observe(spent)

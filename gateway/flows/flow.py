@@ -1,0 +1,134 @@
+"""What all flows have in common: how to sample, and what a request is named by."""
+
+from __future__ import annotations
+
+import abc
+import time
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+
+from PIL import Image
+
+from gateway.admission import Demand
+from gateway.events import Event, Indexed, Timed, Warned
+from gateway.stages import Stages
+from gateway.stages.backlog import Steps
+from gateway.stages.budget import Budget, Priority
+from gateway.stages.decoder import DecoderOptions
+from gateway.stages.sampling import Sampling
+from gateway.stages.text_encoder import Embedding, EncodedText
+from services.editing.pictures import Header, OutputFormat, PictureError, Pixels, read_picture
+from services.wire.errors import InvalidInput
+from unclip.internal.v1 import decoder_service_pb2, prior_service_pb2
+
+SEEDS = 2**64
+PriorSampling = Sampling[prior_service_pb2.SamplePriorResponse, Embedding]
+DecoderSampling = Sampling[decoder_service_pb2.SampleDecoderResponse, Pixels]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to sample, every default filled in."""
+
+    n: int
+    seed: int
+    prior_steps: int
+    prior_guidance: float
+    decoder_steps: int
+    decoder_guidance: float
+    upsampler_steps: int
+    prior_candidates: int
+    preview_interval: int
+    negative_prompt: str = ""
+    priority: Priority = "interactive"
+
+    @property
+    def decoder(self) -> DecoderOptions:
+        """The decoder's part."""
+        return DecoderOptions(
+            self.decoder_steps, self.decoder_guidance, self.upsampler_steps, self.preview_interval
+        )
+
+
+@dataclass(frozen=True)
+class Output:
+    """How pictures go back."""
+
+    form: OutputFormat = "PNG"
+    quality: int = 90
+
+
+@dataclass(frozen=True)
+class Flow(abc.ABC):
+    """A checked request. sizes: sides in px that the decoder makes, smallest first.
+
+    held_bytes: what it keeps in memory while it is worked on, beside the message it came in.
+    """
+
+    options: Options
+    output: Output
+    request_id: str
+    sizes: tuple[int, ...]
+    held_bytes: int = field(default=0, kw_only=True)
+
+    @abc.abstractmethod
+    def demands(self) -> tuple[Demand, ...]:
+        """What each picture needs of the sampling stages, in the order it goes through them."""
+
+    @abc.abstractmethod
+    def run(self, stages: Stages, budget: Budget) -> AsyncGenerator[Indexed, None]:
+        """Draw the pictures, yielding all that happens; closing the generator cancels the work."""
+
+    def native(self, size: int) -> int:
+        """The side that is drawn for a picture of this size, and then reduced to it."""
+        return next(side for side in self.sizes if side >= size)
+
+    def prior_demand(self) -> Demand:
+        """Candidates for one picture."""
+        options = self.options
+        steps = Steps(0, options.prior_steps, evaluations(options.prior_guidance))
+        return Demand("prior", (steps,), rows=options.prior_candidates)
+
+    def decoder_demand(self, size: int, times: int = 1) -> Demand:
+        """One picture of this native size, so many times one after another."""
+        options = self.options
+        base, *raised = (side for side in self.sizes if side <= size)
+        upsamplers = (Steps(side, options.upsampler_steps) for side in raised)
+        guided = evaluations(options.decoder_guidance)
+        return Demand("decoder", (Steps(base, options.decoder_steps, guided), *upsamplers), times=times)
+
+    def sample_prior(self, stages: Stages, text: EncodedText, seed: int, budget: Budget) -> PriorSampling:
+        """Draw candidates for the picture with this seed."""
+        options = self.options
+        return stages.prior.sample(
+            text,
+            seed=seed,
+            steps=options.prior_steps,
+            guidance=options.prior_guidance,
+            candidates=options.prior_candidates,
+            budget=budget,
+        )
+
+
+async def encoded(
+    stages: Stages, prompt: str, options: Options, budget: Budget
+) -> tuple[EncodedText, list[Event]]:
+    """The conditioning of the prompt and of the negative prompt, and what there is to tell of it."""
+    started = time.monotonic()
+    text = await stages.text_encoder.encode(prompt, options.negative_prompt, budget)
+    told: list[Event] = [Timed("text_encoder", time.monotonic() - started)]
+    cut = {"prompt": text.prompt.last_word_read, "options.negative_prompt": text.unconditional.last_word_read}
+    return text, told + [Warned(name, word) for name, word in cut.items() if word]
+
+
+def decode(data: bytes, header: Header, field: str) -> Image.Image:
+    """A picture from a caller, as RGBA. Raises InvalidInput naming its field."""
+    try:
+        return read_picture(data, header)
+    except PictureError as error:
+        raise InvalidInput((field, str(error))) from None
+
+
+def evaluations(guidance: float) -> int:
+    """Of the network in each step: two where it is guided."""
+    return 1 if guidance == 1.0 else 2

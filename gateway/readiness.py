@@ -1,0 +1,145 @@
+"""What is served, and by whom.
+
+The gateway looks at its stages now and then, and is ready once it knows its model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
+
+from gateway import metrics
+from gateway.stages import Stages
+from gateway.stages.channel import StageChannel
+from services.wire.errors import DeadlineMissed, ServiceError, StageUnavailable
+from services.wire.stages import StageName, spoken
+from unclip.internal.v1 import stage_service_pb2
+
+logger = logging.getLogger(__name__)
+DESCRIBING: tuple[StageName, ...] = ("prior", "decoder")  # whose descriptions make up the model
+Description = stage_service_pb2.DescribeResponse
+
+
+@dataclass(frozen=True)
+class Model:
+    """The model behind the stages. ``sizes``: sides of square pictures in px, smallest first."""
+
+    name: str
+    version: str
+    sizes: tuple[int, ...]
+    prior: stage_service_pb2.SamplingDefaults
+    decoder: stage_service_pb2.SamplingDefaults
+    licences: tuple[stage_service_pb2.LicenceNotice, ...]
+
+
+class StageWatch:
+    """Looks at all stages; remembers what each said last, and which are down.
+
+    A stage is down if its proxy does not answer, or says that there is no replica. One whose replicas are too
+    busy to describe themselves in time is not. A stage that may sleep is described once, and again when
+    versions differ: asking it would wake it.
+    """
+
+    def __init__(self, stages: Stages, sleeping: Collection[StageName] = ()) -> None:
+        self._stages = stages
+        self._sleeping = sleeping
+        self._described: dict[StageName, Description] = {}
+        self._fresh: set[StageName] = set()  # sleeping stages that need not be asked again
+        self._down: tuple[StageName, ...] = tuple(channel.name for channel in stages.channels)
+
+    @property
+    def down(self) -> tuple[StageName, ...]:
+        """Stages that did not answer at the last look."""
+        return self._down
+
+    async def look(self) -> None:
+        """Ask every stage, all at once."""
+        channels = self._stages.channels
+        answers = await asyncio.gather(*(self._ask(channel) for channel in channels))
+        before = self._down
+        self._down = tuple(c.name for c, up in zip(channels, answers, strict=True) if not up)
+        for channel in channels:
+            metrics.stage_up.labels(channel.name).set(channel.name not in self._down)
+        if self._down != before:
+            logger.info("all stages answer" if not self._down else f"not answering: {', '.join(self._down)}")
+        self._compare()
+
+    async def model(self, *needed: StageName) -> Model:
+        """The model as last seen.
+
+        Raises StageUnavailable if one of the needed stages was never seen, naming it.
+        """
+        wanted = [*needed, "decoder"]
+        if any(name not in self._described for name in wanted):
+            await self.look()
+        if missing := [spoken(name) for name in wanted if name not in self._described]:
+            raise StageUnavailable(
+                f"the {' and the '.join(dict.fromkeys(missing))} is not available; try again"
+            )
+        decoder = self._described["decoder"]
+        prior = self._described.get("prior", Description())
+        return Model(
+            name=decoder.model_name,
+            version=decoder.model_version,
+            sizes=tuple(decoder.sizes),
+            prior=prior.defaults,
+            decoder=decoder.defaults,
+            licences=tuple(decoder.licences),
+        )
+
+    @property
+    def knows_model(self) -> bool:
+        """Whether requests can be checked."""
+        return "decoder" in self._described
+
+    async def _ask(self, channel: StageChannel) -> bool:
+        """Whether the stage is up; its description is noted if it gives one."""
+        try:
+            await channel.ping()
+            if self._is_asked(channel.name):
+                self._note(channel.name, await channel.describe())
+        except DeadlineMissed:
+            return True  # busy
+        except ServiceError:
+            return False
+        return True
+
+    def _is_asked(self, name: StageName) -> bool:
+        """Whether a replica is asked, which wakes a stage that sleeps.
+
+        Then only for what the model is made of.
+        """
+        if name not in self._sleeping:
+            return True
+        return name in DESCRIBING and name not in self._fresh
+
+    def _note(self, name: StageName, description: Description) -> None:
+        self._described[name] = description
+        self._fresh.add(name)
+        if name == "text_encoder":
+            self._stages.text_encoder.serves(description.model_version)
+        backlogs = {"prior": self._stages.prior.backlog, "decoder": self._stages.decoder.backlog}
+        if name in backlogs:
+            backlogs[name].told(description.load)
+
+    def _compare(self) -> None:
+        versions = {description.model_version for description in self._described.values()}
+        metrics.model_mismatch.set(len(versions) > 1)
+        if len(versions) > 1:
+            self._fresh.clear()  # what a sleeping stage said may be old
+        if (decoder := self._described.get("decoder")) is not None:
+            metrics.model.clear()
+            metrics.model.labels(decoder.model_name, decoder.model_version).set(1)
+
+
+async def keep_looking(watch: StageWatch, interval: float, told: Callable[[], Awaitable[None]]) -> None:
+    """Look every ``interval`` seconds, for ever; ``told`` is called after each look."""
+    while True:
+        try:
+            await watch.look()
+            await told()
+        except Exception:
+            logger.exception("a look at the stages failed")
+        await asyncio.sleep(interval)

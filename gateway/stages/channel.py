@@ -1,0 +1,304 @@
+"""One stage's connection.
+
+Calls with what is left of the time, retried once, and errors of ours in place of gRPC's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import random
+import string
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from typing import Protocol, TypeVar, cast
+from urllib.parse import quote
+
+import grpc
+import grpc.aio
+from google.rpc import code_pb2, status_pb2
+from opentelemetry import trace
+
+from gateway import metrics
+from gateway.stages.budget import Budget
+from services.telemetry import tracing
+from services.wire.errors import (
+    DETAILS_KEY,
+    DeadlineMissed,
+    InvalidInput,
+    Overloaded,
+    ServiceError,
+    StageMismatch,
+    StageUnavailable,
+    from_status,
+)
+from services.wire.stages import APPLICATION_KEY, PROXY_HEALTH, REQUEST_ID_KEY, StageName, spoken
+from services.wire.tensors import Array, from_message
+from unclip.internal.v1 import stage_service_pb2, stage_service_pb2_grpc, tensor_pb2
+
+logger = logging.getLogger(__name__)
+MESSAGE_BYTES = 64 * 2**20
+LOOK_SECONDS = 5.0
+ATTEMPTS = 2
+RETRY_SECONDS = 0.2
+CLOSE_SECONDS = 24 * 3600.0  # calls on an old connection end by their own deadlines
+PRINTABLE = string.punctuation + " "  # what metadata may hold beside letters and digits
+ROUND_ROBIN = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
+NOT_FITTING = "the stages do not fit together; the operator has to mend that"
+
+Request = TypeVar("Request")
+Request_contra = TypeVar("Request_contra", contravariant=True)
+Response = TypeVar("Response")
+Stub = TypeVar("Stub")
+Response_co = TypeVar("Response_co", covariant=True)
+Metadata = tuple[tuple[str, str], ...]
+
+
+class UnaryMethod(Protocol[Request_contra, Response_co]):
+    """A unary method of a stub."""
+
+    def __call__(
+        self, request: Request_contra, /, *, timeout: float, metadata: Metadata
+    ) -> Awaitable[Response_co]:
+        """Call it."""
+
+
+class StreamCall(Protocol[Response_co]):
+    """A stream under way."""
+
+    def __aiter__(self) -> AsyncIterator[Response_co]:
+        """Its messages."""
+
+    def cancel(self) -> bool:
+        """Leave."""
+
+
+class StageChannel:
+    """A stage's connection to its proxies, which are called in turn: every address that the name resolves to.
+
+    It is opened anew every ``max_seconds``, so that it finds proxies that have come since, as in a rollout.
+    Calls on the old one end there.
+    """
+
+    def __init__(self, name: StageName, address: str, keepalive_seconds: float, max_seconds: float) -> None:
+        self.name = name
+        self._target = _target(address)
+        self._options = _options(keepalive_seconds)
+        self._max_seconds = max_seconds
+        self._application: Metadata = ((APPLICATION_KEY, name),)
+        self._closing: set[asyncio.Task[None]] = set()
+        self._stubs: dict[object, object] = {}
+        self._channel: grpc.aio.Channel | None = None
+        self._opened = 0.0
+
+    def stub(self, make: Callable[[grpc.aio.Channel], Stub]) -> Stub:
+        """The stub of this kind, on the connection of now."""
+        channel = self._fresh_channel()
+        found = self._stubs.get(make)
+        if found is None:
+            found = self._stubs[make] = make(channel)
+        return cast(Stub, found)
+
+    def _fresh_channel(self) -> grpc.aio.Channel:
+        now = time.monotonic()
+        if self._channel is not None and now - self._opened < self._max_seconds:
+            return self._channel
+        if self._channel is not None:
+            closing = asyncio.create_task(self._channel.close(CLOSE_SECONDS))
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+        self._stubs.clear()
+        self._channel = grpc.aio.insecure_channel(self._target, options=self._options)
+        self._opened = now
+        return self._channel
+
+    async def describe(self) -> stage_service_pb2.DescribeResponse:
+        """What the stage serves, asked of a replica.
+
+        Raises StageUnavailable, or DeadlineMissed from a busy one.
+        """
+        request = stage_service_pb2.DescribeRequest()
+        with self._errors():
+            info = self.stub(stage_service_pb2_grpc.StageServiceStub)
+            return await info.Describe(request, timeout=LOOK_SECONDS, metadata=self._application)
+
+    async def ping(self) -> None:
+        """Whether Ray Serve's proxy answers, which asks no replica.
+
+        Raises StageUnavailable if it does not.
+        """
+        try:
+            with self._errors():
+                await self.stub(_proxy_health)(b"", timeout=LOOK_SECONDS, metadata=())
+        except DeadlineMissed:
+            raise self.unavailable() from None
+
+    async def call(
+        self, method: UnaryMethod[Request, Response], make: Callable[[], Request], budget: Budget
+    ) -> Response:
+        """The answer of a unary call, asked for again once if the stage was not there.
+
+        Make: a fresh request.
+        """
+        for attempt in range(ATTEMPTS):
+            try:
+                with self._errors(), self._span() as span, tracing.current(span):
+                    return await method(make(), timeout=budget.seconds_left, metadata=self._metadata(budget))
+            except StageUnavailable:
+                if attempt == ATTEMPTS - 1:
+                    raise
+                await self._before_retry()
+        raise self.unavailable()
+
+    async def stream(
+        self,
+        method: Callable[..., StreamCall[Response]],
+        make: Callable[[], object],
+        is_result: Callable[[Response], bool],
+        budget: Budget,
+    ) -> AsyncGenerator[Response, None]:
+        """The messages of a sampling call, the last of them its result; leaving early cancels it, which frees
+        its rows.
+
+        A call that breaks before its result, or ends without one, is made again once: seeds make it the same,
+        and progress begins anew.
+        """
+        for attempt in range(ATTEMPTS):
+            try:
+                async with contextlib.aclosing(self._stream(method, make(), budget)) as messages:
+                    async for message in messages:
+                        yield message
+                        if is_result(message):
+                            return
+                raise self.unavailable()
+            except StageUnavailable:
+                if attempt == ATTEMPTS - 1:
+                    raise
+                await self._before_retry()
+
+    def array(self, message: tensor_pb2.Tensor, *shape: int | None) -> Array:
+        """An array of the stage's answer. Raises StageMismatch if it is not what was asked for."""
+        try:
+            return from_message(message, self.name, shape)
+        except InvalidInput as error:
+            logger.error("%s answered: %s", self.name, error)
+            raise StageMismatch(NOT_FITTING) from None
+
+    def unavailable(self) -> StageUnavailable:
+        """The error that says so."""
+        return StageUnavailable(f"the {spoken(self.name)} is not available; try again")
+
+    async def close(self) -> None:
+        """Close the connection, and those that are on their way out."""
+        for closing in self._closing:
+            closing.cancel()
+        await asyncio.gather(*self._closing, return_exceptions=True)
+        if self._channel is not None:
+            await self._channel.close()
+
+    async def _stream(
+        self, method: Callable[..., StreamCall[Response]], request: object, budget: Budget
+    ) -> AsyncGenerator[Response, None]:
+        with self._errors(), self._span() as span:
+            with tracing.current(span):
+                call = method(request, timeout=budget.seconds_left, metadata=self._metadata(budget))
+            try:
+                async for message in call:
+                    yield message
+            finally:
+                call.cancel()
+
+    async def _before_retry(self) -> None:
+        metrics.stage_retries.labels(self.name).inc()
+        await asyncio.sleep(RETRY_SECONDS * random.uniform(0.5, 1.5))
+
+    def _metadata(self, budget: Budget) -> Metadata:
+        """Which application is called, for which request, in which trace."""
+        return (
+            *self._application,
+            (REQUEST_ID_KEY, quote(budget.request_id, safe=PRINTABLE)),
+            *tracing.sent(),
+        )
+
+    @contextlib.contextmanager
+    def _span(self) -> Iterator[trace.Span]:
+        """A span of one attempt at a call."""
+        span = tracing.tracer.start_span(self.name, kind=trace.SpanKind.CLIENT)
+        status = "ok"
+        try:
+            yield span
+        except grpc.aio.AioRpcError as error:
+            status = error.code().name.lower()
+            raise
+        except GeneratorExit:
+            raise  # the result is there, or the caller has left
+        except BaseException:
+            status = "cancelled"
+            raise
+        finally:
+            tracing.finish(span, status)
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turn gRPC errors of this stage into ours."""
+        try:
+            yield
+        except grpc.aio.AioRpcError as error:
+            raise self._meaning(error) from None
+
+    def _meaning(self, error: grpc.aio.AioRpcError) -> ServiceError:
+        """What a stage's gRPC error means to the gateway.
+
+        A status with details was made by the stage; any other is the transport's or Ray's, whose words (actor
+        ids, addresses) stay here.
+        """
+        if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
+            return DeadlineMissed("the deadline has passed")
+        trailing = dict(error.trailing_metadata() or ())
+        if DETAILS_KEY in trailing:
+            status = status_pb2.Status.FromString(trailing[DETAILS_KEY])
+            told = from_status(status)
+            # The gateway sends nothing invalid, unless the stages serve different models.
+            if status.code == code_pb2.INVALID_ARGUMENT:
+                logger.error("%s: %s", self.name, status.message)
+                return StageMismatch(NOT_FITTING)
+            if told is not None:
+                return told
+        elif error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return Overloaded(f"the {spoken(self.name)} is full", 1.0)
+        logger.warning("%s: %s %s", self.name, error.code(), error.details())
+        return self.unavailable()
+
+
+def _proxy_health(channel: grpc.aio.Channel) -> UnaryMethod[bytes, bytes]:
+    method: UnaryMethod[bytes, bytes] = channel.unary_unary(PROXY_HEALTH)
+    return method
+
+
+def _options(keepalive_seconds: float) -> tuple[tuple[str, int | str], ...]:
+    return (
+        ("grpc.max_receive_message_length", MESSAGE_BYTES),
+        ("grpc.max_send_message_length", MESSAGE_BYTES),
+        ("grpc.service_config", ROUND_ROBIN),
+        ("grpc.keepalive_time_ms", int(1000 * keepalive_seconds)),
+        ("grpc.keepalive_timeout_ms", int(500 * keepalive_seconds)),
+        # gRPC measures bandwidth by pings too, and none of keepalive's goes out before these are answered.
+        ("grpc.http2.ping_timeout_ms", int(1000 * keepalive_seconds)),
+        ("grpc.http2.max_pings_without_data", 0),
+        # A channel's connections are its own: a new one connects anew.
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.max_reconnect_backoff_ms", 2000),
+    )
+
+
+def _target(address: str) -> str:
+    """What gRPC connects to.
+
+    A name, whose every address is used, or addresses (of one family) with commas between.
+    """
+    if "," not in address:
+        return address
+    family = "ipv6" if address.startswith("[") else "ipv4"
+    return f"{family}:{address}"

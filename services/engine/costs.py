@@ -1,0 +1,140 @@
+"""What network calls cost: measured, by network and by the evaluations in a call."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+SMOOTHING = 0.2  # weight of the newest measurement in the moving average
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Steps that a row takes in one network, one after another.
+
+    evaluations: of the network in each step, 2 with guidance. Rows share a call if network and shape are
+    equal.
+    """
+
+    network: str
+    steps: int
+    evaluations: int = 1
+    shape: tuple[int, ...] = ()
+
+
+def segments(network: str, evaluations: Sequence[int], shape: tuple[int, ...] = ()) -> list[Segment]:
+    """A row's steps in a network, by the evaluations of each step, as few segments as they make."""
+    return [
+        Segment(network, len(list(steps)), count, shape) for count, steps in itertools.groupby(evaluations)
+    ]
+
+
+@dataclass(frozen=True)
+class CallSizes:
+    """How many evaluations one call of a network holds; a smaller call is padded to that. 0 or absent: any
+    number.
+
+    max_batch: the most rows of any step.
+    """
+
+    max_batch: int
+    by_network: Mapping[str, int] = field(default_factory=dict)
+
+    def padded(self, network: str, evaluations: int) -> int:
+        """The evaluations that are really computed for so many."""
+        size = self.by_network.get(network, 0)
+        return math.ceil(evaluations / size) * size if size else evaluations
+
+    def has_room(self, network: str, rows: int, evaluations: int) -> bool:
+        """Whether a step may hold so many rows with so many evaluations. One row always fits."""
+        size = self.by_network.get(network, 0)
+        return rows <= 1 or (rows <= self.max_batch and (not size or evaluations <= size))
+
+    def rows(self, segment: Segment) -> int:
+        """The most rows like this one that share a step."""
+        size = self.by_network.get(segment.network, 0)
+        return max(1, min(self.max_batch, size // segment.evaluations)) if size else self.max_batch
+
+    def full(self, network: str) -> int:
+        """The evaluations of a full call."""
+        return self.by_network.get(network, 0) or self.max_batch
+
+
+class CostModel:
+    """Seconds of a step, by its network and its evaluations.
+
+    What was never measured is estimated from what was.
+    """
+
+    def __init__(self, sizes: CallSizes) -> None:
+        self.sizes = sizes
+        self._seconds: dict[str, dict[int, float]] = {}
+
+    @property
+    def networks(self) -> Iterable[str]:
+        """The networks that were measured."""
+        return self._seconds.keys()
+
+    def measured(self, network: str, evaluations: int, seconds: float) -> None:
+        """Learn from a step."""
+        known = self._seconds.setdefault(network, {})
+        size = self.sizes.padded(network, evaluations)
+        before = known.get(size, seconds)
+        known[size] = before + SMOOTHING * (seconds - before)
+
+    def seconds(self, network: str, evaluations: float) -> float:
+        """What a step is expected to cost; 0 for a network that was never measured.
+
+        Between two measured sizes it is interpolated, below the smallest it costs as much as that, and above
+        the largest it grows in proportion, so that the first guess is never too low.
+        """
+        known = self._seconds.get(network)
+        if not known:
+            return 0.0
+        size = self.sizes.padded(network, math.ceil(evaluations))
+        if size in known:
+            return known[size]
+        below = max((s for s in known if s < size), default=None)
+        above = min((s for s in known if s > size), default=None)
+        if below is None:
+            return known[above] if above is not None else 0.0
+        if above is None:
+            return known[below] * size / below
+        share = (size - below) / (above - below)
+        return known[below] + share * (known[above] - known[below])
+
+
+class Timeline:
+    """How long rows take together if they are served in the order they are added.
+
+    Each network has as many lanes as rows share one of its calls. A row goes to the lane that is free first,
+    as the scheduler serves it; a network's calls are as many as its longest lane, and networks take turns on
+    the device.
+    """
+
+    def __init__(self, costs: CostModel) -> None:
+        self._costs = costs
+        self._lanes: dict[str, list[int]] = {}
+        self._evaluations: dict[str, int] = {}
+
+    def add(self, segments: Iterable[Segment]) -> None:
+        """Append a row that still has these segments to go."""
+        for segment in segments:
+            lanes = self._lanes.setdefault(segment.network, [])
+            free = len(lanes) < self._costs.sizes.rows(segment)
+            heapq.heappush(lanes, segment.steps if free else heapq.heappop(lanes) + segment.steps)
+            count = self._evaluations.get(segment.network, 0)
+            self._evaluations[segment.network] = count + segment.steps * segment.evaluations
+
+    @property
+    def seconds(self) -> float:
+        """Until the last row has ended."""
+        total = 0.0
+        for network, lanes in self._lanes.items():
+            calls = max(lanes)
+            if calls:
+                total += calls * self._costs.seconds(network, self._evaluations[network] / calls)
+        return total

@@ -1,0 +1,97 @@
+"""What an engine tells the caller of a task, and how it is kept until the caller reads it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from services.engine.errors import DeadlineMissed
+
+
+@dataclass(frozen=True)
+class Queued:
+    """The rows wait; ``position`` rows are served before them."""
+
+    position: int
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """A step was taken in a network: the slowest row has done ``step`` of its ``steps`` there."""
+
+    network: str
+    step: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A preview, as the task made it."""
+
+    preview: Any
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The result, as the task made it. Nothing comes after it."""
+
+    result: Any
+
+
+Event = Queued | Stepped | Shown | Finished
+
+
+class Outbox:
+    """Events for one caller, who may be slow.
+
+    Progress that was not read is replaced by newer progress in the same network. Previews, the last step of a
+    network and the result are never dropped.
+    """
+
+    def __init__(self) -> None:
+        self.previews: deque[Shown] = (
+            deque()
+        )  # filled by the worker's thread, told with the step they belong to
+        self._events: deque[Event] = deque()
+        self._error: Exception | None = None
+        self._changed = asyncio.Event()
+
+    def put(self, event: Event, *, wake: bool = True) -> None:
+        """Append an event. wake: false if another one follows at once."""
+        if isinstance(event, Stepped) and self._events:
+            last = self._events[-1]
+            if isinstance(last, Stepped) and last.network == event.network and last.step < last.steps:
+                self._events.pop()
+        self._events.append(event)
+        while self.previews:
+            self._events.append(self.previews.popleft())
+        if wake:
+            self._changed.set()
+
+    def fail(self, error: Exception) -> None:
+        """End the caller with an error, once it has read what came before."""
+        self._error = self._error or error
+        self._changed.set()
+
+    async def take(self, deadline: float = math.inf) -> list[Event]:
+        """All events since the last time.
+
+        Waits until there is one. Raises what ``fail`` was told, or DeadlineMissed.
+        """
+        left = None if deadline == math.inf else max(0.0, deadline - time.monotonic())
+        try:
+            await asyncio.wait_for(self._changed.wait(), left)
+        except TimeoutError:
+            raise DeadlineMissed("the deadline has passed") from None
+        self._changed.clear()
+        events = list(self._events)
+        self._events.clear()
+        if not events and self._error is not None:
+            raise self._error
+        if self._error is not None:
+            self._changed.set()  # raised at the next turn
+        return events

@@ -1,0 +1,94 @@
+"""What the scheduler works with: rows by their place in their plan, jobs of rows, and batches of both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from services.engine.costs import Segment
+
+Plan = Sequence[Segment]
+
+
+@dataclass(eq=False)
+class Row:
+    """Where a row is in its plan."""
+
+    plan: Plan
+    place: int = 0  # the segment it is in
+    step: int = 0  # steps done in that segment
+
+    @property
+    def finished(self) -> bool:
+        """Whether no step is left."""
+        return self.place == len(self.plan)
+
+    @property
+    def segment(self) -> Segment:
+        """What it does next. Only a row that is not finished has one."""
+        return self.plan[self.place]
+
+    def advance(self) -> None:
+        """One step further."""
+        self.step += 1
+        if self.step == self.segment.steps:
+            self.place += 1
+            self.step = 0
+
+    def left(self) -> list[Segment]:
+        """The segments to go, the first one shortened by what is done of it."""
+        if self.finished:
+            return []
+        now = self.segment
+        rest = Segment(now.network, now.steps - self.step, now.evaluations, now.shape)
+        return [rest, *self.plan[self.place + 1 :]]
+
+
+@dataclass(eq=False)
+class Job:
+    """The rows of one request: admitted, run and dropped together. Times are the scheduler's clock's."""
+
+    rows: list[Row]
+    arrived: float
+    deadline: float
+    due: float
+    number: int
+    started: float | None = None  # when its rows were given places
+    batches: int = 0  # steps it was part of
+    row_steps: int = 0  # the same, counted once for each of its rows
+    batch_rows: int = 0  # rows of those steps, its own and others'
+
+    @property
+    def order(self) -> tuple[float, int]:
+        """Sorts those served first to the front."""
+        return self.due, self.number
+
+    @property
+    def finished(self) -> bool:
+        """Whether all rows are."""
+        return all(row.finished for row in self.rows)
+
+    @property
+    def slowest(self) -> Row:
+        """The row with the most to go."""
+        return max(self.rows, key=lambda row: sum(segment.steps for segment in row.left()))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step: the rows that share a network call."""
+
+    network: str
+    rows: tuple[tuple[Job, int], ...]  # each a job, and the row's place in it
+    evaluations: int
+    expected_seconds: float
+
+    @property
+    def jobs(self) -> list[Job]:
+        """Those that have a row in it, each once."""
+        return list(dict.fromkeys(job for job, _ in self.rows))
+
+
+def count_rows(jobs: Sequence[Job]) -> int:
+    """Rows of these jobs."""
+    return sum(len(job.rows) for job in jobs)

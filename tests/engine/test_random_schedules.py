@@ -1,0 +1,83 @@
+"""Random schedules against a brute-force model of the device."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+import random
+
+import pytest
+
+from services.engine import DeadlineMissed, EngineLimits, Overloaded, Priority
+from services.engine.jobs import Job
+from tests.engine.device import COSTS, Device, picture
+
+
+def double_of(device: Device) -> Device:
+    """A copy with a clock of its own, without its past."""
+    past = device.batches, device.ended
+    device.batches, device.ended = [], {}
+    double = copy.deepcopy(device)
+    device.batches, device.ended = past
+    double.scheduler.clock = lambda: double.now
+    return double
+
+
+def brute_force_misses(device: Device) -> int:
+    """Run a copy of everything to its end, step by step, and count who is late."""
+    double = double_of(device)
+    double.scheduler.expire = list  # type: ignore[method-assign]
+    double.run()
+    return sum(end > job.deadline + 1e-9 for job, end in double.ended.items())
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_schedules(seed: int) -> None:
+    """Whoever is admitted is in time; whoever is refused would have been late, or made somebody late."""
+    dice = random.Random(seed)
+    device = Device(limits=EngineLimits(max_running=100, max_waiting=100))
+    admitted: list[Job] = []
+    cancelled: set[Job] = set()
+    for _ in range(60):
+        within = math.inf if dice.random() < 0.2 else dice.uniform(5, 120)
+        plan = picture(steps=dice.randint(1, 12), ups=dice.randint(1, 3))
+        priority: Priority = "batch" if dice.random() < 0.2 else "interactive"
+        before = double_of(device)
+        try:
+            admitted.append(device.admit(plan, within=within, priority=priority))
+            assert brute_force_misses(device) == 0
+        except (DeadlineMissed, Overloaded):
+            before.scheduler._require_time = lambda job, now: None  # type: ignore[method-assign]
+            try:
+                before.admit(plan, within=within, priority=priority)
+            except DeadlineMissed:
+                assert sum(COSTS[s.network] * s.steps for s in plan) > within
+            else:
+                assert brute_force_misses(before) > 0, "refused, though all would have been in time"
+        if admitted and dice.random() < 0.1:
+            victim = dice.choice(admitted)
+            device.scheduler.remove(victim)
+            cancelled.add(victim)
+        for _ in range(dice.randint(2, 12)):
+            device.step()
+    device.run()
+    assert not device.missed
+    assert {job for job in admitted if job not in cancelled} <= set(device.ended)
+    assert not device.scheduler.running
+    assert not device.scheduler.waiting
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_under_ten_times_the_load_the_device_is_kept_busy_with_work_that_counts(seed: int) -> None:
+    dice = random.Random(seed)
+    device = Device(limits=EngineLimits(max_running=8, max_waiting=16))
+    arrival = 0.0
+    while device.now < 800:
+        while arrival <= device.now:
+            with contextlib.suppress(Overloaded):
+                device.admit(within=80)
+            arrival += dice.expovariate(1.0)  # one a second, where a picture takes ten
+        device.step()
+    assert not device.missed
+    assert len(device.ended) >= 0.95 * device.now / 10

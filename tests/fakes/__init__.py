@@ -1,0 +1,1 @@
+"""What several tests put in the place of the real thing."""

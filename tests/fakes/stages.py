@@ -1,0 +1,214 @@
+"""Four stages in one grpc.aio server that do as they are told, with results of the right shapes and no model."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import grpc.aio
+import numpy as np
+
+from services.wire.errors import DETAILS_KEY, ServiceError, grpc_code, to_status
+from services.wire.stages import APPLICATION_KEY, PROXY_HEALTH, STAGES
+from services.wire.tensors import to_message
+from unclip.internal.v1 import (
+    decoder_service_pb2,
+    decoder_service_pb2_grpc,
+    image_encoder_service_pb2,
+    image_encoder_service_pb2_grpc,
+    prior_service_pb2,
+    prior_service_pb2_grpc,
+    sampling_pb2,
+    stage_service_pb2,
+    stage_service_pb2_grpc,
+    text_encoder_service_pb2,
+    text_encoder_service_pb2_grpc,
+)
+
+DIM = 4
+TOKENS = 3
+SIZES = (64, 256, 1024)
+EMBEDDING = to_message(np.ones(DIM, np.float32))
+PriorResponse = prior_service_pb2.SamplePriorResponse
+DecoderResponse = decoder_service_pb2.SampleDecoderResponse
+
+
+def load_of(backlog: float = 0.0, seconds: float = 0.001, max_rows: int = 64, rows: int = 0) -> Any:
+    """What a replica tells of itself: seconds of work it has, and seconds of a call of any of its networks."""
+    costs = [
+        sampling_pb2.NetworkCost(size=size, seconds=seconds, evaluations=2 if size <= 64 else 1)
+        for size in (0, *SIZES)
+    ]
+    return sampling_pb2.EngineLoad(
+        replica="one", backlog_seconds=backlog, max_rows=max_rows, rows_running=rows, costs=costs
+    )
+
+
+@dataclass(eq=False)
+class FakeStages(
+    text_encoder_service_pb2_grpc.TextEncoderServiceServicer,
+    image_encoder_service_pb2_grpc.ImageEncoderServiceServicer,
+    prior_service_pb2_grpc.PriorServiceServicer,
+    decoder_service_pb2_grpc.DecoderServiceServicer,
+    stage_service_pb2_grpc.StageServiceServicer,
+):
+    """Every stage's methods. What a test sets decides what they do; what they were asked is kept."""
+
+    delay: float = 0.0  # seconds that the prior takes
+    step_seconds: float = 0.0  # of each of the decoder's steps
+    failures: int = 0  # times that the prior's replica dies
+    decoder_failures: int = 0  # times that the decoder's replica dies after its first step
+    unfinished: int = 0  # times that the decoder's stream ends without a result
+    refusal: ServiceError | None = None  # what the decoder answers instead
+    down: set[str] = field(default_factory=set)  # stages that do not answer
+    busy: set[str] = field(default_factory=set)  # stages that never get round to describing themselves
+    versions: dict[str, str] = field(default_factory=dict)  # of the model, where it is not "0"
+    last_word_read: str = ""
+    load: Any = field(default_factory=load_of)
+    default_steps: int = 2
+    described: list[str] = field(default_factory=list)
+    traceparents: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    tasks: list[sampling_pb2.SamplingTask] = field(default_factory=list)
+    pictures: list[decoder_service_pb2.SampleDecoderRequest] = field(default_factory=list)
+    sampling: int = 0  # decoder calls under way
+
+    async def EncodeText(self, request: Any, context: Any) -> text_encoder_service_pb2.EncodeTextResponse:
+        await self._answering("text_encoder", context)
+        self.texts += request.texts
+        conditioning = [
+            text_encoder_service_pb2.TextConditioning(
+                embedding=EMBEDDING,
+                states=to_message(np.ones((TOKENS, DIM), np.float32)),
+                mask=to_message(np.ones(TOKENS, np.bool_)),
+                last_word_read=self.last_word_read if len(text) > 100 else "",
+            )
+            for text in request.texts
+        ]
+        return text_encoder_service_pb2.EncodeTextResponse(
+            texts=conditioning, logit_scale=1, model_version=self.versions.get("text_encoder", "0")
+        )
+
+    async def EncodeImage(self, request: Any, context: Any) -> image_encoder_service_pb2.EncodeImageResponse:
+        await self._answering("image_encoder", context)
+        return image_encoder_service_pb2.EncodeImageResponse(embedding=EMBEDDING)
+
+    async def SamplePrior(self, request: Any, context: Any) -> AsyncIterator[PriorResponse]:
+        await self._answering("prior", context)
+        self.tasks.append(request.task)
+        self.traceparents += [
+            str(value) for key, value in context.invocation_metadata() if key == "traceparent"
+        ]
+        await asyncio.sleep(self.delay)
+        if self.failures:
+            self.failures -= 1
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
+        steps = request.task.steps
+        yield PriorResponse(progress=sampling_pb2.TaskProgress(step=steps, steps=steps), load=self.load)
+        yield PriorResponse(result=prior_service_pb2.PriorResult(embedding=EMBEDDING), load=self.load)
+
+    async def SampleDecoder(self, request: Any, context: Any) -> AsyncIterator[DecoderResponse]:
+        await self._answering("decoder", context)
+        self.pictures.append(request)
+        self.tasks.append(request.task)
+        if self.refusal is not None:
+            status = to_status(self.refusal)
+            details = ((DETAILS_KEY, status.SerializeToString()),)
+            await context.abort(grpc_code(status), status.message, details)
+        self.sampling += 1
+        try:
+            async for response in self._steps(request, context):
+                yield response
+        finally:
+            self.sampling -= 1
+
+    async def _steps(self, request: Any, context: Any) -> AsyncIterator[DecoderResponse]:
+        steps = request.task.steps
+        raised = request.size > SIZES[0]
+        for step in range(1, steps + 1):
+            await asyncio.sleep(self.step_seconds)
+            progress = sampling_pb2.TaskProgress(step=step, steps=steps)
+            event = decoder_service_pb2.DecoderProgress(progress=progress, more=raised)
+            yield DecoderResponse(progress=event, load=self.load)
+            if self.decoder_failures:
+                self.decoder_failures -= 1
+                await context.abort(grpc.StatusCode.INTERNAL, "the actor died at 10.0.0.1")
+            if request.preview_interval and step % request.preview_interval == 0 and step < steps:
+                picture = to_message(np.full((64, 64, 3), step, np.uint8))
+                yield DecoderResponse(preview=decoder_service_pb2.DecoderPreview(picture=picture))
+        if raised:
+            progress = sampling_pb2.TaskProgress(step=1, steps=1)
+            yield DecoderResponse(
+                progress=decoder_service_pb2.DecoderProgress(upsampling=True, progress=progress)
+            )
+        if self.unfinished:
+            self.unfinished -= 1
+            return
+        colour = request.task.seed % 251
+        picture = to_message(np.full((request.size, request.size, 3), colour, np.uint8))
+        yield DecoderResponse(result=decoder_service_pb2.DecoderResult(picture=picture), load=self.load)
+
+    async def Describe(self, request: Any, context: Any) -> stage_service_pb2.DescribeResponse:
+        stage = str(dict(context.invocation_metadata())[APPLICATION_KEY])
+        self.described.append(stage)
+        await self._answering(stage, context)
+        if stage in self.busy:
+            await asyncio.sleep(3600)
+        defaults = stage_service_pb2.SamplingDefaults(
+            steps=self.default_steps,
+            guidance=2,
+            upsampler_steps=1,
+            candidates=1,
+            size=SIZES[1],
+            similarity=0.3,
+        )
+        return stage_service_pb2.DescribeResponse(
+            model_name="none",
+            model_version=self.versions.get(stage, "0"),
+            sizes=SIZES if stage == "decoder" else (),
+            defaults=defaults,
+            load=self.load if stage in ("prior", "decoder") else None,
+        )
+
+    async def _answering(self, stage: str, context: Any) -> None:
+        if stage in self.down:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
+
+
+class _ProxyHealth(grpc.GenericRpcHandler):
+    """Says that Ray Serve's proxy is well."""
+
+    def service(self, handler_call_details: Any) -> Any:
+        async def answer(request: bytes, context: Any) -> bytes:
+            return b""
+
+        asked = handler_call_details.method == PROXY_HEALTH
+        return grpc.unary_unary_rpc_method_handler(answer) if asked else None
+
+
+@contextlib.asynccontextmanager
+async def serve_fake_stages(stages: FakeStages | None = None) -> AsyncIterator[str]:
+    """The stages on a free loopback port; yields their address."""
+    stages = stages or FakeStages()
+    server = grpc.aio.server()
+    text_encoder_service_pb2_grpc.add_TextEncoderServiceServicer_to_server(stages, server)
+    image_encoder_service_pb2_grpc.add_ImageEncoderServiceServicer_to_server(stages, server)
+    prior_service_pb2_grpc.add_PriorServiceServicer_to_server(stages, server)
+    decoder_service_pb2_grpc.add_DecoderServiceServicer_to_server(stages, server)
+    stage_service_pb2_grpc.add_StageServiceServicer_to_server(stages, server)
+    server.add_generic_rpc_handlers((_ProxyHealth(),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        await server.stop(None)
+
+
+def addresses_of(address: str) -> dict[str, Any]:
+    """The gateway's settings that name one address for all stages."""
+    return {f"{stage}_address": address for stage in STAGES}
