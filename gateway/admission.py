@@ -23,7 +23,8 @@ from services.wire.errors import DeadlineMissed, Overloaded
 from services.wire.stages import spoken
 
 SamplingStage = Literal["prior", "decoder"]
-SAMPLING: tuple[SamplingStage, ...] = ("prior", "decoder")
+# Of one picture at one stage: (seconds of the base network, seconds of the rest), one after another for each frame.
+Plan = list[tuple[float, float]]
 # Of a request's time, the share that its forecast may take: other gateways admit too, and costs vary.
 SHARE = 0.85
 OVERHEAD_SECONDS = 0.15  # of hops, encoders and the picture's file
@@ -112,38 +113,43 @@ class Ledger:
 class Ticket:
     """An admitted request: it tells the ledgers how far its pictures are."""
 
-    def __init__(
-        self, entries: Mapping[SamplingStage, Entry], plan: Mapping[SamplingStage, list[tuple[float, float]]]
-    ):
+    def __init__(self, entries: Mapping[SamplingStage, Entry], plans: Mapping[SamplingStage, Plan]) -> None:
         self._entries = entries
-        self._plan = plan  # by stage: seconds of the base network and of the rest, of one picture
+        self._plans = plans
+        self._ended: dict[int, int] = {}  # by picture: frames that the decoder has ended
 
     def observe(self, index: int, event: Event) -> None:
         """Something has happened to picture ``index``."""
-        stage: SamplingStage
         if isinstance(event, Drawn):
-            for stage in self._entries:
-                self._has_left(stage, index)
+            self._has_done("prior", index)
+            self._has_done("decoder", index)
+        elif isinstance(event, Queued | Progressed) and event.stage == "prior":
+            self._has_come_to("prior", index, event)
         elif isinstance(event, Queued | Progressed):
-            stage = "prior" if event.stage == "prior" else "decoder"
-            entry = self._entries.get(stage)
-            if entry is None or index not in entry.left:
-                return
-            entry.arrived.add(index)
-            if isinstance(event, Progressed):
-                entry.left[index] = self._left(stage, event)
-                if stage == "decoder":
-                    self._has_left("prior", index)
+            self._has_done("prior", index)
+            self._has_come_to("decoder", index, event)
 
-    def _has_left(self, stage: SamplingStage, index: int) -> None:
+    def _has_done(self, stage: SamplingStage, index: int) -> None:
         if (entry := self._entries.get(stage)) is not None:
             entry.left.pop(index, None)
             entry.arrived.discard(index)
 
-    def _left(self, stage: SamplingStage, event: Progressed) -> float:
-        (base, rest), *later = self._plan[stage]
+    def _has_come_to(self, stage: SamplingStage, index: int, event: Queued | Progressed) -> None:
+        entry = self._entries.get(stage)
+        if entry is None or index not in entry.left:
+            return
+        entry.arrived.add(index)
+        if isinstance(event, Progressed):
+            entry.left[index] = self._left(self._plans[stage], index, event)
+
+    def _left(self, plan: Plan, index: int, event: Progressed) -> float:
+        """Seconds still to do: of the frame that the event is about, and of those after it."""
+        ended = self._ended.get(index, 0)
+        (base, rest), *later = plan[min(ended, len(plan) - 1) :]
         share = 1 - event.step / max(event.steps, 1)
         now = rest * share if event.stage == "upsampler" else base * share + rest
+        if share == 0 and (event.stage == "upsampler" or not rest):
+            self._ended[index] = ended + 1
         return now + sum(first + second for first, second in later)
 
 
@@ -204,11 +210,11 @@ class Admission:
         """
         number = next(self._numbers)
         entries = self._entries(demands, pictures, budget)
-        plan = {demand.stage: self._parts(demand) for demand in demands}
+        plans = {demand.stage: self._plan(demand) for demand in demands}
         for stage, entry in entries.items():
             self.ledgers[stage].entries[number] = entry
         try:
-            yield Ticket(entries, plan)
+            yield Ticket(entries, plans)
         finally:
             for stage in entries:
                 del self.ledgers[stage].entries[number]
@@ -226,7 +232,7 @@ class Admission:
         for demand in demands:
             ledger = self.ledgers[demand.stage]
             self._require_rows(ledger, demand, pictures)
-            each = sum(first + second for first, second in self._parts(demand))
+            each = sum(first + second for first, second in self._plan(demand))
             one = demand.times * sum(ledger.backlog.alone(steps) for steps in demand.steps)
             own = max(one, pictures * each / ledger.backlog.replicas)
             due = now + STRETCH[budget.priority] * own
@@ -258,8 +264,7 @@ class Admission:
         if late > 0:
             raise self._refusal("deadline", "others who came before would miss their deadline", late)
 
-    def _parts(self, demand: Demand) -> list[tuple[float, float]]:
-        """(seconds of the base network, of the rest) of one picture, each time anew."""
+    def _plan(self, demand: Demand) -> Plan:
         backlog = self.ledgers[demand.stage].backlog
         base, *rest = (demand.rows * backlog.work(steps) for steps in demand.steps)
         return [(base, sum(rest))] * demand.times

@@ -43,6 +43,7 @@ ORDER = (
     "gateway.server",
     "gateway.probe",
     "gateway.cli",
+    "services.training.device",
     "services.training.optimizer",
     "services.training.loop",
     "services.training.data",

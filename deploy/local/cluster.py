@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import logging
 import os
 import signal
 import time
@@ -26,8 +28,8 @@ RAY_ENVIRONMENT = {
     # Other users of this machine must not be able to run code in our Ray.
     "RAY_AUTH_MODE": "token",
     "RAY_SERVE_LOG_TO_STDERR": "0",
-    # Ray's workers are the service here, not background work.
-    "RAY_worker_niceness": "0",
+    # The gateway goes first: it refuses, cancels and answers probes while stages compute.
+    "RAY_worker_niceness": "5",
     # A busy machine takes longer than 5 s to start a proxy.
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "120",
 }
@@ -87,6 +89,7 @@ def cluster_running(
             _metrics_export_port=settings.metrics_port or None,
         )
         signal.signal(signal.SIGTERM, on_sigterm)  # Ray sets its own, which aborts the process
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
         serve.start(
             http_options=config["http_options"],
             grpc_options=config["grpc_options"],
@@ -113,9 +116,11 @@ def _stops_ray_late(ray: Any, serve: Any) -> Iterator[None]:
         yield
     finally:
         console.print("stopping Ray ...")
-        with contextlib.suppress(Exception):
-            serve.shutdown()
-        ray.shutdown()
+        # Serve kills its controller while that still answers it, which Ray tells as an error of a task.
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            with contextlib.suppress(Exception):
+                serve.shutdown()
+            ray.shutdown()
 
 
 def _wait_for_applications(serve: Any, timeout: float) -> None:

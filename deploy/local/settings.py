@@ -8,7 +8,7 @@ from rich.console import Console
 
 from gateway.settings import refuse_unknown
 
-console = Console(stderr=True)
+console = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
 class StackSettings(BaseSettings):

@@ -1,14 +1,14 @@
 """One stage's connection.
 
-Calls with what is left of the time, retried once, and errors of ours in place of gRPC's.
+Calls with what is left of the time, retried, and errors of ours in place of gRPC's.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
+import math
 import random
 import string
 import time
@@ -23,6 +23,7 @@ from opentelemetry import trace
 
 from gateway import metrics
 from gateway.stages.budget import Budget
+from gateway.stages.connection import channel_options, target_of
 from services.telemetry import tracing
 from services.wire.errors import (
     DETAILS_KEY,
@@ -39,13 +40,13 @@ from services.wire.tensors import Array, from_message
 from unclip.internal.v1 import stage_service_pb2, stage_service_pb2_grpc, tensor_pb2
 
 logger = logging.getLogger(__name__)
-MESSAGE_BYTES = 64 * 2**20
 LOOK_SECONDS = 5.0
-ATTEMPTS = 2
-RETRY_SECONDS = 0.2
+ATTEMPTS = 3
+RETRY_SECONDS = 0.2  # before the second attempt; five times as long before the third
+# A stage that was there so many seconds ago is waited for as long: its proxy may be starting anew.
+BLIP_SECONDS = 15.0
 CLOSE_SECONDS = 24 * 3600.0  # calls on an old connection end by their own deadlines
 PRINTABLE = string.punctuation + " "  # what metadata may hold beside letters and digits
-ROUND_ROBIN = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
 NOT_FITTING = "the stages do not fit together; the operator has to mend that"
 
 Request = TypeVar("Request")
@@ -84,14 +85,15 @@ class StageChannel:
 
     def __init__(self, name: StageName, address: str, keepalive_seconds: float, max_seconds: float) -> None:
         self.name = name
-        self._target = _target(address)
-        self._options = _options(keepalive_seconds)
+        self._target = target_of(address)
+        self._options = channel_options(keepalive_seconds)
         self._max_seconds = max_seconds
         self._application: Metadata = ((APPLICATION_KEY, name),)
         self._closing: set[asyncio.Task[None]] = set()
         self._stubs: dict[object, object] = {}
         self._channel: grpc.aio.Channel | None = None
         self._opened = 0.0
+        self._last_seen = -math.inf  # when it last answered
 
     def stub(self, make: Callable[[grpc.aio.Channel], Stub]) -> Stub:
         """The stub of this kind, on the connection of now."""
@@ -131,7 +133,7 @@ class StageChannel:
         """
         try:
             with self._errors():
-                await self.stub(_proxy_health)(b"", timeout=LOOK_SECONDS, metadata=())
+                await self.stub(proxy_health)(b"", timeout=LOOK_SECONDS, metadata=())
         except DeadlineMissed:
             raise self.unavailable() from None
 
@@ -145,11 +147,14 @@ class StageChannel:
         for attempt in range(ATTEMPTS):
             try:
                 with self._errors(), self._span() as span, tracing.current(span):
-                    return await method(make(), timeout=budget.seconds_left, metadata=self._metadata(budget))
+                    metadata = self._metadata(budget)
+                    answer = await method(make(), timeout=budget.seconds_left, metadata=metadata)
+                self._last_seen = time.monotonic()
+                return answer
             except StageUnavailable:
                 if attempt == ATTEMPTS - 1:
                     raise
-                await self._before_retry()
+                await self._before_retry(attempt, budget)
         raise self.unavailable()
 
     async def stream(
@@ -162,8 +167,8 @@ class StageChannel:
         """The messages of a sampling call, the last of them its result; leaving early cancels it, which frees
         its rows.
 
-        A call that breaks before its result, or ends without one, is made again once: seeds make it the same,
-        and progress begins anew.
+        A call that breaks before its result, or ends without one, is made again, twice at most: seeds make it
+        the same, and progress begins anew.
         """
         for attempt in range(ATTEMPTS):
             try:
@@ -176,7 +181,7 @@ class StageChannel:
             except StageUnavailable:
                 if attempt == ATTEMPTS - 1:
                     raise
-                await self._before_retry()
+                await self._before_retry(attempt, budget)
 
     def array(self, message: tensor_pb2.Tensor, *shape: int | None) -> Array:
         """An array of the stage's answer. Raises StageMismatch if it is not what was asked for."""
@@ -206,13 +211,18 @@ class StageChannel:
                 call = method(request, timeout=budget.seconds_left, metadata=self._metadata(budget))
             try:
                 async for message in call:
+                    self._last_seen = time.monotonic()
                     yield message
             finally:
                 call.cancel()
 
-    async def _before_retry(self) -> None:
+    async def _before_retry(self, attempt: int, budget: Budget) -> None:
         metrics.stage_retries.labels(self.name).inc()
-        await asyncio.sleep(RETRY_SECONDS * random.uniform(0.5, 1.5))
+        await asyncio.sleep(RETRY_SECONDS * 5**attempt * random.uniform(0.5, 1.5))
+        if time.monotonic() - self._last_seen < BLIP_SECONDS:
+            ready = self._fresh_channel().channel_ready()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(ready, min(BLIP_SECONDS, budget.seconds_left))
 
     def _metadata(self, budget: Budget) -> Metadata:
         """Which application is called, for which request, in which trace."""
@@ -272,33 +282,7 @@ class StageChannel:
         return self.unavailable()
 
 
-def _proxy_health(channel: grpc.aio.Channel) -> UnaryMethod[bytes, bytes]:
+def proxy_health(channel: grpc.aio.Channel) -> UnaryMethod[bytes, bytes]:
+    """The proxy's own method, which asks no replica."""
     method: UnaryMethod[bytes, bytes] = channel.unary_unary(PROXY_HEALTH)
     return method
-
-
-def _options(keepalive_seconds: float) -> tuple[tuple[str, int | str], ...]:
-    return (
-        ("grpc.max_receive_message_length", MESSAGE_BYTES),
-        ("grpc.max_send_message_length", MESSAGE_BYTES),
-        ("grpc.service_config", ROUND_ROBIN),
-        ("grpc.keepalive_time_ms", int(1000 * keepalive_seconds)),
-        ("grpc.keepalive_timeout_ms", int(500 * keepalive_seconds)),
-        # gRPC measures bandwidth by pings too, and none of keepalive's goes out before these are answered.
-        ("grpc.http2.ping_timeout_ms", int(1000 * keepalive_seconds)),
-        ("grpc.http2.max_pings_without_data", 0),
-        # A channel's connections are its own: a new one connects anew.
-        ("grpc.use_local_subchannel_pool", 1),
-        ("grpc.max_reconnect_backoff_ms", 2000),
-    )
-
-
-def _target(address: str) -> str:
-    """What gRPC connects to.
-
-    A name, whose every address is used, or addresses (of one family) with commas between.
-    """
-    if "," not in address:
-        return address
-    family = "ipv6" if address.startswith("[") else "ipv4"
-    return f"{family}:{address}"

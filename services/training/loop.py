@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import time
 from collections.abc import Callable, Sequence
@@ -13,6 +12,7 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from services.bundles.bundle import sha256
 from services.bundles.weights import best_device
@@ -20,6 +20,7 @@ from services.training.optimizer import MuonWithAdamW
 
 Loss = Callable[[nn.Module, int], torch.Tensor]  # of the model, on the batch of this number
 Sample = Callable[[nn.Module, int], None]  # of the averaged model, after this many steps
+Weights = tuple[torch.Tensor, ...] | list[torch.Tensor]
 CONSTANT_SHARE = 0.4  # of a run, before its learning rate falls
 console = Console()
 
@@ -74,7 +75,7 @@ class Run:
         if config.start_from:
             adopt(model, config.start_from / name)
         self.model = model.to(best_device())
-        self.ema = copy.deepcopy(self.model).requires_grad_(False)
+        self._average = average_of(self.model, config.ema)
         if config.compiled:
             self.model.compile()
         self.optimizer = _optimizer(self.model, config)
@@ -83,6 +84,11 @@ class Run:
         self.first_draw = first_draw(config.start_from / name) if config.start_from else 0
         if self.path.exists():
             self._restore()
+
+    @property
+    def ema(self) -> nn.Module:
+        """The model with averaged weights."""
+        return self._average.module
 
     @property
     def progress(self) -> float:
@@ -128,17 +134,9 @@ class Run:
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self._average()
+        self._average.update_parameters(self.model)
         self.step += 1
         return float(loss.detach())
-
-    @torch.no_grad()
-    def _average(self) -> None:
-        """Move the averaged weights towards the model's, faster in the first steps."""
-        decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
-        averaged: list[torch.Tensor] = [*self.ema.parameters()]
-        current = [parameter.detach() for parameter in self.model.parameters()]
-        torch._foreach_lerp_(averaged, current, 1 - decay)
 
     def _show(self, losses: Sequence[float], seconds: float) -> None:
         done = min(1.0, self.progress)
@@ -179,7 +177,24 @@ class Run:
         self.step = state["step"]
         self.first_draw = state["first_draw"]
         self.seconds = state["seconds"]
+        self._average.n_averaged.fill_(1 + self.step)  # the first weights, and one a step
         console.print(f"{self.name}: resumed at step {self.step}", highlight=False)
+
+
+def average_of(model: nn.Module, decay: float) -> AveragedModel:
+    """The exponential moving average of a model's weights, of which the ones it has now are the first.
+
+    The decay is n / (n + 9) after n weights, at most ``decay``, so the first ones are soon forgotten.
+    """
+
+    @torch.no_grad()
+    def update(averaged: Weights, current: Weights, count: torch.Tensor | int) -> None:
+        n = int(count)
+        torch._foreach_lerp_(averaged, current, 1 - min(decay, n / (n + 9)))
+
+    average = AveragedModel(model, multi_avg_fn=update).requires_grad_(False)
+    average.update_parameters(model)
+    return average
 
 
 def adopt(model: nn.Module, part: Path) -> None:

@@ -30,7 +30,7 @@ def test_cosine_schedule_is_the_references() -> None:
 
 
 def reference_scheduler(prediction: PredictionName, learned_range: bool, steps: int) -> UnCLIPScheduler:
-    """The reference in float64: in float32 it loses 5e-4 where it computes 1 - abar_0, 1.5e-3 of which is rounding."""
+    """The reference in float64. In float32 it loses 5e-4, in 1 - abar_0, of which 1.5e-3 is rounding."""
     reference = UnCLIPScheduler(
         variance_type="learned_range" if learned_range else "fixed_small_log",
         prediction_type=prediction,

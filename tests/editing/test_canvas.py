@@ -130,7 +130,8 @@ def test_the_decoder_is_shown_transparency_on_white() -> None:
 def test_a_plan_is_made_once_and_painted_on_copies() -> None:
     canvas = Canvas.extended(noise(64, 64), Margins(0, 0, 100, 0))
     frames = canvas.plan()
-    first, second = canvas.copy(), canvas.copy()
+    first = canvas.copy()
+    second = canvas.copy()
     for frame in frames:
         first.paint(frame, np.zeros((64, 64, 3), np.uint8))
     assert not first.hole.any()

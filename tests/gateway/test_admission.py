@@ -1,0 +1,168 @@
+"""Admission on a clock of the test's own: places, bytes, time, and what it learns on the way."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from gateway.admission import Admission, Demand
+from gateway.events import Drawn, Progressed, Queued
+from gateway.stages.backlog import Backlog, Steps
+from gateway.stages.budget import Budget
+from services.wire.errors import DeadlineMissed, Overloaded
+from unclip.internal.v1 import sampling_pb2
+
+PRIOR = Demand("prior", (Steps(0, 4, 2),), rows=2)
+DECODER = Demand("decoder", (Steps(64, 8, 2), Steps(256, 2)))  # 8 x 0.1 + 2 x 0.1 = 1 s
+
+
+@dataclass
+class Desk:
+    """An admission, and the stages' words that it hears."""
+
+    now: float = 0.0
+    max_requests: int = 100
+    max_bytes: int = 1000
+    backlogs: dict[str, Backlog] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.backlogs = {stage: Backlog(lambda: self.now) for stage in ("prior", "decoder")}
+        self.admission = Admission(
+            self.backlogs,  # type: ignore[arg-type]
+            max_requests=self.max_requests,
+            max_bytes=self.max_bytes,
+            clock=lambda: self.now,
+        )
+        self.hears("prior", seconds=0.01)
+        self.hears("decoder")
+        self.stack = contextlib.ExitStack()
+
+    def hears(self, stage: str, backlog: float = 0.0, seconds: float = 0.1, replica: str = "one") -> None:
+        costs = [
+            sampling_pb2.NetworkCost(size=size, seconds=seconds, evaluations=2 if size < 256 else 1)
+            for size in (0, 64, 256)
+        ]
+        self.backlogs[stage].told(
+            sampling_pb2.EngineLoad(replica=replica, backlog_seconds=backlog, max_rows=96, costs=costs)
+        )
+
+    def admit(
+        self, within: float = 1e6, pictures: int = 1, demands: Any = (PRIOR, DECODER), **given: Any
+    ) -> Any:
+        budget = Budget(within, "id", **given)
+        return self.stack.enter_context(self.admission.admitted(demands, pictures, budget))
+
+    def admitted_in_a_row(self, within: float) -> int:
+        count = 0
+        with contextlib.suppress(Overloaded):
+            while count < 1000:
+                self.admit(within)
+                count += 1
+        return count
+
+
+def test_as_many_are_admitted_as_can_be_in_time() -> None:
+    assert 5 <= Desk().admitted_in_a_row(8.0) <= 7  # a second each, and a margin
+
+
+def test_work_of_other_gateways_counts() -> None:
+    desk = Desk()
+    desk.hears("decoder", backlog=4)
+    assert 1 <= desk.admitted_in_a_row(8.0) <= 3
+
+
+def test_two_replicas_carry_twice_as_much() -> None:
+    desk = Desk()
+    desk.hears("decoder", replica="two")
+    assert 10 <= desk.admitted_in_a_row(8.0) <= 16
+
+
+def test_a_backlog_goes_down_with_time_and_a_silent_replica_is_forgotten() -> None:
+    desk = Desk()
+    desk.hears("decoder", backlog=7)
+    with pytest.raises(Overloaded) as refusal:
+        desk.admit(8.0)
+    assert 0.5 < refusal.value.retry_after < 4
+    desk.now += 4
+    desk.admit(8.0)
+    desk.hears("decoder", backlog=1e6, replica="two")
+    desk.now += 100
+    desk.admit(8.0)
+
+
+def test_own_work_that_has_arrived_is_not_counted_twice() -> None:
+    desk = Desk()
+    ticket = desk.admit(8.0)
+    ticket.observe(0, Queued("decoder", 0))
+    desk.hears("decoder", backlog=1)
+    assert desk.admission.ledgers["decoder"].foreign == 0
+    assert desk.admission.ledgers["decoder"].wait(1e9) == pytest.approx(1)
+
+
+def test_progress_makes_room() -> None:
+    desk = Desk()
+    ticket = desk.admit()
+    decoder = desk.admission.ledgers["decoder"]
+    for event, left in (
+        (Progressed("prior", 4, 4), 1.0),
+        (Progressed("decoder", 4, 8), 0.6),
+        (Progressed("decoder", 8, 8), 0.2),
+        (Progressed("upsampler", 1, 2), 0.1),
+    ):
+        ticket.observe(0, event)
+        assert decoder.wait(1e9) == pytest.approx(left)
+    ticket.observe(0, Drawn(None))  # type: ignore[arg-type]
+    assert decoder.wait(1e9) == 0
+    desk.stack.close()
+    assert not decoder.entries
+
+
+def test_frames_come_one_after_another() -> None:
+    desk = Desk()
+    ticket = desk.admit(demands=(PRIOR, Demand("decoder", DECODER.steps, times=3)))
+    assert desk.admission.ledgers["decoder"].wait(1e9) == pytest.approx(3)
+    ticket.observe(0, Progressed("upsampler", 2, 2))
+    assert desk.admission.ledgers["decoder"].wait(1e9) == pytest.approx(2)
+    ticket.observe(0, Progressed("decoder", 4, 8))
+    assert desk.admission.ledgers["decoder"].wait(1e9) == pytest.approx(1.6)
+
+
+def test_a_shorter_deadline_goes_first_but_makes_nobody_late() -> None:
+    desk = Desk()
+    for _ in range(3):
+        desk.admit(30.0)
+    desk.admit(3.0)
+    full = Desk()
+    count = full.admitted_in_a_row(8.0)
+    with pytest.raises(Overloaded):
+        full.admit(3.0)
+    assert count >= 5
+
+
+def test_what_takes_too_long_even_alone_is_told_so() -> None:
+    with pytest.raises(DeadlineMissed):
+        Desk().admit(0.5)
+
+
+def test_places_and_bytes_are_given_back() -> None:
+    desk = Desk(max_requests=1)
+    with desk.admission.place(), pytest.raises(Overloaded), desk.admission.place():
+        pass
+    with (
+        desk.admission.place(),
+        desk.admission.holding(600),
+        pytest.raises(Overloaded),
+        desk.admission.holding(600),
+    ):
+        pass
+    with desk.admission.holding(5000):  # alone it is let in
+        pass
+
+
+def test_nothing_is_refused_while_nothing_is_known() -> None:
+    unknown = Admission({"prior": Backlog(), "decoder": Backlog()}, max_requests=9, max_bytes=9)
+    with unknown.admitted((PRIOR, DECODER), 10, Budget(0.5, "id")):
+        pass
