@@ -70,7 +70,7 @@ format: setup ## Format and mend what can be mended
 	@$(BIN)/ruff check --fix --quiet .
 	@$(BIN)/ruff format --quiet .
 
-train: setup setup-node ## Train the bundle from scratch, or resume (TRAIN="prior --minutes 10" for one stage)
+train: setup setup-node ## Train the bundle from scratch, or resume (TRAIN="prior --minutes 10 --start-from models": one part)
 	@$(BIN)/python -m services.training $(TRAIN)
 
 evaluate: setup setup-node ## Judge the shipped bundle on prompts and write out/evaluate/
@@ -92,6 +92,6 @@ lock: .stamps/python ## Pin the requirements anew
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --quiet --upgrade --no-deps --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-header requirements-kubectl.in -o requirements-kubectl.lock
 
-clean: ## Remove what was generated, the environment too
-	@rm -rf $(VENV) node_modules .stamps out .mypy_cache .ruff_cache .pytest_cache
+clean: ## Remove what was generated and the environment, but not out/, where trainings and reports lie
+	@rm -rf $(VENV) node_modules .stamps .mypy_cache .ruff_cache .pytest_cache
 	@find protos -name '*_pb2*' -delete

@@ -1,5 +1,4 @@
-"""Whether a request may start: free places, bytes in work, and time. What cannot be in time is refused here,
-at once.
+"""Whether a request may start: free places, bytes in work, and time. A refusal is immediate.
 
 The gateway knows each sampling stage's backlog and speed (its replicas tell with every message), and what it
 has itself admitted that has not arrived there yet. From these it forecasts when a request would be done.
@@ -23,10 +22,12 @@ from services.wire.errors import DeadlineMissed, Overloaded
 from services.wire.stages import spoken
 
 SamplingStage = Literal["prior", "decoder"]
-# Of one picture at one stage: (seconds of the base network, seconds of the rest), one after another for each frame.
+# Of one picture at one stage, frame by frame: (seconds of the base network, seconds of the rest).
 Plan = list[tuple[float, float]]
-# Of a request's time, the share that its forecast may take: other gateways admit too, and costs vary.
-SHARE = 0.85
+# Of a request's time, the share that its forecast may take, and of the time of those admitted before, the
+# share that they may take with it: other gateways admit too, and steps do not always cost the same.
+SHARE = 0.75
+SHARE_OF_OTHERS = 0.9
 OVERHEAD_SECONDS = 0.15  # of hops, encoders and the picture's file
 # How many times its own duration a request is let wait before it goes ahead of later ones, as in the engine.
 STRETCH = {"interactive": 10.0, "batch": 100.0}
@@ -98,15 +99,16 @@ class Ledger:
         return self.backlog.max_rows - self.backlog.rows - coming
 
     def lateness(self, due: float, seconds: float, now: float) -> float:
-        """By how much the latest of those who would have been in time is late, if this work goes ahead
-        of it."""
+        """How late the latest of the others would be if this work went ahead of them. Those who are late
+        anyway do not count."""
         worst = 0.0
         for entry in self.entries.values():
             if entry.due <= due or entry.deadline == math.inf:
                 continue
             finish = now + self.wait(entry.due)
             if finish <= entry.deadline:
-                worst = max(worst, finish + seconds / self.backlog.replicas - entry.deadline)
+                later = finish + seconds / self.backlog.replicas
+                worst = max(worst, later - now - SHARE_OF_OTHERS * (entry.deadline - now))
         return worst
 
 
@@ -186,13 +188,15 @@ class Admission:
             self._requests -= 1
 
     @contextlib.contextmanager
-    def holding(self, size: int) -> Iterator[None]:
+    def holding(self, size: int, own: int = 0) -> Iterator[None]:
         """Bytes that a request keeps in memory while it is worked on. Raises Overloaded if they are too many
         now.
 
-        A request that is larger than all of the room is let in when nothing else is there.
+        own: what the same request holds already. One that needs more than there is gets it when nobody else
+        is there.
         """
-        if self._bytes and self._bytes + size > self._max_bytes:
+        others = self._bytes - own
+        if others > 0 and self._bytes + size > self._max_bytes:
             raise self._refusal("bytes", "too many bytes are being worked on", self._relief())
         self._bytes += size
         metrics.bytes_in_work.set(self._bytes)

@@ -1,5 +1,4 @@
-"""Streams that would last for ever, health watches and reflection, end when the gateway stops, so that
-it can."""
+"""Health watches and reflection streams would last for ever. They end when the gateway stops."""
 
 from __future__ import annotations
 

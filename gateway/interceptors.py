@@ -1,5 +1,4 @@
-"""The chain around every call of the public service, in this order: observe, map errors to statuses, admit,
-read.
+"""The chain around every call of the public service: observe, map errors to statuses, admit, read.
 
 A call is a span of its caller's trace, a line in the log and counts in the metrics, whatever becomes of it.
 Health, reflection and watches do not come through here: they are always answered.

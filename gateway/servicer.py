@@ -64,7 +64,7 @@ class ImageServicer(pb_grpc.ImageServiceServicer):
         if kind is None:
             raise InvalidInput(("request", "is empty; it must be one of generate, inpaint, outpaint or vary"))
         flow, model = await self._checked(getattr(request, kind))
-        async with aclosing(self._events(flow, context)) as events:
+        async with aclosing(self._events(flow, context, request.ByteSize())) as events:
             async for index, event in events:
                 response = await asyncio.to_thread(convert.to_response, index, event, flow, model)
                 if response is not None:
@@ -83,7 +83,7 @@ class ImageServicer(pb_grpc.ImageServiceServicer):
                 checks.text(f"captions[{i}]", caption)
         header, request_id = self._picture(checks, request.picture, request.request_id)
         budget = self._budget(context, request_id)
-        with self._admission.holding(header.pixels * BYTES_PER_INPUT_PIXEL):
+        with self._admission.holding(header.pixels * BYTES_PER_INPUT_PIXEL, request.ByteSize()):
             pixels = await asyncio.to_thread(_on_white, request.picture, header)
             ranked = await rank_captions(pixels, list(request.captions), self._stages, budget)
         captions = [
@@ -106,7 +106,7 @@ class ImageServicer(pb_grpc.ImageServiceServicer):
         """Embed a picture."""
         header, request_id = self._picture(Checks(self._settings), request.picture, request.request_id)
         budget = self._budget(context, request_id)
-        with self._admission.holding(header.pixels * BYTES_PER_INPUT_PIXEL):
+        with self._admission.holding(header.pixels * BYTES_PER_INPUT_PIXEL, request.ByteSize()):
             pixels = await asyncio.to_thread(_on_white, request.picture, header)
             embedding = await self._stages.image_encoder.encode(pixels, budget)
         return pb.EmbedImageResponse(embedding=normalised(embedding).tolist(), request_id=request_id)
@@ -119,7 +119,7 @@ class ImageServicer(pb_grpc.ImageServiceServicer):
         """Check and run a flow, and fill the response with its pictures."""
         flow, model = await self._checked(request)
         pictures: dict[int, pb.Picture] = {}
-        async with aclosing(self._events(flow, context)) as events:
+        async with aclosing(self._events(flow, context, request.ByteSize())) as events:
             async for index, event in events:
                 if isinstance(event, Drawn):
                     pictures[index] = await asyncio.to_thread(convert.to_picture, event, flow, model)
@@ -134,11 +134,11 @@ class ImageServicer(pb_grpc.ImageServiceServicer):
         model = await self._watch.model(*needed)
         return FlowChecks(self._settings, model).flow(request), model
 
-    async def _events(self, flow: Flow, context: Context) -> AsyncGenerator[Indexed, None]:
-        """Run a flow that may start. Leaving early cancels its work."""
+    async def _events(self, flow: Flow, context: Context, size: int) -> AsyncGenerator[Indexed, None]:
+        """Run a flow that may start. Leaving early cancels its work. size: of its message, in bytes."""
         budget = self._budget(context, flow.request_id, flow.options.priority)
         with (
-            self._admission.holding(flow.held_bytes),
+            self._admission.holding(flow.held_bytes, own=size),
             self._admission.admitted(flow.demands(), flow.options.n, budget) as ticket,
         ):
             async with aclosing(flow.run(self._stages, budget)) as events:

@@ -23,8 +23,7 @@ class UnknownSetting(ValueError):
 
 
 class Settings(BaseSettings):
-    """Each field is the environment variable of its name in capitals after ``UNCLIP_``, for example
-    UNCLIP_PORT."""
+    """Each field is an environment variable: its name in capitals after ``UNCLIP_``, such as UNCLIP_PORT."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 

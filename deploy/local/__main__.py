@@ -31,7 +31,10 @@ def running() -> Iterator[str]:
 
 
 def stop_once(number: int, frame: FrameType | None) -> None:
-    """Handle the first signal; any more are ignored, so that nothing interrupts the clean-up and is left behind."""
+    """Handle the first signal.
+
+    Any more are ignored, so that nothing interrupts the clean-up and is left behind.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise KeyboardInterrupt

@@ -1,4 +1,7 @@
-"""Keep the local stack on loopback: Ray Serve's gRPC proxy has no setting for its host and listens on all addresses."""
+"""Keep the local stack on loopback.
+
+Ray Serve's gRPC proxy has no setting for its host and listens on all addresses.
+"""
 
 from __future__ import annotations
 

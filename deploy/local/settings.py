@@ -12,9 +12,11 @@ console = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
 class StackSettings(BaseSettings):
-    """Ports of the local Ray Serve (metrics_port 0: drawn by Ray), and the seconds to wait until it is healthy.
+    """Ports of the local Ray Serve, and the seconds to wait until it is healthy. metrics_port 0: Ray draws
+    one.
 
-    Each field is the environment variable of its name in capitals after ``STACK_``, for example STACK_GRPC_PORT.
+    Each field is the environment variable of its name in capitals after ``STACK_``, for example
+    STACK_GRPC_PORT.
     """
 
     model_config = SettingsConfigDict(env_prefix="STACK_", frozen=True)
@@ -26,7 +28,10 @@ class StackSettings(BaseSettings):
 
 
 def load_stack_settings() -> StackSettings:
-    """Read the environment. Raises UnknownSetting for a misspelt variable, ValidationError for a bad value."""
+    """Read the environment.
+
+    Raises UnknownSetting for a misspelt variable, ValidationError for a bad value.
+    """
     refuse_unknown("STACK_", [f"STACK_{field.upper()}" for field in StackSettings.model_fields])
     return StackSettings()
 

@@ -34,8 +34,7 @@ FRAME_STRIDE = 0x9E3779B97F4A7C15
 
 @dataclass(frozen=True)
 class Paint(Flow):
-    """What belongs in the hole of a canvas of ``width`` x ``height`` px, and the file of the picture it
-    is made of."""
+    """What belongs in the hole of a canvas of ``width`` x ``height`` px, and the file of its picture."""
 
     prompt: str
     picture: bytes

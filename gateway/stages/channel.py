@@ -164,10 +164,10 @@ class StageChannel:
         is_result: Callable[[Response], bool],
         budget: Budget,
     ) -> AsyncGenerator[Response, None]:
-        """The messages of a sampling call, the last of them its result; leaving early cancels it, which frees
-        its rows.
+        """The messages of a sampling call; the last is its result. Leaving early cancels it, which frees its
+        rows.
 
-        A call that breaks before its result, or ends without one, is made again, twice at most: seeds make it
+        A call that breaks before its result, or ends without one, is made again, twice at most. Seeds make it
         the same, and progress begins anew.
         """
         for attempt in range(ATTEMPTS):

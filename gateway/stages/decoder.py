@@ -36,8 +36,11 @@ class Start:
 
 @dataclass(frozen=True)
 class DecoderOptions:
-    """How one picture is sampled: steps and guidance of the base network, steps of each upsampler, and a
-    preview every so many steps (0: none)."""
+    """How one picture is sampled.
+
+    Steps and guidance are the base network's; each upsampler takes ``upsampler_steps``. A preview comes every
+    ``preview_interval`` steps; 0: none.
+    """
 
     steps: int
     guidance: float

@@ -12,7 +12,7 @@ from torch import nn
 
 from services.bundles.bundle import ROOT, Bundle, BundleError
 from services.bundles.clip_source import ClipSource
-from services.bundles.weights import best_device, place
+from services.bundles.weights import best_device, to_device
 
 PART = "clip"
 VOCABULARY = "vocabulary.txt.gz"
@@ -55,7 +55,7 @@ def load_clip(source: ClipSource, threads: int) -> Clip:
     prepare = open_clip.get_model_preprocess_cfg(model)
     size = prepare["size"]
     return Clip(
-        model=place(model, device),
+        model=to_device(model, device),
         tokenizer=tokenizer,
         side=size if isinstance(size, int) else size[0],
         mean=tuple(prepare["mean"]),

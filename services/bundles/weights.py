@@ -47,7 +47,7 @@ def best_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if torch.cpu.get_capabilities().get("avx512_bf16") else torch.float32
 
 
-def place(network: Network, device: torch.device) -> Network:
+def to_device(network: Network, device: torch.device) -> Network:
     """The network on the device, ready for inference: in its best type, channels last, frozen."""
     network.to(  # type: ignore[call-overload]
         device=device, dtype=best_dtype(device), memory_format=torch.channels_last

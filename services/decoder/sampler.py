@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from services.bundles.bundle import Bundle
-from services.bundles.weights import best_device, load_weights, place
+from services.bundles.weights import best_device, load_weights, to_device
 from services.decoder.known_pixels import KnownPixels
 from services.decoder.network import (
     Decoder,
@@ -78,7 +78,7 @@ class DecoderRow(Row[DecoderTask]):
     def __init__(self, task: DecoderTask, base_steps: int, upsampler_steps: int) -> None:
         super().__init__(BASE, task, task.guidance, base_steps + upsampler_steps)
         self.base_steps = base_steps
-        self.x0: Tensor | None = None  # what the picture looks like so far, known pixels in place
+        self.x0: Tensor | None = None  # what the picture looks like so far, known pixels in to_device
         self.low: Tensor | None = None
         self.known: Tensor | None = None
 
@@ -98,11 +98,11 @@ class DecoderSampler:
         """
         self.device = best_device()
         self.config = bundle.config(BASE, DecoderConfig)
-        self._base = place(load_weights(Decoder(self.config), bundle.weights(BASE)), self.device)
+        self._base = to_device(load_weights(Decoder(self.config), bundle.weights(BASE)), self.device)
         configs = {part: bundle.config(part, UpsamplerConfig) for part in bundle.parts(UPSAMPLERS)}
         self.upsamplers = dict(sorted(configs.items(), key=lambda item: item[1].side))
         self._upsamplers = {
-            part: place(load_weights(Upsampler(config), bundle.weights(part)), self.device)
+            part: to_device(load_weights(Upsampler(config), bundle.weights(part)), self.device)
             for part, config in self.upsamplers.items()
         }
         self._diffusions = {
@@ -129,7 +129,7 @@ class DecoderSampler:
     def project(
         self, image: Tensor | None, text: Tensor, states: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Conditioning of one row, projected once for all its steps; without an image embedding, the null
+        """Conditioning of one row, projected once for all its steps. Without an image embedding: the null
         one.
 
         image, text: (D,); states: (L, W); mask: (L,).
@@ -270,8 +270,7 @@ class DecoderSampler:
 
 
 def _starting_level(similarity: float) -> float:
-    """Where on the schedule a row begins: 1 is pure noise, and the more similar to a starting picture, the
-    less.
+    """Where on the schedule a row begins. 1 is pure noise; the more similar to a starting picture, the less.
 
     Linear in timesteps, as SDEdit's (arXiv 2108.01073) noise level is chosen.
     """

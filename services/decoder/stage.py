@@ -11,6 +11,7 @@ from torch import Tensor
 from services.bundles.bundle import Bundle
 from services.decoder.sampler import BASE, UPSAMPLERS, DecoderRow, DecoderSampler, DecoderTask, Picture
 from services.decoder.settings import Settings
+from services.diffusion.pixels import to_pixels, to_signal
 from services.engine import Event, Plan, Queued, Shown, StepEngine, Stepped, Watcher
 from services.serving import describe
 from services.serving.engine import deadline_of, load_message, priority_of
@@ -111,7 +112,7 @@ class PictureTask:
 
     def _signal(self, pixels: Array) -> Tensor:
         """(S, S, 3) uint8 to (3, S, S) in [-1, 1]."""
-        return self._on_device(pixels).permute(2, 0, 1).float() / 127.5 - 1
+        return to_signal(self._on_device(pixels))
 
     def _known_picture(self) -> Picture | None:
         if self._known is None or self._keep is None:
@@ -193,8 +194,7 @@ def _pixels(message: tensor_pb2.Tensor, field: str, side: int) -> Array:
 
 def _to_message(picture: Tensor) -> tensor_pb2.Tensor:
     """(3, H, W) in [-1, 1] as (H, W, 3) uint8."""
-    pixels = ((picture.clamp(-1, 1) + 1) * 127.5).round().byte()
-    return to_message(pixels.permute(1, 2, 0).contiguous().cpu().numpy())
+    return to_message(to_pixels(picture).cpu().numpy())
 
 
 def _progress(event: Stepped, plan: Plan) -> decoder_service_pb2.DecoderProgress:

@@ -127,7 +127,10 @@ def _open(data: bytes) -> Image.Image:
 
 
 def _without_png_text(data: bytes) -> bytes:
-    """Without text, and without a colour profile that unpacks to too much: Pillow would refuse the picture for it."""
+    """Without text, and without a colour profile that unpacks to too much.
+
+    Pillow would refuse the picture for it.
+    """
     kept = [PNG_SIGNATURE]
     for kind, chunk in _png_chunks(data):
         if kind not in PNG_TEXT and not (kind == b"iCCP" and _is_large_profile(chunk)):
@@ -157,8 +160,7 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _without_jpeg_metadata(data: bytes) -> bytes:
-    """Without the application segments but JFIF's, Adobe's (which tells the colour model) and colour
-    profiles."""
+    """Without application segments. JFIF's, Adobe's (the colour model) and colour profiles stay."""
     kept = [data[:2]]
     place = 2
     while place + 4 <= len(data) and data[place] == 0xFF and data[place + 1] != 0xDA:
@@ -275,8 +277,10 @@ def read_hole(mask: Image.Image | None, picture: Image.Image, kind: MaskKind = "
 
 
 def _is_alpha_mask(mask: Image.Image, clear: Mask, bright: Mask) -> bool:
-    """Whether transparency is what a mask is made of: it has some, and is not a black and white mask with
-    stray clear pixels."""
+    """Whether transparency is what a mask is made of.
+
+    It is not for a black and white mask with a few clear pixels.
+    """
     if not clear.any():
         return False
     grey = np.asarray(mask.convert("L"))[~clear]
@@ -289,7 +293,7 @@ def encode_picture(pixels: Pixels, form: OutputFormat = "PNG", quality: int = 90
     picture = Image.fromarray(pixels)
     stream = io.BytesIO()
     if form == "PNG":
-        picture.save(stream, form, compress_level=6)
+        picture.save(stream, form, compress_level=4)
     elif form == "JPEG":
         opaque = flattened(picture) if picture.mode == "RGBA" else picture
         opaque.save(stream, form, quality=quality)

@@ -34,10 +34,9 @@ def segments(network: str, evaluations: Sequence[int], shape: tuple[int, ...] = 
 
 @dataclass(frozen=True)
 class CallSizes:
-    """How many evaluations one call of a network holds; a smaller call is padded to that. 0 or absent: any
-    number.
+    """How many evaluations one call of a network holds. 0 or absent: any number.
 
-    max_batch: the most rows of any step.
+    A smaller call is padded to that size. max_batch: the most rows of any step.
     """
 
     max_batch: int

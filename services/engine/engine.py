@@ -1,5 +1,4 @@
-"""The step engine: runs the scheduler's steps in a worker thread, and tells every caller what happens to its
-rows.
+"""The step engine: runs the scheduler's steps in a thread, and tells callers what happens to their rows.
 
 asyncio and one thread. The thread does all that touches tensors: it starts rows, takes steps, makes previews
 and results.
@@ -191,6 +190,9 @@ class StepEngine(Generic[R]):
                 self._fail(admitted, error)
             return
         self._failures = 0
+        for admitted, cause in future.result():
+            logger.error("a task could not start", exc_info=cause)
+            self._fail(admitted, cause)
         finished = self._scheduler.stepped(batch, seconds)
         present = [admitted for admitted in tasks if admitted.job in self._admitted]
         for admitted in present:
@@ -200,7 +202,7 @@ class StepEngine(Generic[R]):
             if admitted.job in finished:
                 await self._finish(admitted)
 
-    async def _watch(self, future: asyncio.Future[None], batch: Batch) -> None:
+    async def _watch(self, future: asyncio.Future[Any], batch: Batch) -> None:
         """Wait for a step. While one hangs, nobody is kept waiting for it."""
         patience = max(self._hang_seconds, HANG_FACTOR * batch.expected_seconds)
         await asyncio.wait([future], timeout=patience)
@@ -212,18 +214,27 @@ class StepEngine(Generic[R]):
         await asyncio.wait([future])
         self._hangs = False
 
-    def _take_step(self, work: Sequence[tuple[_Admitted[R], int]]) -> None:
-        """In the worker: start rows that have not begun, advance all, and look at what there is to show."""
+    def _take_step(self, work: Sequence[tuple[_Admitted[R], int]]) -> list[tuple[_Admitted[R], Exception]]:
+        """In the worker: start rows that have not begun, advance all, and look at what there is to show.
+
+        Returns the tasks that could not start, with what they raised: they leave the others alone.
+        """
+        broken = []
         rows = []
         for admitted, i in work:
-            if admitted.rows is None:
-                admitted.rows = admitted.task.start()
-            rows.append(admitted.rows[i])
-        self._advance(rows)
-        for admitted in dict.fromkeys(admitted for admitted, _ in work):
+            try:
+                if admitted.rows is None:
+                    admitted.rows = admitted.task.start()
+                rows.append(admitted.rows[i])
+            except Exception as error:
+                broken.append((admitted, error))
+        if rows:
+            self._advance(rows)
+        for admitted in dict.fromkeys(admitted for admitted, _ in work if admitted.rows is not None):
             preview = admitted.task.preview()
             if preview is not None:
                 admitted.outbox.previews.append(Shown(preview))
+        return broken
 
     def _report(self, admitted: _Admitted[R], batch: Batch, *, done: bool) -> None:
         """Tell how far the job's slowest row is in the network of this step, and what there is to see."""

@@ -44,8 +44,10 @@ class NetworkCost:
 
 @dataclass(frozen=True)
 class Load:
-    """Rows running and waiting now, steps since the start, seconds until all are done, and what calls
-    cost."""
+    """How busy an engine is: rows running and waiting, steps since the start, seconds until all are done.
+
+    costs: of a full call of each network that was measured.
+    """
 
     running: int
     waiting: int

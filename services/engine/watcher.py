@@ -13,8 +13,8 @@ Ending = Literal["finished", "cancelled", "deadline", "failed"]
 class Stay:
     """What a task had of the engine.
 
-    waited: seconds in the queue; steps: those it was part of; row_steps: the same counted once for each of its rows; occupancy: rows of these steps over the most
-    there may be.
+    waited: seconds in the queue; steps: those it was part of; row_steps: the same counted once for each of
+    its rows; occupancy: rows of these steps over the most there may be.
     """
 
     rows: int

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from services.bundles.bundle import Bundle
-from services.bundles.weights import best_device, load_weights, place
+from services.bundles.weights import best_device, load_weights, to_device
 from services.diffusion.guidance import guided
 from services.diffusion.noise import generator_for
 from services.diffusion.prediction import Prediction, to_x0
@@ -50,7 +50,7 @@ class PriorSampler:
         self.device = best_device()
         network = load_weights(Prior(self.config), bundle.weights(PART))
         self._mean, self._std = (t.float().to(self.device) for t in (network.mean, network.std))
-        self._network = place(network, self.device)
+        self._network = to_device(network, self.device)
         self._schedule = make_schedule(self.config.diffusion.schedule)
         self._call_size = call_size
 
@@ -85,7 +85,8 @@ class PriorSampler:
             self._call_size,
         )
         for row, output in zip(rows, outputs, strict=True):
-            x, t = row.evaluation.x, row.evaluation.t
+            x = row.evaluation.x
+            t = row.evaluation.t
             row.advance(Prediction(to_x0(output, x, self._schedule.at(t), self.config.diffusion.prediction)))
 
     def _evaluate(self, rows: Sequence[PriorRow], conditional: Sequence[bool]) -> Tensor:
@@ -105,13 +106,12 @@ class PriorSampler:
         return output.float()
 
     def best(self, rows: Sequence[PriorRow]) -> tuple[Tensor, float]:
-        """Of finished rows, the embedding (D,) with the highest cosine to its text, and that cosine
-        (paper, 2.2)."""
+        """The embedding (D,) with the highest cosine to its text, and that cosine (paper, section 2.2)."""
         embeddings = [row.result * self._std + self._mean for row in rows if row.result is not None]
         texts = [row.conditioning.text.embedding for row in rows]
         cosines = [
             float(torch.cosine_similarity(e, t.float(), dim=0))
             for e, t in zip(embeddings, texts, strict=True)
         ]
-        place = max(range(len(rows)), key=cosines.__getitem__)
-        return embeddings[place], cosines[place]
+        best = max(range(len(rows)), key=cosines.__getitem__)
+        return embeddings[best], cosines[best]

@@ -10,10 +10,10 @@ MAX_CANDIDATES = 64
 
 
 class Settings(BaseModel):
-    """The application's arguments in its Serve config. candidates: drawn for each picture unless a request
-    says.
+    """The application's arguments in its Serve config.
 
-    call_size: evaluations of every network call (0: as many as there are), see ``guided``.
+    candidates: drawn for each picture unless a request says. call_size: evaluations of every network call (0:
+    as many as there are), see ``guided``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,7 +1,7 @@
-"""A stage's metrics, exported by Ray with its application, deployment and replica as labels; spans get the
-same of their request.
+"""A stage's metrics, exported by Ray with its application, deployment and replica as labels.
 
-docs/metrics.md lists them all. Labels are bounded: no prompt, id or address is one.
+docs/metrics.md lists them all. Labels are bounded: no prompt, id or address is one. Spans get the same of
+their request.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ OCCUPANCY = [0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0]
 
 
 class StandingGauge:
-    """A gauge whose last values are said again every REPEAT_SECONDS, since Ray forgets one that is not
-    set for a while."""
+    """A gauge that says its last values again every REPEAT_SECONDS: Ray forgets one that is not set."""
 
     _all: ClassVar[list[StandingGauge]] = []
     _lock: ClassVar[threading.Lock] = threading.Lock()  # a value said again must not undo a newer one

@@ -1,5 +1,4 @@
-"""Servicer methods under Ray Serve: whatever they raise becomes a clean status, and nothing of a traceback
-leaves.
+"""Servicer methods under Ray Serve. What they raise becomes a clean status; nothing of a traceback leaves.
 
 Every call is a span of its caller's trace and a line in Ray Serve's log, which adds the request's id to it.
 """
@@ -81,10 +80,9 @@ def streaming(
     [Callable[[Any, Request], AsyncGenerator[Response, None]]],
     Callable[[Any, Request, GrpcContext], AsyncGenerator[Response, None]],
 ]:
-    """The same for ``async def Method(self, request) -> AsyncGenerator``: an error ends the stream with an
-    empty message.
+    """The same for ``async def Method(self, request) -> AsyncGenerator``.
 
-    Ray Serve carries a status with a message only, so the last message of a failed stream is an empty one.
+    Ray Serve carries a status with a message only, so an error ends the stream with an empty message.
     """
 
     def wrap(

@@ -1,4 +1,7 @@
-"""Tracing by OpenTelemetry: W3C trace context in gRPC metadata, and spans exported where the standard variables say so."""
+"""Tracing by OpenTelemetry.
+
+W3C trace context in gRPC metadata, and spans exported where the standard variables say so.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +24,11 @@ Item = TypeVar("Item")
 
 
 def export_spans(service: str) -> None:
-    """Send this process's spans to the receiver that OTEL_EXPORTER_OTLP_ENDPOINT names, by OTLP over gRPC; without one, none are kept.
+    """Send this process's spans to the receiver that OTEL_EXPORTER_OTLP_ENDPOINT names, by OTLP over gRPC;
+    without one, none are kept.
 
-    service: their ``service.name``, unless OTEL_SERVICE_NAME gives another. The SDK heeds the other OTEL_* variables.
+    service: their ``service.name``, unless OTEL_SERVICE_NAME gives another. The SDK heeds the other OTEL_*
+    variables.
     """
     if (
         not any(os.environ.get(name) for name in ENDPOINTS)

@@ -1,7 +1,7 @@
-"""``python -m tests.bench``: time per stage of one request, and what the gateway and the hops add with stages
-that do nothing.
+"""``python -m tests.bench``: time per stage of one request, and what the gateway and the hops add.
 
-Prints a table, and writes the same figures to out/bench.json.
+The hops are measured with stages that do nothing. Prints a table, and writes the same figures to
+out/bench.json.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""``python -m tests.bench.chaos``: kills parts of the local stack while callers draw, and counts what they lose.
+"""``python -m tests.bench.chaos``: kills parts of the local stack under load, and counts what callers lose.
 
-Every caller asks for pictures with known seeds, one after another, with a deadline of 120 s. A picture that comes back
-must be the one that was drawn before anything was killed, byte for byte. The counts go to the terminal and to
-out/bench/chaos.json.
+Every caller asks for pictures with known seeds, one after another, with a deadline of 120 s. A picture that
+comes back must be the one that was drawn before anything was killed, byte for byte. The counts go to the
+terminal and to out/bench/chaos.json.
 """
 
 from __future__ import annotations

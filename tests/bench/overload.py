@@ -1,8 +1,8 @@
 """``python -m tests.bench.overload``: how much useful work is left when callers ask for more than there is.
 
 First the peak: callers that each wait for their picture. Then callers that do not wait, at multiples of the
-peak, with deadlines. Goodput is pictures that were in time, over the peak of the same run. The table goes to
-the terminal, and the same figures to out/bench/overload.json.
+peak, with deadlines. Goodput is pictures that were in time, over the peak of the same run or over what was
+asked for, whichever is less. The table goes to the terminal, and the same figures to out/bench/overload.json.
 """
 
 from __future__ import annotations
@@ -118,30 +118,33 @@ class Callers:
         counted = [done for done in outcomes.done if started + WARM_UP <= done < until]
         return len(counted) / seconds
 
-    async def open_loop(self, rate: float, deadline: Deadline, seconds: float) -> tuple[Outcomes, float]:
+    async def open_loop(
+        self, rate: float, deadline: Deadline, seconds: float
+    ) -> tuple[Outcomes, float, float]:
         """What becomes of requests that arrive at random at this rate.
 
-        And the pictures a second that were in time.
+        And, a second: the pictures that were in time, and those that were asked for.
         """
         outcomes = Outcomes()
         dice = random.Random(7)
         started = time.monotonic()
         until = started + WARM_UP + seconds
         calls = []
+        offered = 0
         arrival = started
         while arrival < until:
             await asyncio.sleep(max(0.0, arrival - time.monotonic()))
             calls.append(asyncio.create_task(self.draw(outcomes, deadline(dice))))
+            offered += arrival >= started + WARM_UP
             arrival += dice.expovariate(rate)
         await asyncio.gather(*calls)
         counted = [done for done in outcomes.done if started + WARM_UP <= done < until]
-        return outcomes, len(counted) / seconds
+        return outcomes, len(counted) / seconds, offered / seconds
 
 
 @dataclass(frozen=True)
 class Work:
-    """Steps of rows since the stages started, those in vain among them, and requests that a stage
-    worked for."""
+    """Steps of rows since the stages started: all, those in vain, and the prior's."""
 
     steps: float
     in_vain: float
@@ -207,7 +210,7 @@ async def measure(
         console.print(f"{len(addresses)} gateway(s): peak {peak:.2f} pictures a second")
         for (name, deadline), load in itertools.product(DEADLINES.items(), loads):
             before = Work.now(metrics)
-            outcomes, rate = await callers.open_loop(load * peak, deadline, seconds)
+            outcomes, rate, offered = await callers.open_loop(load * peak, deadline, seconds)
             await asyncio.sleep(5)  # Ray exports its metrics every few seconds
             wasted = Work.now(metrics).share_in_vain(before, outcomes)
             asked = len(outcomes.done) + len(outcomes.refused) + outcomes.missed + outcomes.failed
@@ -216,7 +219,7 @@ async def measure(
                     len(addresses),
                     name,
                     load,
-                    round(rate / peak, 3),
+                    round(rate / min(peak, offered), 3),
                     asked,
                     len(outcomes.done),
                     len(outcomes.refused),

@@ -1,4 +1,7 @@
-"""A Ray cluster with a Serve config in a process of its own, told by lines of JSON what to do; ``Cluster`` is its handle."""
+"""A Ray cluster with a Serve config in a process of its own, told by lines of JSON what to do.
+
+``Cluster`` is its handle.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +70,10 @@ class Cluster:
 def cluster(
     stages: tuple[str, ...], change: Callable[[dict[str, Any]], None] = lambda config: None
 ) -> Iterator[Cluster]:
-    """The stages on a Ray of their own that believes in CPUS and GPUS; ``change`` may alter their Serve config first."""
+    """The stages on a Ray of their own that believes in CPUS and GPUS.
+
+    ``change`` may alter their Serve config first.
+    """
     settings = StackSettings(
         grpc_port=free_port(), http_port=free_port(), metrics_port=free_port(), timeout=TIMEOUT
     )

@@ -49,8 +49,11 @@ def test_what_the_gateway_copies_and_installs_is_enough(tmp_path: Path) -> None:
         (shutil.copytree if (ROOT / source).is_dir() else shutil.copy)(ROOT / source, copy)
     shutil.copytree(ROOT / "protos", tmp_path / "protos")
     environment = {**os.environ, "VIRTUAL_ENV": str(tmp_path / "venv")}
-    for command in (["venv", "--quiet", str(tmp_path / "venv"), "--python", sys.executable],
-                    ["pip", "install", "--quiet", "--require-hashes", "-r", str(ROOT / "requirements-gateway.lock")]):  # fmt: skip
+    lock = str(ROOT / "requirements-gateway.lock")
+    for command in (
+        ["venv", "--quiet", str(tmp_path / "venv"), "--python", sys.executable],
+        ["pip", "install", "--quiet", "--require-hashes", "-r", lock],
+    ):
         subprocess.run([BIN / "uv", *command], env=environment, check=True, capture_output=True, timeout=300)
     paths = {"PYTHONPATH": f"{tmp_path}:{tmp_path / 'protos'}"}
     code = "import gateway.server, gateway.probe, gateway.cli"

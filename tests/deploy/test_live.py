@@ -1,4 +1,7 @@
-"""Stages on real local Ray clusters: two clusters behind one gateway, scaling out, in and to zero, rollouts under load."""
+"""Stages on real local Ray clusters.
+
+Two clusters behind one gateway, scaling out, in and to zero, rollouts under load.
+"""
 
 from __future__ import annotations
 
@@ -198,7 +201,8 @@ async def test_every_rendered_serve_config_is_deployed_and_answers(helm: Helm) -
             ]
             merged = _merged(rendered, one.config)
             for app in merged["applications"]:
-                # One replica of each is enough to see that it starts, and all that this machine has memory for.
+                # One replica of each is enough to see that it starts, and all that this machine has memory
+                # for.
                 scaling = app["deployments"][0]["autoscaling_config"]
                 scaling["min_replicas"] = min(scaling["min_replicas"], 1)
             await asyncio.to_thread(one.deploy, merged)

@@ -1,4 +1,7 @@
-"""Dashboards and alerts: fresh, in the chart, understood by Prometheus' own tool, and each with a section for operators."""
+"""Dashboards and alerts.
+
+Fresh, in the chart, understood by Prometheus' own tool, and each with a section for operators.
+"""
 
 from __future__ import annotations
 

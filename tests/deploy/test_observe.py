@@ -1,4 +1,7 @@
-"""The running stack under a real Prometheus and a short load: every panel has data, every rule is evaluated."""
+"""The running stack under a real Prometheus and a short load.
+
+Every panel has data, every rule is evaluated.
+"""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from services.engine import (
     Stepped,
     Watcher,
 )
-from tests.engine.work import Device, Work, collect, engine_of, work
+from tests.engine.work import Device, Row, Work, collect, engine_of, work
 
 
 async def test_a_cancelled_caller_does_not_poison_its_batch() -> None:
@@ -127,6 +127,24 @@ async def test_a_step_that_raises_fails_its_rows_and_no_others() -> None:
     assert isinstance(failed, StepFailed)
     assert not isinstance(fine, BaseException)
     assert fine[-1] == Finished([3])
+    engine.check()
+
+
+async def test_a_task_that_cannot_start_fails_alone_and_makes_nothing_unhealthy() -> None:
+    class Unstartable(Work):
+        def start(self) -> list[Row]:
+            raise RuntimeError("no")
+
+    engine = engine_of(Device())
+    for _ in range(4):
+        failed, fine = await asyncio.gather(
+            collect(engine.run(Unstartable([Segment("net", 2)]))),
+            collect(engine.run(work(2))),
+            return_exceptions=True,
+        )
+        assert isinstance(failed, StepFailed)
+        assert not isinstance(fine, BaseException)
+        assert fine[-1] == Finished([2])
     engine.check()
 
 

@@ -56,7 +56,10 @@ def test_a_short_job_does_not_wait_behind_long_ones() -> None:
 
 
 def test_callers_without_a_deadline_wait_a_bounded_multiple_of_their_work() -> None:
-    """A stream of callers with near deadlines fills the device for ever; it serves the other one all the same."""
+    """A stream of callers with near deadlines fills the device for ever.
+
+    It serves the other one all the same.
+    """
     device = Device()
     device.admit()
     patient = device.admit()

@@ -1,4 +1,4 @@
-"""Four stages in one grpc.aio server that do as they are told, with results of the right shapes and no model."""
+"""Four stages in one grpc.aio server: no model, results of the right shapes, and they do as they are told."""
 
 from __future__ import annotations
 
@@ -38,7 +38,10 @@ DecoderResponse = decoder_service_pb2.SampleDecoderResponse
 
 
 def load_of(backlog: float = 0.0, seconds: float = 0.001, max_rows: int = 64, rows: int = 0) -> Any:
-    """What a replica tells of itself: seconds of work it has, and seconds of a call of any of its networks."""
+    """What a replica tells of itself.
+
+    Seconds of work it has, and seconds of a call of any of its networks.
+    """
     costs = [
         sampling_pb2.NetworkCost(size=size, seconds=seconds, evaluations=2 if size <= 64 else 1)
         for size in (0, *SIZES)
@@ -64,6 +67,7 @@ class FakeStages(
     decoder_failures: int = 0  # times that the decoder's replica dies after its first step
     unfinished: int = 0  # times that the decoder's stream ends without a result
     refusal: ServiceError | None = None  # what the decoder answers instead
+    refusals: dict[int, ServiceError] = field(default_factory=dict)  # what it answers in the end, by seed
     down: set[str] = field(default_factory=set)  # stages that do not answer
     busy: set[str] = field(default_factory=set)  # stages that never get round to describing themselves
     versions: dict[str, str] = field(default_factory=dict)  # of the model, where it is not "0"
@@ -116,9 +120,7 @@ class FakeStages(
         self.pictures.append(request)
         self.tasks.append(request.task)
         if self.refusal is not None:
-            status = to_status(self.refusal)
-            details = ((DETAILS_KEY, status.SerializeToString()),)
-            await context.abort(grpc_code(status), status.message, details)
+            await self._refuse(self.refusal, context)
         self.sampling += 1
         try:
             async for response in self._steps(request, context):
@@ -145,6 +147,9 @@ class FakeStages(
             yield DecoderResponse(
                 progress=decoder_service_pb2.DecoderProgress(upsampling=True, progress=progress)
             )
+        if (refusal := self.refusals.get(request.task.seed)) is not None:
+            await asyncio.sleep(5 * self.step_seconds)  # the others are done by then
+            await self._refuse(refusal, context)
         if self.unfinished:
             self.unfinished -= 1
             return
@@ -173,6 +178,11 @@ class FakeStages(
             defaults=defaults,
             load=self.load if stage in ("prior", "decoder") else None,
         )
+
+    async def _refuse(self, refusal: ServiceError, context: Any) -> None:
+        status = to_status(refusal)
+        details = ((DETAILS_KEY, status.SerializeToString()),)
+        await context.abort(grpc_code(status), status.message, details)
 
     async def _answering(self, stage: str, context: Any) -> None:
         if stage in self.down:

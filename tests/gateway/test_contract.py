@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from services.editing.canvas import Canvas, Frame
 from tests.fakes.stages import FakeStages
 from tests.gateway.conftest import Front, fronting, pixels, png_of
 from unclip.internal.v1 import sampling_pb2
@@ -136,6 +137,25 @@ async def test_frames_of_a_canvas_have_seeds_of_their_own(front: Front) -> None:
     seeds = [p.task.seed for p in front.stages.pictures]
     assert seeds[0] == 5
     assert len(set(seeds)) == len(seeds) > 1
+
+
+async def test_the_plan_of_frames_is_made_once_for_all_pictures(
+    front: Front, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans = []
+    plan = Canvas.plan
+
+    def counted(canvas: Canvas) -> list[Frame]:
+        plans.append(canvas)
+        return plan(canvas)
+
+    monkeypatch.setattr(Canvas, "plan", counted)
+    margins = pb.Margins(left=64)
+    request = pb.OutpaintRequest(
+        picture=png_of(noise(64, 64)), prompt="a fox", margins=margins, options=pb.SamplingOptions(n=4)
+    )
+    assert len((await front.images.Outpaint(request)).pictures) == 4
+    assert len(plans) == 1
 
 
 async def test_varying_tells_its_similarity(front: Front) -> None:

@@ -1,4 +1,7 @@
-"""Which model is served, as the gateway sees it: stages that may sleep are left asleep, and nothing goes stale."""
+"""Which model is served, as the gateway sees it.
+
+Stages that may sleep are left asleep, and nothing goes stale.
+"""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from gateway.settings import UnknownSetting, load_settings
+from gateway.settings import Settings, UnknownSetting, listening_address, load_settings, reachable_address
 
 
 def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,3 +26,24 @@ def test_a_bad_value_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UNCLIP_PORT", "many")
     with pytest.raises(ValidationError):
         load_settings()
+
+
+@pytest.mark.parametrize(
+    ("host", "listening", "reachable"),
+    [
+        ("127.0.0.1", "127.0.0.1:5", "127.0.0.1:5"),
+        ("0.0.0.0", "0.0.0.0:5", "127.0.0.1:5"),
+        ("::", "[::]:5", "[::1]:5"),
+        ("gateway.local", "gateway.local:5", "gateway.local:5"),
+    ],
+)
+def test_addresses_of_every_family(host: str, listening: str, reachable: str) -> None:
+    assert listening_address(host, 5) == listening
+    assert reachable_address(host, 5) == reachable
+
+
+def test_settings_go_on_to_another_process_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(port=7, sleeping_stages=("prior", "decoder"), max_guidance=3.5)
+    for name, value in settings.environment().items():
+        monkeypatch.setenv(name, value)
+    assert load_settings() == settings

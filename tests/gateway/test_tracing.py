@@ -1,4 +1,7 @@
-"""The gateway's process: spans at a real OTLP receiver, and log lines with request and trace id but without prompts."""
+"""The gateway's process.
+
+Spans at a real OTLP receiver, and log lines with request and trace id but without prompts.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,10 @@ class Process:
 
 @asynccontextmanager
 async def gateway_process(**environment: str) -> AsyncIterator[Process]:
-    """``python -m gateway.server`` in front of stages that do nothing; its log is there when the block has ended."""
+    """``python -m gateway.server`` in front of stages that do nothing.
+
+    Its log is there when the block has ended.
+    """
     port, stages = free_port(), FakeStages()
     with receiving() as receiver:
         async with serve_fake_stages(stages) as address:

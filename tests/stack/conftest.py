@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deploy.local.ports import free_port
+from deploy.local.ports import free_port, require_free
 from services.bundles.bundle import ROOT
 from tests.fakes.otlp_receiver import Receiver, receiving
 from unclip.internal.v1 import sampling_pb2, stage_service_pb2, stage_service_pb2_grpc
@@ -71,8 +72,12 @@ def stack(receiver: Receiver) -> Iterator[Addresses]:
         reader.start()
         try:
             yield Addresses(f"127.0.0.1:{gateway}", f"127.0.0.1:{serve}")
-            process.terminate()  # not SIGINT, which is ignored by all that a shell's background job starts
+            # make forwards a signal, and a person presses Ctrl-C twice: the clean-up goes on all the same.
+            for _ in range(3):  # not SIGINT, which is ignored by all that a shell's background job starts
+                process.terminate()
+                time.sleep(0.3)
             assert process.wait(90) == 0
+            require_free(gateway, "UNCLIP_PORT")
         finally:
             process.kill()
         reader.join()

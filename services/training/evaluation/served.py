@@ -1,4 +1,7 @@
-"""A bundle's stages behind gRPC in this process, without Ray: what replicas run, for the gateway's own flows."""
+"""A bundle's stages behind gRPC in this process, without Ray.
+
+What replicas run, for the gateway's own flows.
+"""
 
 from __future__ import annotations
 
