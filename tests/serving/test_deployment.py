@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from services.engine import CallSizes, EngineLimits, EngineStopped, StepEngine, StepFailed
@@ -17,11 +19,11 @@ class Stage:
         self.engine: StepEngine[Row] = StepEngine(Device(), EngineLimits(8, 8), CallSizes(4))
 
 
-class Deployment(SamplingDeployment):
+class Deployment(SamplingDeployment[Any]):
     engine_settings = EngineSettings()
 
     def __init__(self) -> None:
-        self.stage = Stage()  # type: ignore[assignment]
+        self.stage = Stage()
 
 
 async def test_a_replica_whose_steps_keep_failing_is_unhealthy() -> None:
