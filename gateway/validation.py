@@ -13,7 +13,8 @@ from gateway.readiness import Model
 from gateway.settings import Settings
 from gateway.stages.budget import Priority
 from services.editing.canvas import Margins, scaled_size
-from services.editing.pictures import Header, MaskKind, OutputFormat, PictureError, read_header
+from services.editing.masks import MaskKind
+from services.editing.pictures import Header, OutputFormat, PictureError, read_header
 from services.wire.errors import InvalidInput
 from unclip.v1 import image_service_pb2 as pb
 

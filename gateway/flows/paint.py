@@ -17,12 +17,11 @@ from gateway.stages.budget import Budget
 from gateway.stages.decoder import Known
 from gateway.stages.text_encoder import EncodedText
 from services.editing.canvas import Canvas, Frame, Margins
+from services.editing.masks import MaskKind, read_hole
 from services.editing.pictures import (
     Header,
-    MaskKind,
     PictureError,
     alpha_of,
-    read_hole,
     rgb,
 )
 from services.wire.errors import InvalidInput
