@@ -99,8 +99,10 @@ class Ledger:
         return self.backlog.max_rows - self.backlog.rows - coming
 
     def lateness(self, due: float, seconds: float, now: float) -> float:
-        """How late the latest of the others would be if this work went ahead of them. Those who are late
-        anyway do not count."""
+        """How late the latest of the others would be if this work went ahead of them.
+
+        Those who are late anyway do not count.
+        """
         worst = 0.0
         for entry in self.entries.values():
             if entry.due <= due or entry.deadline == math.inf:
@@ -229,9 +231,7 @@ class Admission:
         """The books' entries for a request, if it may start."""
         now = self._clock()
         alone = 0.0  # seconds it takes by itself
-        forecast = (
-            0.0  # seconds it takes beside everything else; work goes on while it is in an earlier stage
-        )
+        forecast = 0.0  # seconds it takes beside the others, whose work goes on while it is in another stage
         entries: dict[SamplingStage, Entry] = {}
         for demand in demands:
             ledger = self.ledgers[demand.stage]
@@ -281,4 +281,4 @@ class Admission:
     @staticmethod
     def _refusal(kind: str, reason: str, retry_after: float) -> Overloaded:
         metrics.door_refusals.labels(kind).inc()
-        return Overloaded(reason, retry_after)
+        return Overloaded(reason, retry_after, "gateway")

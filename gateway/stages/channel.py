@@ -274,10 +274,12 @@ class StageChannel:
             if status.code == code_pb2.INVALID_ARGUMENT:
                 logger.error("%s: %s", self.name, status.message)
                 return StageMismatch(NOT_FITTING)
+            if isinstance(told, Overloaded):
+                told.refused_by = self.name
             if told is not None:
                 return told
         elif error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED:
-            return Overloaded(f"the {spoken(self.name)} is full", 1.0)
+            return Overloaded(f"the {spoken(self.name)} is full", 1.0, self.name)
         logger.warning("%s: %s %s", self.name, error.code(), error.details())
         return self.unavailable()
 

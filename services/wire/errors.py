@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 DETAILS_KEY = "grpc-status-details-bin"
+DOMAIN = "unclip"  # of google.rpc.ErrorInfo
 # gRPC refuses metadata over 8 KiB, and the caller would then see another status.
 MAX_VIOLATIONS = 16
 MAX_VIOLATION_CHARACTERS = 120
@@ -53,19 +54,28 @@ class InvalidInput(ServiceError):
 
 
 class Overloaded(ServiceError):
-    """Not now. ``retry_after``: seconds after which the same request should have a chance, estimated."""
+    """Not now.
+
+    ``retry_after``: seconds after which the same request should have a chance, estimated.
+    ``refused_by``: the gateway or a stage's name, where it is known.
+    """
 
     code = code_pb2.RESOURCE_EXHAUSTED
 
-    def __init__(self, reason: str, retry_after: float) -> None:
+    def __init__(self, reason: str, retry_after: float, refused_by: str = "") -> None:
         self.retry_after = min(max(retry_after, 0.1), MAX_RETRY_SECONDS)
+        self.refused_by = refused_by
         super().__init__(f"{reason}; try again in {math.ceil(self.retry_after)} s")
 
     def details(self) -> Sequence[Message]:
-        """The delay."""
+        """The delay, and who refused."""
         delay = duration_pb2.Duration()
         delay.FromMilliseconds(int(1000 * self.retry_after))
-        return (error_details_pb2.RetryInfo(retry_delay=delay),)
+        retry = error_details_pb2.RetryInfo(retry_delay=delay)
+        if not self.refused_by:
+            return (retry,)
+        metadata = {"refused_by": self.refused_by}
+        return retry, error_details_pb2.ErrorInfo(reason="OVERLOADED", domain=DOMAIN, metadata=metadata)
 
 
 class DeadlineMissed(ServiceError):

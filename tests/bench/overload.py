@@ -32,6 +32,7 @@ from deploy.local.ports import free_port
 from deploy.local.settings import load_stack_settings
 from gateway.settings import load_settings
 from tests.bench.machine import describe_machine
+from tests.gateway.conftest import refused_by
 from unclip.v1 import image_service_pb2 as pb
 from unclip.v1 import image_service_pb2_grpc
 
@@ -56,14 +57,19 @@ class Outcomes:
     """How the requests of a run ended, and when."""
 
     done: list[float] = field(default_factory=list)  # times at which pictures were there
-    refused: list[float] = field(default_factory=list)  # seconds that refusals took
+    refused: list[float] = field(default_factory=list)  # seconds that refusals at the door took
+    refused_late: int = 0  # by a stage
     missed: int = 0
     failed: int = 0
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. wasted: share of steps that were taken for requests that were not in time."""
+    """One line of the table.
+
+    refused: at the door, in so many ms; refused_late: by a stage. wasted: share of steps that were taken for
+    requests that were not in time.
+    """
 
     gateways: int
     deadlines: str
@@ -72,10 +78,11 @@ class Row:
     asked: int
     in_time: int
     refused: int
+    refused_late: int
     missed: int
     failed: int
-    refusal_p50_ms: float
-    refusal_p99_ms: float
+    door_p50_ms: float
+    door_p99_ms: float
     wasted: float
 
 
@@ -97,8 +104,10 @@ class Callers:
             await next(self._stubs).Generate(request, timeout=timeout)
             outcomes.done.append(time.monotonic())
         except grpc.aio.AioRpcError as error:
-            if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            if refused_by(error) == "gateway":
                 outcomes.refused.append(time.monotonic() - started)
+            elif error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+                outcomes.refused_late += 1
             elif error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 outcomes.missed += 1
             else:
@@ -148,7 +157,7 @@ class Work:
 
     steps: float
     in_vain: float
-    finished_priors: float
+    prior_steps: float
 
     @classmethod
     def now(cls, metrics: str) -> Work:
@@ -168,13 +177,11 @@ class Work:
         )
 
     def share_in_vain(self, before: Work, outcomes: Outcomes) -> float:
-        """Of the steps since then; the prior's for pictures that were never finished count too."""
-        steps = self.steps - before.steps
-        priors = self.finished_priors - before.finished_priors
-        started = len(outcomes.done)
-        each = priors / max(started, 1)
-        late = outcomes.missed + outcomes.failed
-        return (self.in_vain - before.in_vain + each * late) / max(steps, 1)
+        """Of the steps since then; the prior's for pictures that were never drawn count too."""
+        late = outcomes.refused_late + outcomes.missed + outcomes.failed
+        started = len(outcomes.done) + late
+        priors = (self.prior_steps - before.prior_steps) * late / max(started, 1)
+        return (self.in_vain - before.in_vain + priors) / max(self.steps - before.steps, 1)
 
 
 @contextlib.contextmanager
@@ -213,7 +220,8 @@ async def measure(
             outcomes, rate, offered = await callers.open_loop(load * peak, deadline, seconds)
             await asyncio.sleep(5)  # Ray exports its metrics every few seconds
             wasted = Work.now(metrics).share_in_vain(before, outcomes)
-            asked = len(outcomes.done) + len(outcomes.refused) + outcomes.missed + outcomes.failed
+            refusals = len(outcomes.refused) + outcomes.refused_late
+            asked = len(outcomes.done) + refusals + outcomes.missed + outcomes.failed
             rows.append(
                 Row(
                     len(addresses),
@@ -223,6 +231,7 @@ async def measure(
                     asked,
                     len(outcomes.done),
                     len(outcomes.refused),
+                    outcomes.refused_late,
                     outcomes.missed,
                     outcomes.failed,
                     quantile(outcomes.refused, 0.5),
@@ -258,7 +267,7 @@ def main(seconds: float, loads: str, gateways: str) -> None:
     table = Table(*(name.replace("_", " ") for name in asdict(rows[0])))
     for row in rows:
         table.add_row(*(str(value) for value in asdict(row).values()))
-    Console().print(table)
+    Console(width=140).print(table)
     target = ROOT / "out/bench/overload.json"
     target.parent.mkdir(parents=True, exist_ok=True)
     report = {"machine": describe_machine(), "peaks": peaks, "rows": [asdict(row) for row in rows]}

@@ -96,6 +96,14 @@ def retry_delay(error: grpc.aio.AioRpcError) -> float | None:
     return None
 
 
+def refused_by(error: grpc.aio.AioRpcError) -> str:
+    """Who refused: the gateway or a stage; empty for another error."""
+    status = rpc_status.from_call(error)  # type: ignore[arg-type]
+    info = error_details_pb2.ErrorInfo()
+    told = any(detail.Unpack(info) for detail in status.details) if status else False
+    return info.metadata["refused_by"] if told else ""
+
+
 async def refusal(call: Any) -> grpc.aio.AioRpcError:
     """The error that a call ends in."""
     with pytest.raises(grpc.aio.AioRpcError) as failure:

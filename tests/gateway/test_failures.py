@@ -22,6 +22,7 @@ from tests.gateway.conftest import (
     health,
     png_of,
     refusal,
+    refused_by,
     retry_delay,
     until,
 )
@@ -119,6 +120,7 @@ async def test_what_a_stage_says_goes_to_the_caller(
         error = await refusal(front.images.Generate(FOX))
         assert error.code() is code
         assert retry_delay(error) == delay
+        assert refused_by(error) == ("decoder" if delay else "")
 
 
 async def test_a_silent_connection_is_left() -> None:

@@ -23,6 +23,7 @@ from tests.gateway.conftest import (
     health,
     png_of,
     refusal,
+    refused_by,
     retry_delay,
     until,
     violations,
@@ -124,6 +125,7 @@ async def test_a_stage_without_a_free_row_refuses_at_the_door() -> None:
         await front.images.GetModel(pb.GetModelRequest())
         error = await refusal(front.images.Generate(request))
         assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert refused_by(error) == "gateway"
         assert not stages.tasks
 
 

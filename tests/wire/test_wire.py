@@ -66,6 +66,14 @@ def test_a_full_queue_says_when_to_try_again() -> None:
     assert str(back) == status.message
 
 
+def test_who_refused_is_told() -> None:
+    status = to_status(Overloaded("the queue is full", 2.2, "prior"))
+    info = error_details_pb2.ErrorInfo()
+    assert status.details[1].Unpack(info)
+    assert info.metadata["refused_by"] == "prior"
+    assert isinstance(from_status(status), Overloaded)
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [
