@@ -49,6 +49,9 @@ class Settings(BaseSettings):
     look_interval: float = Field(default=2.0, gt=0)
     # A connection that is silent for one and a half times as many seconds is left.
     keepalive_seconds: float = Field(default=15.0, ge=1)
+    # A call to a stage that says nothing for so many seconds is made again. Sampling stages give a sign of
+    # life every five seconds, and other calls are short.
+    stage_silence_seconds: float = Field(default=25.0, gt=0)
     # Seconds after which connections, of clients and to stages, are opened anew: so clients spread over all
     # gateways, and gateways over all proxies. Calls on the old ones end first.
     max_connection_seconds: float = Field(default=600.0, gt=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from deploy.monitoring.panels import WINDOW, Board, Panel, Query, Row, quantiles, rate
 
 # Statuses of requests that failed for no fault of the caller's.
-FAILURES = "unavailable|internal|resource_exhausted|failed_precondition|deadline_exceeded"
+FAILURES = "unavailable|internal|failed_precondition"
 
 SERVICE = Board(
     "service",
@@ -56,6 +56,12 @@ SERVICE = Board(
                     (Query(rate("unclip_refusals_total", "reason"), "{{reason}}"),),
                 ),
                 Panel(
+                    "Refusals at the door",
+                    "reqps",
+                    "Of these, refused before any stage worked, by what was short.",
+                    (Query(rate("unclip_door_refusals_total", "reason"), "{{reason}}"),),
+                ),
+                Panel(
                     "Cancelled and expired",
                     "reqps",
                     "Callers that left, and requests that ran out of time.",
@@ -91,6 +97,12 @@ SERVICE = Board(
                     ),
                 ),
                 Panel(
+                    "Bytes in work",
+                    "bytes",
+                    "Memory that running requests may take, of each gateway.",
+                    (Query("max(unclip_bytes_in_work)", "largest"),),
+                ),
+                Panel(
                     "Prompt cache",
                     "ops",
                     "Prompts found in the cache of encoded texts.",
@@ -116,7 +128,7 @@ STAGES = Board(
                 Panel(
                     "Queue wait",
                     "s",
-                    "What rows waited for places.",
+                    "From a request's arrival in a stage to its first step.",
                     quantiles("ray_unclip_queue_wait_seconds", "application"),
                 ),
                 Panel(
@@ -133,7 +145,7 @@ STAGES = Board(
                 Panel(
                     "Rows",
                     "short",
-                    "Rows with a place and rows in the queue.",
+                    "Rows that have begun, and rows that wait.",
                     (
                         Query("sum by (application) (ray_unclip_rows_running)", "{{application}} running"),
                         Query("sum by (application) (ray_unclip_rows_waiting)", "{{application}} waiting"),
@@ -142,7 +154,7 @@ STAGES = Board(
                 Panel(
                     "Batch occupancy",
                     "percentunit",
-                    "Rows of a step over the most it may have.",
+                    "Evaluations of a step over those of a full call.",
                     (
                         Query(
                             f"sum by (network) (rate(ray_unclip_batch_occupancy_sum[{WINDOW}]))"
@@ -154,8 +166,11 @@ STAGES = Board(
                 Panel(
                     "Row steps",
                     "ops",
-                    "Steps a second, counted for each row.",
-                    (Query(rate("ray_unclip_row_steps_total", "network"), "{{network}}"),),
+                    "Steps a second, counted for each row; in vain: of rows that left before they were finished.",
+                    (
+                        Query(rate("ray_unclip_row_steps_total", "network"), "{{network}}"),
+                        Query(f"sum(rate(ray_unclip_row_steps_in_vain_total[{WINDOW}]))", "in vain"),
+                    ),
                 ),
                 Panel(
                     "Rows that left",
@@ -199,13 +214,19 @@ CAPACITY = Board(
                 Panel(
                     "Load",
                     "percentunit",
-                    "Rows running and waiting over places: what scaling follows.",
+                    "Share of the time in which full calls are computed, and rows over places: scaling follows"
+                    " the larger one.",
                     (
+                        Query(
+                            f"sum by (application) (rate(ray_unclip_full_seconds_total[{WINDOW}]))"
+                            " / count by (application) (ray_unclip_model_info)",
+                            "{{application}} time",
+                        ),
                         Query(
                             "(sum by (application) (ray_unclip_rows_running)"
                             " + sum by (application) (ray_unclip_rows_waiting))"
                             " / sum by (application) (ray_unclip_places)",
-                            "{{application}}",
+                            "{{application}} rows",
                         ),
                     ),
                 ),

@@ -27,7 +27,7 @@ class Stages:
         """Clients for the addresses in the settings; nothing is sent yet."""
 
         def channel(name: StageName, address: str) -> StageChannel:
-            return StageChannel(name, address, settings.keepalive_seconds, settings.max_connection_seconds)
+            return StageChannel(name, address, settings)
 
         return cls(
             TextEncoder(

@@ -18,24 +18,22 @@ from urllib.parse import quote
 
 import grpc
 import grpc.aio
-from google.rpc import code_pb2, status_pb2
 from opentelemetry import trace
 
 from gateway import metrics
+from gateway.settings import Settings
 from gateway.stages.budget import Budget
 from gateway.stages.connection import channel_options, target_of
+from gateway.stages.errors import NOT_FITTING, meaning_of, unavailable
 from services.telemetry import tracing
 from services.wire.errors import (
-    DETAILS_KEY,
     DeadlineMissed,
     InvalidInput,
-    Overloaded,
     ServiceError,
     StageMismatch,
     StageUnavailable,
-    from_status,
 )
-from services.wire.stages import APPLICATION_KEY, PROXY_HEALTH, REQUEST_ID_KEY, StageName, spoken
+from services.wire.stages import APPLICATION_KEY, PROXY_HEALTH, REQUEST_ID_KEY, StageName
 from services.wire.tensors import Array, from_message
 from unclip.internal.v1 import stage_service_pb2, stage_service_pb2_grpc, tensor_pb2
 
@@ -43,11 +41,12 @@ logger = logging.getLogger(__name__)
 LOOK_SECONDS = 5.0
 ATTEMPTS = 3
 RETRY_SECONDS = 0.2  # before the second attempt; five times as long before the third
-# A stage that was there so many seconds ago is waited for as long: its proxy may be starting anew.
-BLIP_SECONDS = 15.0
+# A stage that was there so many seconds ago is waited for as long, but no more than this share of a request's
+# time: its proxy may be starting anew, which takes Ray Serve half a minute.
+RETURN_SECONDS = 60.0
+RETURN_SHARE = 0.5
 CLOSE_SECONDS = 24 * 3600.0  # calls on an old connection end by their own deadlines
 PRINTABLE = string.punctuation + " "  # what metadata may hold beside letters and digits
-NOT_FITTING = "the stages do not fit together; the operator has to mend that"
 
 Request = TypeVar("Request")
 Request_contra = TypeVar("Request_contra", contravariant=True)
@@ -79,15 +78,16 @@ class StreamCall(Protocol[Response_co]):
 class StageChannel:
     """A stage's connection to its proxies, which are called in turn: every address that the name resolves to.
 
-    It is opened anew every ``max_seconds``, so that it finds proxies that have come since, as in a rollout.
-    Calls on the old one end there.
+    It is opened anew every ``max_connection_seconds``, so that it finds proxies that have come since, as in a
+    rollout. Calls on the old one end there.
     """
 
-    def __init__(self, name: StageName, address: str, keepalive_seconds: float, max_seconds: float) -> None:
+    def __init__(self, name: StageName, address: str, settings: Settings) -> None:
         self.name = name
         self._target = target_of(address)
-        self._options = channel_options(keepalive_seconds)
-        self._max_seconds = max_seconds
+        self._options = channel_options(settings.keepalive_seconds)
+        self._max_seconds = settings.max_connection_seconds
+        self._silence_seconds = settings.stage_silence_seconds
         self._application: Metadata = ((APPLICATION_KEY, name),)
         self._closing: set[asyncio.Task[None]] = set()
         self._stubs: dict[object, object] = {}
@@ -140,15 +140,13 @@ class StageChannel:
     async def call(
         self, method: UnaryMethod[Request, Response], make: Callable[[], Request], budget: Budget
     ) -> Response:
-        """The answer of a unary call, asked for again once if the stage was not there.
+        """The answer of a unary call, which is made again, twice at most, if the stage was not there.
 
-        Make: a fresh request.
+        make: gives a fresh request.
         """
         for attempt in range(ATTEMPTS):
             try:
-                with self._errors(), self._span() as span, tracing.current(span):
-                    metadata = self._metadata(budget)
-                    answer = await method(make(), timeout=budget.seconds_left, metadata=metadata)
+                answer = await self._call(method, make(), budget)
                 self._last_seen = time.monotonic()
                 return answer
             except StageUnavailable:
@@ -164,11 +162,10 @@ class StageChannel:
         is_result: Callable[[Response], bool],
         budget: Budget,
     ) -> AsyncGenerator[Response, None]:
-        """The messages of a sampling call; the last is its result. Leaving early cancels it, which frees its
-        rows.
+        """The messages of a sampling call; the last is its result.
 
-        A call that breaks before its result, or ends without one, is made again, twice at most. Seeds make it
-        the same, and progress begins anew.
+        Leaving early cancels it, which frees its rows. A call that breaks before its result, or ends without
+        one, is made again, twice at most. Seeds make it the same, and progress begins anew.
         """
         for attempt in range(ATTEMPTS):
             try:
@@ -193,7 +190,7 @@ class StageChannel:
 
     def unavailable(self) -> StageUnavailable:
         """The error that says so."""
-        return StageUnavailable(f"the {spoken(self.name)} is not available; try again")
+        return unavailable(self.name)
 
     async def close(self) -> None:
         """Close the connection, and those that are on their way out."""
@@ -203,26 +200,52 @@ class StageChannel:
         if self._channel is not None:
             await self._channel.close()
 
+    async def _call(
+        self, method: UnaryMethod[Request, Response], request: Request, budget: Budget
+    ) -> Response:
+        timeout = min(self._silence_seconds, budget.seconds_left)
+        try:
+            with self._errors(), self._span() as span, tracing.current(span):
+                return await method(request, timeout=timeout, metadata=self._metadata(budget))
+        except DeadlineMissed:
+            raise self._silent(budget) from None
+
     async def _stream(
         self, method: Callable[..., StreamCall[Response]], request: object, budget: Budget
     ) -> AsyncGenerator[Response, None]:
         with self._errors(), self._span() as span:
             with tracing.current(span):
                 call = method(request, timeout=budget.seconds_left, metadata=self._metadata(budget))
+            messages = aiter(call)
             try:
-                async for message in call:
+                while (message := await self._next(messages, budget)) is not None:
                     self._last_seen = time.monotonic()
                     yield message
             finally:
                 call.cancel()
 
+    async def _next(self, messages: AsyncIterator[Response], budget: Budget) -> Response | None:
+        """The next message of a stream; None at its end. Raises StageUnavailable if nothing comes."""
+        try:
+            async with asyncio.timeout(min(self._silence_seconds, budget.seconds_left)):
+                return await anext(messages, None)
+        except TimeoutError:
+            raise self._silent(budget) from None
+
+    def _silent(self, budget: Budget) -> ServiceError:
+        """What it means that a stage has said nothing for as long as it may."""
+        if budget.seconds_left <= 0:
+            return DeadlineMissed("the deadline has passed")
+        logger.warning("%s: no word for %.0f s", self.name, self._silence_seconds)
+        return self.unavailable()
+
     async def _before_retry(self, attempt: int, budget: Budget) -> None:
         metrics.stage_retries.labels(self.name).inc()
         await asyncio.sleep(RETRY_SECONDS * 5**attempt * random.uniform(0.5, 1.5))
-        if time.monotonic() - self._last_seen < BLIP_SECONDS:
+        if time.monotonic() - self._last_seen < RETURN_SECONDS:
             ready = self._fresh_channel().channel_ready()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(ready, min(BLIP_SECONDS, budget.seconds_left))
+                await asyncio.wait_for(ready, min(RETURN_SECONDS, RETURN_SHARE * budget.seconds_left))
 
     def _metadata(self, budget: Budget) -> Metadata:
         """Which application is called, for which request, in which trace."""
@@ -256,32 +279,7 @@ class StageChannel:
         try:
             yield
         except grpc.aio.AioRpcError as error:
-            raise self._meaning(error) from None
-
-    def _meaning(self, error: grpc.aio.AioRpcError) -> ServiceError:
-        """What a stage's gRPC error means to the gateway.
-
-        A status with details was made by the stage; any other is the transport's or Ray's, whose words (actor
-        ids, addresses) stay here.
-        """
-        if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
-            return DeadlineMissed("the deadline has passed")
-        trailing = dict(error.trailing_metadata() or ())
-        if DETAILS_KEY in trailing:
-            status = status_pb2.Status.FromString(trailing[DETAILS_KEY])
-            told = from_status(status)
-            # The gateway sends nothing invalid, unless the stages serve different models.
-            if status.code == code_pb2.INVALID_ARGUMENT:
-                logger.error("%s: %s", self.name, status.message)
-                return StageMismatch(NOT_FITTING)
-            if isinstance(told, Overloaded):
-                told.refused_by = self.name
-            if told is not None:
-                return told
-        elif error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED:
-            return Overloaded(f"the {spoken(self.name)} is full", 1.0, self.name)
-        logger.warning("%s: %s %s", self.name, error.code(), error.details())
-        return self.unavailable()
+            raise meaning_of(error, self.name) from None
 
 
 def proxy_health(channel: grpc.aio.Channel) -> UnaryMethod[bytes, bytes]:

@@ -78,7 +78,7 @@ class DecoderRow(Row[DecoderTask]):
     def __init__(self, task: DecoderTask, base_steps: int, upsampler_steps: int) -> None:
         super().__init__(BASE, task, task.guidance, base_steps + upsampler_steps)
         self.base_steps = base_steps
-        self.x0: Tensor | None = None  # what the picture looks like so far, known pixels in to_device
+        self.x0: Tensor | None = None  # what the picture looks like so far, known pixels in place
         self.low: Tensor | None = None
         self.known: Tensor | None = None
 

@@ -12,7 +12,7 @@ from services.bundles.bundle import Bundle
 from services.decoder.sampler import BASE, UPSAMPLERS, DecoderRow, DecoderSampler, DecoderTask, Picture
 from services.decoder.settings import Settings
 from services.diffusion.pixels import to_pixels, to_signal
-from services.engine import Event, Plan, Queued, Shown, StepEngine, Stepped, Watcher
+from services.engine import Event, Finished, Plan, Queued, Shown, StepEngine, Stepped, Watcher
 from services.serving import describe
 from services.serving.engine import deadline_of, load_message, priority_of
 from services.wire.conditioning import MAX_STEPS, TextArrays, check_task, text_arrays
@@ -136,7 +136,11 @@ class DecoderStage:
             raise ValueError(f"size: {settings.size} is not one of {', '.join(map(str, sizes))}")
         call_sizes = self.sampler.call_sizes(settings.engine.max_batch)
         self.engine: StepEngine[DecoderRow] = StepEngine(
-            self.sampler.advance, settings.engine.limits, call_sizes, watcher
+            self.sampler.advance,
+            settings.engine.limits,
+            call_sizes,
+            watcher,
+            hang_seconds=settings.engine.hang_seconds,
         )
 
     async def sample(self, request: Request) -> AsyncGenerator[Response, None]:
@@ -155,9 +159,13 @@ class DecoderStage:
             response.progress.CopyFrom(_progress(event, plan))
         elif isinstance(event, Shown):
             response.preview.picture.CopyFrom(event.preview)
-        else:
+        elif isinstance(event, Finished):
             response.result.CopyFrom(event.result)
         return response
+
+    def check(self) -> None:
+        """Raises EngineStopped if the replica should be replaced."""
+        self.engine.check()
 
     def load(self) -> sampling_pb2.EngineLoad:
         """How busy this replica is."""

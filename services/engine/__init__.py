@@ -1,7 +1,8 @@
 """Batching by step: rows of many requests share network calls, joining and leaving at step boundaries."""
 
+from services.engine.capacity import EngineLimits
 from services.engine.costs import CallSizes, CostModel, Segment, Timeline, segments
-from services.engine.engine import StepEngine, Task
+from services.engine.engine import StepEngine
 from services.engine.errors import (
     DeadlineMissed,
     DeadlineUnreachable,
@@ -11,12 +12,14 @@ from services.engine.errors import (
     QueueFull,
     StepFailed,
 )
-from services.engine.events import Event, Finished, Queued, Shown, Stepped
-from services.engine.jobs import Plan
-from services.engine.scheduler import EngineLimits, Load, NetworkCost, Priority, Scheduler
+from services.engine.events import Alive, Event, Finished, Queued, Shown, Stepped
+from services.engine.jobs import Plan, Priority
+from services.engine.scheduler import Load, NetworkCost, Scheduler
 from services.engine.watcher import Ending, Refusal, Stay, Watcher
+from services.engine.worker import Task
 
 __all__ = [
+    "Alive",
     "CallSizes",
     "CostModel",
     "DeadlineMissed",

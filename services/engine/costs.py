@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 SMOOTHING = 0.2  # weight of the newest measurement in the moving average
+OUTLIER = (
+    3.0  # times the estimate: the most that a measurement counts as, so that one stall is soon forgotten
+)
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ class CostModel:
         known = self._seconds.setdefault(network, {})
         size = self.sizes.padded(network, evaluations)
         before = known.get(size, seconds)
-        known[size] = before + SMOOTHING * (seconds - before)
+        known[size] = before + SMOOTHING * (min(seconds, OUTLIER * before) - before)
 
     def seconds(self, network: str, evaluations: float) -> float:
         """What a step is expected to cost; 0 for a network that was never measured.
@@ -119,12 +121,17 @@ class Timeline:
         self._lanes: dict[str, list[int]] = {}
         self._evaluations: dict[str, int] = {}
 
-    def add(self, segments: Iterable[Segment]) -> None:
-        """Append a row that still has these segments to go."""
+    def add(self, segments: Iterable[Segment], beside: int) -> None:
+        """Append a row that still has these segments to go.
+
+        beside: how many rows like it may run beside each other, which is how many lanes it may choose from.
+        """
         for segment in segments:
             lanes = self._lanes.setdefault(segment.network, [])
-            free = len(lanes) < self._costs.sizes.rows(segment)
-            heapq.heappush(lanes, segment.steps if free else heapq.heappop(lanes) + segment.steps)
+            allowed = min(self._costs.sizes.rows(segment), beside)
+            lanes += [0] * (allowed - len(lanes))
+            free = min(range(allowed), key=lanes.__getitem__)
+            lanes[free] += segment.steps
             count = self._evaluations.get(segment.network, 0)
             self._evaluations[segment.network] = count + segment.steps * segment.evaluations
 

@@ -10,54 +10,29 @@ import asyncio
 import logging
 import math
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
+from services.engine.capacity import EngineLimits
 from services.engine.costs import CallSizes, CostModel
 from services.engine.errors import DeadlineMissed, DeadlineUnreachable, EngineStopped, QueueFull, StepFailed
-from services.engine.events import Event, Finished, Outbox, Queued, Shown, Stepped
-from services.engine.jobs import Batch, Job, Plan, count_rows
-from services.engine.scheduler import EngineLimits, Load, Priority, Scheduler
+from services.engine.events import Alive, Event, Finished, Queued, Stepped
+from services.engine.jobs import Batch, Job, Priority
+from services.engine.scheduler import Load, Scheduler
 from services.engine.watcher import Ending, Stay, Watcher
+from services.engine.worker import Admitted, Task, take_step
 
 logger = logging.getLogger(__name__)
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
-FAILED_STEPS = 3  # in a row that make an engine unhealthy
-# A step hangs if it takes this many times as long as expected, and longer than the seconds.
-HANG_FACTOR, HANG_SECONDS = 20.0, 30.0
-
-
-class Task(Protocol[R_co]):
-    """One request as a stage gives it to its engine.
-
-    Every method runs in the engine's thread and may block.
-    """
-
-    @property
-    def plans(self) -> Sequence[Plan]:
-        """What each row will need, known before any has started."""
-
-    def start(self) -> Sequence[R_co]:
-        """Make the rows, when they have places."""
-
-    def preview(self) -> object | None:
-        """What there is to show after a step; None: nothing."""
-
-    def finish(self) -> object:
-        """The result, when all rows are done."""
-
-
-@dataclass(eq=False)
-class _Admitted(Generic[R]):
-    """A job, the task behind it, and what its caller has not yet been told."""
-
-    task: Task[R]
-    job: Job
-    rows: Sequence[R] | None = None
-    outbox: Outbox = field(default_factory=Outbox)
+FAILURES = 3  # of one kind in a row that make an engine unhealthy
+# The worker hangs if it takes this many times as long as expected, and longer than ``hang_seconds``; what was
+# never measured may take this many times those seconds.
+HANG_FACTOR = 20.0
+UNMEASURED_FACTOR = 10.0
+HEARTBEAT_SECONDS = 5.0  # the longest that a caller hears nothing
 
 
 class StepEngine(Generic[R]):
@@ -73,16 +48,18 @@ class StepEngine(Generic[R]):
         sizes: CallSizes,
         watcher: Watcher | None = None,
         *,
-        hang_seconds: float = HANG_SECONDS,
+        hang_seconds: float = 30.0,
+        heartbeat_seconds: float = HEARTBEAT_SECONDS,
     ) -> None:
         self._advance = advance
         self._scheduler = Scheduler(limits, CostModel(sizes), time.monotonic)
         self._watcher = watcher or Watcher()
         self._hang_seconds = hang_seconds
-        self._max_batch = sizes.max_batch
-        self._admitted: dict[Job, _Admitted[R]] = {}
-        self._failures = 0
+        self._heartbeat_seconds = heartbeat_seconds
+        self._admitted: dict[Job, Admitted[R]] = {}
+        self._failures: Counter[str] = Counter()  # of each kind, since the last success
         self._hangs = False
+        self._warm: set[str] = set()  # networks whose first step, which takes longer, is over
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="step")
         self._loop: asyncio.Task[None] | None = None
 
@@ -92,11 +69,12 @@ class StepEngine(Generic[R]):
         return self._scheduler.load
 
     def check(self) -> None:
-        """Raises EngineStopped if a step hangs, or if steps keep failing: the replica should be replaced."""
+        """Raises EngineStopped if the worker hangs or keeps failing: the replica should be replaced."""
         if self._hangs:
-            raise EngineStopped("a step hangs")
-        if self._failures >= FAILED_STEPS:
-            raise EngineStopped(f"the last {self._failures} steps failed")
+            raise EngineStopped("the worker hangs")
+        for kind, count in self._failures.items():
+            if count >= FAILURES:
+                raise EngineStopped(f"{kind} failed {count} times in a row")
 
     async def run(
         self, task: Task[R], *, deadline: float = math.inf, priority: Priority = "interactive"
@@ -110,10 +88,10 @@ class StepEngine(Generic[R]):
         job = admitted.job
         ending: Ending = "cancelled"
         try:
-            if job.started is None:
-                yield Queued(self._scheduler.rows_ahead(job))
+            yield Queued(self._scheduler.rows_ahead(job))
             while True:
-                for event in await admitted.outbox.take(deadline):
+                events = await admitted.outbox.take(deadline, self._heartbeat_seconds)
+                for event in events or [self._sign_of_life(job)]:
                     yield event
                     if isinstance(event, Finished):
                         ending = "finished"
@@ -128,16 +106,9 @@ class StepEngine(Generic[R]):
             self._drop(job)
             self._tell(self._watcher.ended, ending, self._stay(job))
 
-    async def close(self) -> None:
-        """Drop every row and stop; whoever waits for one gets EngineStopped."""
-        self._fail_all(EngineStopped("the engine is shutting down"))
-        if self._loop is not None:
-            await self._loop
-        self._worker.shutdown()
-
-    def _admit(self, task: Task[R], deadline: float, priority: Priority) -> _Admitted[R]:
+    def _admit(self, task: Task[R], deadline: float, priority: Priority) -> Admitted[R]:
         if self._hangs:
-            raise EngineStopped("a step hangs")
+            raise EngineStopped("the worker hangs")
         try:
             job = self._scheduler.admit(task.plans, deadline, priority)
         except QueueFull:
@@ -146,7 +117,7 @@ class StepEngine(Generic[R]):
         except (DeadlineMissed, DeadlineUnreachable):
             self._tell(self._watcher.refused, "deadline")
             raise
-        admitted = _Admitted(task, job)
+        admitted = Admitted(task, job)
         self._admitted[job] = admitted
         self._tell_load()
         if self._loop is None or self._loop.done():
@@ -162,7 +133,7 @@ class StepEngine(Generic[R]):
                 await asyncio.sleep(0)
         except Exception:
             logger.exception("the engine's loop failed")
-            self._failures = FAILED_STEPS
+            self._failures["the loop"] = FAILURES
             self._fail_all(EngineStopped("the engine failed"))
 
     def _next_batch(self) -> Batch | None:
@@ -174,69 +145,66 @@ class StepEngine(Generic[R]):
     async def _step(self, batch: Batch) -> None:
         for job in batch.jobs:
             if job.batches == 0:
-                self._tell(self._watcher.started, len(job.rows), (job.started or job.arrived) - job.arrived)
+                self._tell(self._watcher.started, len(job.rows), self._waited(job))
         work = [(self._admitted[job], i) for job, i in batch.rows]
         started = time.monotonic()
-        future = asyncio.get_running_loop().run_in_executor(self._worker, self._take_step, work)
-        await self._watch(future, batch)
+        future, hung = await self._in_worker(batch, take_step, self._advance, work)
         seconds = time.monotonic() - started
-        self._tell(self._watcher.stepped, batch.network, len(batch.rows), seconds)
+        self._tell(self._watcher.stepped, batch.network, len(batch.rows), batch.occupancy, seconds)
         tasks = list(dict.fromkeys(admitted for admitted, _ in work))
         if (error := future.exception()) is not None:
-            self._failures += 1
+            self._failures["a step"] += 1
             logger.error("a step of %d rows failed", len(batch.rows), exc_info=error)
             self._scheduler.failed(batch)
             for admitted in tasks:
                 self._fail(admitted, error)
             return
-        self._failures = 0
-        for admitted, cause in future.result():
+        broken = future.result()
+        for admitted, cause in broken:
             logger.error("a task could not start", exc_info=cause)
             self._fail(admitted, cause)
-        finished = self._scheduler.stepped(batch, seconds)
+        if len(broken) == len(tasks):
+            self._failures["the start of a task"] += 1
+            self._scheduler.failed(batch)
+            return
+        del self._failures["a step"], self._failures["the start of a task"]
+        usual = not hung and batch.network in self._warm
+        self._warm.add(batch.network)
+        finished = self._scheduler.stepped(batch, seconds, usual=usual)
         present = [admitted for admitted in tasks if admitted.job in self._admitted]
         for admitted in present:
             self._report(admitted, batch, done=admitted.job in finished)
         self._tell_load()
         for admitted in present:
             if admitted.job in finished:
-                await self._finish(admitted)
+                await self._finish(admitted, batch)
 
-    async def _watch(self, future: asyncio.Future[Any], batch: Batch) -> None:
-        """Wait for a step. While one hangs, nobody is kept waiting for it."""
-        patience = max(self._hang_seconds, HANG_FACTOR * batch.expected_seconds)
-        await asyncio.wait([future], timeout=patience)
-        if future.done():
-            return
-        logger.error("a step of %s hangs: it takes longer than %.0f s", batch.network, patience)
-        self._hangs = True
-        self._fail_all(EngineStopped("a step hangs"))
-        await asyncio.wait([future])
-        self._hangs = False
+    def _sign_of_life(self, job: Job) -> Event:
+        """What a caller is told when nothing has happened for a while: its place if it waits."""
+        return Queued(self._scheduler.rows_ahead(job)) if job.began is None else Alive()
 
-    def _take_step(self, work: Sequence[tuple[_Admitted[R], int]]) -> list[tuple[_Admitted[R], Exception]]:
-        """In the worker: start rows that have not begun, advance all, and look at what there is to show.
+    async def _in_worker(
+        self, batch: Batch, work: Callable[..., Any], *arguments: Any
+    ) -> tuple[asyncio.Future[Any], bool]:
+        """Have the worker do something for a batch. While it hangs, nobody is kept waiting for it.
 
-        Returns the tasks that could not start, with what they raised: they leave the others alone.
+        Returns the future, which is done, and whether it hung.
         """
-        broken = []
-        rows = []
-        for admitted, i in work:
-            try:
-                if admitted.rows is None:
-                    admitted.rows = admitted.task.start()
-                rows.append(admitted.rows[i])
-            except Exception as error:
-                broken.append((admitted, error))
-        if rows:
-            self._advance(rows)
-        for admitted in dict.fromkeys(admitted for admitted, _ in work if admitted.rows is not None):
-            preview = admitted.task.preview()
-            if preview is not None:
-                admitted.outbox.previews.append(Shown(preview))
-        return broken
+        future = asyncio.get_running_loop().run_in_executor(self._worker, work, *arguments)
+        patience = UNMEASURED_FACTOR * self._hang_seconds
+        if batch.expected_seconds:
+            patience = max(self._hang_seconds, HANG_FACTOR * batch.expected_seconds)
+        await asyncio.wait([future], timeout=patience)
+        hung = not future.done()
+        if hung:
+            logger.error("a step of %s hangs: it takes longer than %.0f s", batch.network, patience)
+            self._hangs = True
+            self._fail_all(EngineStopped("the worker hangs"))
+            await asyncio.wait([future])
+            self._hangs = False
+        return future, hung
 
-    def _report(self, admitted: _Admitted[R], batch: Batch, *, done: bool) -> None:
+    def _report(self, admitted: Admitted[R], batch: Batch, *, done: bool) -> None:
         """Tell how far the job's slowest row is in the network of this step, and what there is to see."""
         steps = sum(s.steps for s in admitted.job.rows[0].plan if s.network == batch.network)
         left = max(
@@ -245,17 +213,18 @@ class StepEngine(Generic[R]):
         )
         admitted.outbox.put(Stepped(batch.network, steps - left, steps), wake=not done)
 
-    async def _finish(self, admitted: _Admitted[R]) -> None:
+    async def _finish(self, admitted: Admitted[R], batch: Batch) -> None:
         """Make the result of a task whose rows are all done; one that cannot be made fails alone."""
-        try:
-            result = await asyncio.get_running_loop().run_in_executor(self._worker, admitted.task.finish)
-        except Exception as cause:
-            logger.exception("a result could not be made")
-            self._fail(admitted, cause)
+        future, _ = await self._in_worker(batch, admitted.task.finish)
+        if (error := future.exception()) is not None:
+            self._failures["a result"] += 1
+            logger.error("a result could not be made", exc_info=error)
+            self._fail(admitted, error)
         else:
-            admitted.outbox.put(Finished(result))
+            del self._failures["a result"]
+            admitted.outbox.put(Finished(future.result()))
 
-    def _fail(self, admitted: _Admitted[R], cause: BaseException) -> None:
+    def _fail(self, admitted: Admitted[R], cause: BaseException) -> None:
         error = StepFailed("the step failed")
         error.__cause__ = cause
         self._drop(admitted.job)
@@ -272,13 +241,17 @@ class StepEngine(Generic[R]):
         self._tell_load()
 
     def _stay(self, job: Job) -> Stay:
-        waited = (time.monotonic() if job.started is None else job.started) - job.arrived
-        occupancy = job.batch_rows / max(job.batches, 1) / self._max_batch
-        return Stay(len(job.rows), waited, job.batches, job.row_steps, occupancy)
+        occupancy = job.occupancy / max(job.batches, 1)
+        return Stay(len(job.rows), self._waited(job), job.batches, job.row_steps, occupancy)
+
+    @staticmethod
+    def _waited(job: Job) -> float:
+        """Seconds until the first step, or until now."""
+        return (time.monotonic() if job.began is None else job.began) - job.arrived
 
     def _tell_load(self) -> None:
-        scheduler = self._scheduler
-        self._tell(self._watcher.busy, count_rows(scheduler.running), count_rows(scheduler.waiting))
+        load = self.load
+        self._tell(self._watcher.busy, load.running, load.waiting)
 
     @staticmethod
     def _tell(listener: Callable[..., None], *news: Any) -> None:

@@ -42,7 +42,12 @@ class Finished:
     result: Any
 
 
-Event = Queued | Stepped | Shown | Finished
+@dataclass(frozen=True)
+class Alive:
+    """Nothing has happened for a while, and the engine is there."""
+
+
+Event = Queued | Stepped | Shown | Alive | Finished
 
 
 class Outbox:
@@ -53,9 +58,8 @@ class Outbox:
     """
 
     def __init__(self) -> None:
-        self.previews: deque[Shown] = (
-            deque()
-        )  # filled by the worker's thread, told with the step they belong to
+        # Filled by the worker's thread; told with the step they belong to.
+        self.previews: deque[Shown] = deque()
         self._events: deque[Event] = deque()
         self._error: Exception | None = None
         self._changed = asyncio.Event()
@@ -77,16 +81,19 @@ class Outbox:
         self._error = self._error or error
         self._changed.set()
 
-    async def take(self, deadline: float = math.inf) -> list[Event]:
+    async def take(self, deadline: float = math.inf, patience: float = math.inf) -> list[Event]:
         """All events since the last time.
 
-        Waits until there is one. Raises what ``fail`` was told, or DeadlineMissed.
+        Waits until there is one, or ``patience`` seconds. Raises what ``fail`` was told, or DeadlineMissed.
         """
-        left = None if deadline == math.inf else max(0.0, deadline - time.monotonic())
+        left = deadline - time.monotonic()
+        wait = min(left, patience)
         try:
-            await asyncio.wait_for(self._changed.wait(), left)
+            await asyncio.wait_for(self._changed.wait(), None if wait == math.inf else max(0.0, wait))
         except TimeoutError:
-            raise DeadlineMissed("the deadline has passed") from None
+            if left <= patience:
+                raise DeadlineMissed("the deadline has passed") from None
+            return []
         self._changed.clear()
         events = list(self._events)
         self._events.clear()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from services.engine.costs import Segment
 
 Plan = Sequence[Segment]
+Priority = Literal["interactive", "batch"]
 
 
 @dataclass(eq=False)
@@ -53,10 +55,11 @@ class Job:
     deadline: float
     due: float
     number: int
-    started: float | None = None  # when its rows were given places
+    priority: Priority = "interactive"
+    began: float | None = None  # when it was picked for its first step; from then on its rows hold memory
     batches: int = 0  # steps it was part of
     row_steps: int = 0  # the same, counted once for each of its rows
-    batch_rows: int = 0  # rows of those steps, its own and others'
+    occupancy: float = 0.0  # the sum of these steps'
 
     @property
     def order(self) -> tuple[float, int]:
@@ -81,7 +84,8 @@ class Batch:
     network: str
     rows: tuple[tuple[Job, int], ...]  # each a job, and the row's place in it
     evaluations: int
-    expected_seconds: float
+    occupancy: float  # its evaluations over those of a full call
+    expected_seconds: float  # 0 if it is not known what its network costs
 
     @property
     def jobs(self) -> list[Job]:

@@ -5,32 +5,25 @@ scheduler knows only counts of steps and a clock that it is given, so its rules 
 
 Jobs are served in the order of ``due``: the caller's deadline, or sooner, a multiple of what the job needs by
 itself. So a caller without a deadline waits a bounded multiple of its own work, and a short job does not wait
-behind long ones.
+behind long ones. A job that has begun holds memory until it ends. So few may, and batch jobs only in half of
+the places, which leaves room for interactive ones.
 """
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
+from services.engine.capacity import Capacity, EngineLimits
 from services.engine.costs import CostModel, Segment, Timeline
 from services.engine.errors import DeadlineMissed, DeadlineUnreachable, QueueFull
-from services.engine.jobs import Batch, Job, Plan, Row, count_rows
+from services.engine.jobs import Batch, Job, Plan, Priority, Row, count_rows
 
-Priority = Literal["interactive", "batch"]
 # How many times its own duration a job is let wait before it goes ahead of whatever came later.
 STRETCH: dict[Priority, float] = {"interactive": 10.0, "batch": 100.0}
-
-
-@dataclass(frozen=True)
-class EngineLimits:
-    """max_running: rows that have begun, and so hold memory; max_waiting: rows that wait beyond them."""
-
-    max_running: int
-    max_waiting: int
 
 
 @dataclass(frozen=True)
@@ -44,15 +37,17 @@ class NetworkCost:
 
 @dataclass(frozen=True)
 class Load:
-    """How busy an engine is: rows running and waiting, steps since the start, seconds until all are done.
+    """How busy an engine is.
 
-    costs: of a full call of each network that was measured.
+    running, waiting: rows that have begun, and that have not. steps: since the start. backlog_seconds: until
+    all are done. full_seconds: of steps since the start, each counted by how full it was. costs: of a full call of each network that was measured.
     """
 
     running: int
     waiting: int
     steps: int
     backlog_seconds: float = 0.0
+    full_seconds: float = 0.0
     costs: tuple[NetworkCost, ...] = ()
 
 
@@ -63,11 +58,12 @@ class Scheduler:
     limits: EngineLimits
     costs: CostModel
     clock: Callable[[], float]
-    running: list[Job] = field(default_factory=list)
-    waiting: list[Job] = field(default_factory=list)
+    jobs: list[Job] = field(default_factory=list)
     steps: int = 0
+    full_seconds: float = 0.0
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
     _busy_until: float = -math.inf  # when the step under way should end
+    _load: Load | None = None  # until something changes
 
     def admit(
         self, plans: Sequence[Plan], deadline: float = math.inf, priority: Priority = "interactive"
@@ -79,27 +75,22 @@ class Scheduler:
         """
         now = self.clock()
         rows = [Row(plan) for plan in plans]
-        alone = self._seconds([rows])
+        alone = self._seconds(rows)
         if now + alone > deadline:
             raise DeadlineMissed(f"it takes about {alone:.1f} s, more than the deadline leaves")
         due = now + STRETCH[priority] * alone
         if priority == "interactive":
             due = min(due, deadline)
-        job = Job(rows, now, deadline, due, next(self._numbers))
+        job = Job(rows, now, deadline, due, next(self._numbers), priority)
         self._require_room(job)
         self._require_time(job, now)
-        self.waiting.append(job)
-        self._promote(now)
+        self.jobs.append(job)
+        self._load = None
         return job
 
     def pick(self) -> Batch | None:
         """The next step: the first row in order, and those after it that still fit into its network call."""
-        ready = [
-            (j, i)
-            for j in sorted(self.running, key=lambda j: j.order)
-            for i, r in enumerate(j.rows)
-            if not r.finished
-        ]
+        ready = [(j, i) for j in self._ready() for i, r in enumerate(j.rows) if not r.finished]
         if not ready:
             return None
         first = _segment(*ready[0])
@@ -112,91 +103,137 @@ class Scheduler:
             if same_call and self.costs.sizes.has_room(first.network, len(chosen) + 1, more):
                 chosen.append((job, i))
                 evaluations = more
+        now = self.clock()
+        for job, _ in chosen:
+            job.began = now if job.began is None else job.began
         seconds = self.costs.seconds(first.network, evaluations)
-        self._busy_until = self.clock() + seconds
-        return Batch(first.network, tuple(chosen), evaluations, seconds)
+        self._busy_until = now + seconds
+        self._load = None
+        occupancy = min(1.0, evaluations / self.costs.sizes.full(first.network))
+        return Batch(first.network, tuple(chosen), evaluations, occupancy, seconds)
 
-    def stepped(self, batch: Batch, seconds: float) -> list[Job]:
-        """A step was taken; returns the jobs that it finished, which are gone from here on."""
-        self.costs.measured(batch.network, batch.evaluations, seconds)
-        self.steps += 1
-        self._busy_until = -math.inf
+    def stepped(self, batch: Batch, seconds: float, *, usual: bool = True) -> list[Job]:
+        """A step was taken; returns the jobs that it finished, which are gone from here on.
+
+        usual: false if nothing is to be learnt of how long it took.
+        """
+        if usual:
+            self.costs.measured(batch.network, batch.evaluations, seconds)
+        self.full_seconds += batch.occupancy * seconds
+        self._ended()
         for job, i in batch.rows:
             job.rows[i].advance()
             job.row_steps += 1
         finished = []
         for job in batch.jobs:
             job.batches += 1
-            job.batch_rows += len(batch.rows)
-            if job.finished and job in self.running:
+            job.occupancy += batch.occupancy
+            if job.finished and job in self.jobs:
                 finished.append(job)
                 self.remove(job)
         return finished
 
     def failed(self, batch: Batch) -> None:
         """A step was taken in vain: its jobs are dropped, and nothing is learnt of what it costs."""
-        self.steps += 1
-        self._busy_until = -math.inf
+        self._ended()
         for job in batch.jobs:
             self.remove(job)
 
     def remove(self, job: Job) -> None:
-        """Drop a job, whatever state it is in, and give its places to those that wait."""
-        for queue in (self.running, self.waiting):
-            if job in queue:
-                queue.remove(job)
-        self._promote(self.clock())
+        """Drop a job, whatever state it is in."""
+        if job in self.jobs:
+            self.jobs.remove(job)
+            self._load = None
 
     def expire(self) -> list[Job]:
         """Drop and return the jobs whose deadline has passed."""
         now = self.clock()
-        late = [job for job in [*self.running, *self.waiting] if job.deadline < now]
+        late = [job for job in self.jobs if job.deadline < now]
         for job in late:
             self.remove(job)
         return late
 
     def rows_ahead(self, job: Job) -> int:
         """Rows that are served before this job's."""
-        return count_rows(self.running) + count_rows([j for j in self.waiting if j.order < job.order])
+        line = self._line(self.jobs)
+        return count_rows(line[: line.index(job)]) if job in line else 0
 
     @property
     def load(self) -> Load:
         """How busy the engine is."""
-        backlog = self._seconds([job.rows for job in self._in_order()])
-        prices = tuple(
-            NetworkCost(
-                network,
-                self.costs.seconds(network, self.costs.sizes.full(network)),
-                self.costs.sizes.full(network),
+        if self._load is None:
+            sizes = self.costs.sizes
+            prices = tuple(
+                NetworkCost(network, self.costs.seconds(network, sizes.full(network)), sizes.full(network))
+                for network in self.costs.networks
             )
-            for network in self.costs.networks
-        )
-        return Load(count_rows(self.running), count_rows(self.waiting), self.steps, backlog, prices)
+            running = count_rows(self._begun())
+            backlog = self._seconds(row for job in self._line(self.jobs) for row in job.rows)
+            self._load = Load(
+                running, count_rows(self.jobs) - running, self.steps, backlog, self.full_seconds, prices
+            )
+        return self._load
 
-    def _in_order(self) -> list[Job]:
-        return sorted([*self.running, *self.waiting], key=lambda job: job.order)
+    def _ended(self) -> None:
+        self.steps += 1
+        self._busy_until = -math.inf
+        self._load = None
 
-    def _seconds(self, rows_of_jobs: Sequence[Sequence[Row]]) -> float:
+    def _begun(self) -> list[Job]:
+        return [job for job in self.jobs if job.began is not None]
+
+    def _ready(self) -> list[Job]:
+        """The jobs that may take a step now, in order: those that have begun, and those that may begin.
+
+        No job begins before one of its own priority that waits in front of it for a place.
+        """
+        capacity = Capacity(self.limits, self._begun())
+        ready = []
+        full: set[Priority] = set()
+        for job in sorted(self.jobs, key=lambda j: j.order):
+            if job.began is not None:
+                ready.append(job)
+            elif job.priority not in full and capacity.fit(job):
+                capacity.take(job)
+                ready.append(job)
+            else:
+                full |= {job.priority, "batch"}
+        return ready
+
+    def _line(self, jobs: Sequence[Job]) -> list[Job]:
+        """The jobs in the order in which they are served.
+
+        One for which no place is free comes after those that hold the capacity.
+        """
+        begun = [job for job in jobs if job.began is not None]
+        capacity = Capacity(self.limits, begun)
+        # A job's turn: when it is due or, if it waits for a place, just after the one whose place it gets.
+        turns = {job: (job.due, 0, *job.order) for job in jobs}
+        holders = [(turns[job], job) for job in begun]
+        heapq.heapify(holders)
+        for job in sorted((j for j in jobs if j.began is None), key=lambda j: j.order):
+            while holders and not capacity.fit(job):
+                (due, depth, *_), holder = heapq.heappop(holders)
+                capacity.give_back(holder)
+                turns[job] = max(turns[job], (due, depth + 1, *job.order))
+            capacity.take(job)
+            heapq.heappush(holders, (turns[job], job))
+        return sorted(jobs, key=lambda job: turns[job])
+
+    def _seconds(self, rows: Iterable[Row]) -> float:
         timeline = Timeline(self.costs)
-        for rows in rows_of_jobs:
-            for row in rows:
-                timeline.add(row.left())
+        for row in rows:
+            timeline.add(row.left(), self.limits.max_running)
         return timeline.seconds
 
-    def _fits(self, job: Job) -> bool:
-        """Whether places are free for it. A job larger than all places runs alone."""
-        return not self.running or count_rows(self.running) + len(job.rows) <= self.limits.max_running
-
     def _require_room(self, job: Job) -> None:
-        if not self.waiting and self._fits(job):
-            return
-        too_many = count_rows(self.waiting) + len(job.rows) - self.limits.max_waiting
-        if too_many <= 0:
+        too_many = count_rows(self.jobs) + len(job.rows) - self.limits.max_running - self.limits.max_waiting
+        if not self.jobs or too_many <= 0:
             return
         timeline = Timeline(self.costs)
-        for other in self._in_order():
+        for other in self._line(self.jobs):
             for row in other.rows:
-                timeline.add(row.left())
+                timeline.add(row.left(), self.limits.rows(other.priority))
             too_many -= len(other.rows)
             if too_many <= 0:
                 break
@@ -205,28 +242,22 @@ class Scheduler:
     def _require_time(self, job: Job, now: float) -> None:
         """Everyone on time without the job must be on time with it, and so must the job itself."""
         start = max(now, self._busy_until)
-        without = Timeline(self.costs)
-        including = Timeline(self.costs)
-        for other in sorted([*self.running, *self.waiting, job], key=lambda j: j.order):
-            for row in other.rows:
-                including.add(row.left())
-                if other is not job:
-                    without.add(row.left())
-            if other.order < job.order or other.deadline == math.inf:
-                continue
-            late = start + including.seconds - other.deadline
-            was_on_time = other is job or start + without.seconds <= other.deadline
+        ends = self._ends(self.jobs)
+        for other, end in self._ends([*self.jobs, job]).items():
+            late = start + end - other.deadline
+            was_on_time = other is job or start + ends[other] <= other.deadline
             if late > 0 and was_on_time:
                 raise DeadlineUnreachable(late)
 
-    def _promote(self, now: float) -> None:
-        """Give free places to those that wait, in order."""
-        for job in sorted(self.waiting, key=lambda j: j.order):
-            if not self._fits(job):
-                break
-            self.waiting.remove(job)
-            self.running.append(job)
-            job.started = now
+    def _ends(self, jobs: Sequence[Job]) -> dict[Job, float]:
+        """When each job ends, in seconds from now."""
+        timeline = Timeline(self.costs)
+        ends = {}
+        for job in self._line(jobs):
+            for row in job.rows:
+                timeline.add(row.left(), self.limits.rows(job.priority))
+            ends[job] = timeline.seconds
+        return ends
 
 
 def _segment(job: Job, i: int) -> Segment:

@@ -13,8 +13,8 @@ Ending = Literal["finished", "cancelled", "deadline", "failed"]
 class Stay:
     """What a task had of the engine.
 
-    waited: seconds in the queue; steps: those it was part of; row_steps: the same counted once for each of
-    its rows; occupancy: rows of these steps over the most there may be.
+    waited: seconds until its first step; steps: those it was part of; row_steps: the same counted once for
+    each of its rows; occupancy: how full these steps were, in [0, 1].
     """
 
     rows: int
@@ -34,13 +34,13 @@ class Watcher:
         """A task was turned away when it arrived."""
 
     def started(self, rows: int, waited: float) -> None:
-        """A task's rows take their first step, after ``waited`` seconds in the queue."""
+        """A task's rows take their first step, ``waited`` seconds after they came."""
 
-    def stepped(self, network: str, rows: int, seconds: float) -> None:
-        """One step of ``rows`` rows took ``seconds``."""
+    def stepped(self, network: str, rows: int, occupancy: float, seconds: float) -> None:
+        """One step of ``rows`` rows took ``seconds``; occupancy: how full it was, in [0, 1]."""
 
     def busy(self, running: int, waiting: int) -> None:
-        """How many rows run and how many wait, whenever that changes."""
+        """How many rows have begun and how many wait, whenever that changes."""
 
     def ended(self, ending: Ending, stay: Stay) -> None:
         """A task has left; told in the context that its generator is closed in."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from concurrent.futures import ThreadPoolExecutor
-
 from services.bundles.clip import load_clip
 from services.bundles.clip_source import ClipSettings
 from services.image_encoder.encoder import ImageEncoder
 from services.serving import describe
+from services.serving.worker import Worker
 from services.wire.tensors import from_message, to_message
 from unclip.internal.v1 import image_encoder_service_pb2, stage_service_pb2
 
@@ -23,14 +21,17 @@ class ImageEncoderStage:
         clip = load_clip(settings.clip, settings.threads)
         self.bundle = clip.bundle
         self._encoder = ImageEncoder(clip)
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="encode")
+        self._worker = Worker()
 
     async def encode(self, request: Request) -> Response:
         """Embed a picture."""
         picture = from_message(request.picture, "picture", (None, None, 3))
-        loop = asyncio.get_running_loop()
-        embedding = await loop.run_in_executor(self._worker, self._encoder.encode, picture)
+        embedding = await self._worker.run(self._encoder.encode, picture)
         return Response(embedding=to_message(embedding))
+
+    def check(self) -> None:
+        """Raises StageUnavailable if the replica should be replaced."""
+        self._worker.check()
 
     def describe(self) -> stage_service_pb2.DescribeResponse:
         """Say what is served."""

@@ -8,7 +8,7 @@ from contextlib import aclosing
 import torch
 
 from services.bundles.bundle import Bundle
-from services.engine import CallSizes, Event, Plan, Queued, Shown, StepEngine, Stepped, Watcher
+from services.engine import CallSizes, Event, Finished, Plan, Queued, StepEngine, Stepped, Watcher
 from services.prior.sampler import PART, PriorConditioning, PriorRow, PriorSampler, Text
 from services.prior.settings import MAX_CANDIDATES, Settings
 from services.serving import describe
@@ -79,7 +79,11 @@ class PriorStage:
         self._sampler = PriorSampler(self.bundle, call_size=settings.call_size)
         sizes = CallSizes(settings.engine.max_batch, {PART: settings.call_size})
         self.engine: StepEngine[PriorRow] = StepEngine(
-            self._sampler.advance, settings.engine.limits, sizes, watcher
+            self._sampler.advance,
+            settings.engine.limits,
+            sizes,
+            watcher,
+            hang_seconds=settings.engine.hang_seconds,
         )
 
     async def sample(self, request: Request) -> AsyncGenerator[Response, None]:
@@ -96,9 +100,13 @@ class PriorStage:
             response.queued.position = event.position
         elif isinstance(event, Stepped):
             response.progress.CopyFrom(sampling_pb2.TaskProgress(step=event.step, steps=event.steps))
-        elif not isinstance(event, Shown):
+        elif isinstance(event, Finished):
             response.result.CopyFrom(event.result)
         return response
+
+    def check(self) -> None:
+        """Raises EngineStopped if the replica should be replaced."""
+        self.engine.check()
 
     def load(self) -> sampling_pb2.EngineLoad:
         """How busy this replica is."""

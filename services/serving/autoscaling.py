@@ -1,18 +1,19 @@
-"""How many replicas an engine's load asks for: a Ray Serve autoscaling policy on rows, not on requests.
+"""How many replicas an engine's load asks for: a Ray Serve autoscaling policy on work, not on requests.
 
-One request may be ten rows, and a row may wait in a replica while Ray sees one ongoing request.
+One request may be ten rows, a row may be a thousand steps, and what the gateways refuse never arrives. But an
+engine whose calls are always full is too small, whoever is refused.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from services.engine import EngineLimits, Load
 
-ROWS = "rows"  # what replicas record: rows running and waiting,
-PLACES = "places"  # and how many can run
+LOAD = "load"  # what replicas record
 
 
 class ScalingContext(Protocol):
@@ -31,13 +32,32 @@ class ScalingContext(Protocol):
         """What replicas recorded, by name and replica."""
 
 
-def recorded(load: Load, limits: EngineLimits) -> dict[str, float]:
-    """A replica's ``record_autoscaling_stats``."""
-    return {ROWS: float(load.running + load.waiting), PLACES: float(limits.max_running)}
+class LoadRecorder:
+    """A replica's load, from one look to the next; 1 is as much as it can do.
+
+    It is the share of the time in which calls were computed, each counted by how full it was; or, if that is
+    more, rows over places.
+    """
+
+    def __init__(self, limits: EngineLimits, clock: Callable[[], float] = time.monotonic) -> None:
+        self._places = limits.max_running
+        self._clock = clock
+        self._last: float | None = None
+        self._full_seconds = 0.0
+
+    def record(self, load: Load) -> dict[str, float]:
+        """What a replica's ``record_autoscaling_stats`` answers."""
+        now = self._clock()
+        share = 0.0
+        if self._last is not None:
+            share = (load.full_seconds - self._full_seconds) / max(now - self._last, 1e-3)
+        self._last = now
+        self._full_seconds = load.full_seconds
+        return {LOAD: max(min(share, 1.0), (load.running + load.waiting) / self._places)}
 
 
 class EngineLoadPolicy:
-    """Keeps rows over places near ``target``.
+    """Keeps replicas' load near ``target``.
 
     Bounds, delays and factors of the deployment's autoscaling_config apply on top.
     """
@@ -49,9 +69,9 @@ class EngineLoadPolicy:
 
     def __call__(self, context: ScalingContext) -> tuple[int, dict[str, Any]]:
         """The number of replicas wanted, and no state of its own."""
-        rows, places = (list(context.aggregated_metrics.get(name, {}).values()) for name in (ROWS, PLACES))
-        if not places:
+        loads = list(context.aggregated_metrics.get(LOAD, {}).values())
+        waited_for = int(context.total_num_requests > 0)
+        if not loads:
             # No replica has said anything yet: keep to what was decided, and to one if anybody waits.
-            return max(context.target_num_replicas, int(context.total_num_requests > 0)), {}
-        wanted = math.ceil(sum(rows) / (self._target * (sum(places) / len(places))))
-        return max(wanted, int(context.total_num_requests > 0)), {}
+            return max(context.target_num_replicas, waited_for), {}
+        return max(math.ceil(sum(loads) / self._target), waited_for), {}

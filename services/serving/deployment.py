@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import cached_property
 from typing import Any, Generic, Protocol, TypeVar
 
 from ray import serve
@@ -11,7 +12,7 @@ from services.bundles.bundle import Bundle
 from services.engine import StepEngine, Watcher
 from services.engine.settings import EngineSettings
 from services.serving import servicing
-from services.serving.autoscaling import recorded
+from services.serving.autoscaling import LoadRecorder
 from services.wire.stages import StageName
 from unclip.internal.v1 import stage_service_pb2
 
@@ -22,6 +23,9 @@ class Stage(Protocol):
     @property
     def bundle(self) -> Bundle:
         """The bundle that is served."""
+
+    def check(self) -> None:
+        """Raises an error if the replica should be replaced."""
 
     def describe(self) -> stage_service_pb2.DescribeResponse:
         """What is served."""
@@ -62,6 +66,10 @@ class StageDeployment(Generic[S]):
         """Make the stage, with its networks."""
         raise NotImplementedError
 
+    async def check_health(self) -> None:
+        """Asked for by Ray Serve now and then, which replaces the replica if this raises."""
+        self.stage.check()
+
     @servicing.unary(stage_service_pb2.DescribeResponse)
     async def Describe(
         self, request: stage_service_pb2.DescribeRequest
@@ -75,13 +83,13 @@ class SamplingDeployment(StageDeployment[Sampling]):
 
     engine_settings: EngineSettings
 
-    async def check_health(self) -> None:
-        """Asked for by Ray Serve now and then, which replaces the replica if this raises."""
-        self.stage.engine.check()
+    @cached_property
+    def _recorder(self) -> LoadRecorder:
+        return LoadRecorder(self.engine_settings.limits)
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """Asked for by Ray Serve now and then: what the autoscaling policy works with."""
-        return recorded(self.stage.engine.load, self.engine_settings.limits)
+        return self._recorder.record(self.stage.engine.load)
 
     @staticmethod
     def replica() -> str:
@@ -92,4 +100,4 @@ class SamplingDeployment(StageDeployment[Sampling]):
         """What makes metrics of the engine's news."""
         from services.serving.metrics import EngineMetrics
 
-        return EngineMetrics(self.engine_settings.limits, self.engine_settings.max_batch)
+        return EngineMetrics(self.engine_settings.limits)

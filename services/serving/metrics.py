@@ -65,11 +65,10 @@ def show_model(manifest: Manifest, load_seconds: float) -> None:
 
 
 class EngineMetrics(Watcher):
-    """An engine's metrics. max_batch: the most rows of a step."""
+    """An engine's metrics."""
 
-    def __init__(self, limits: EngineLimits, max_batch: int) -> None:
-        self._max_batch = max_batch
-        self._running = StandingGauge("unclip_rows_running", "Rows with a place.")
+    def __init__(self, limits: EngineLimits) -> None:
+        self._running = StandingGauge("unclip_rows_running", "Rows that have begun.")
         self._waiting = StandingGauge("unclip_rows_waiting", "Rows in the queue.")
         self._memory = StandingGauge(
             "unclip_device_memory_bytes", "Memory of the accelerator that torch has allocated."
@@ -77,13 +76,19 @@ class EngineMetrics(Watcher):
         StandingGauge("unclip_places", "Rows that can run at a time.").set(limits.max_running)
         StandingGauge("unclip_queue_places", "Rows that can wait.").set(limits.max_waiting)
         self._wait = metrics.Histogram(
-            "unclip_queue_wait_seconds", "Seconds a request's rows waited for places.", WAIT_SECONDS
+            "unclip_queue_wait_seconds", "Seconds from a request's arrival to its first step.", WAIT_SECONDS
         )
         self._step = metrics.Histogram(
             "unclip_step_seconds", "Seconds of one step.", STEP_SECONDS, tag_keys=("network",)
         )
         self._occupancy = metrics.Histogram(
-            "unclip_batch_occupancy", "Rows of a step over the most it may have.", OCCUPANCY, ("network",)
+            "unclip_batch_occupancy",
+            "Evaluations of a step over those of a full call.",
+            OCCUPANCY,
+            ("network",),
+        )
+        self._full = metrics.Counter(
+            "unclip_full_seconds", "Seconds of steps, each counted by how full it was."
         )
         self._steps = metrics.Counter(
             "unclip_row_steps", "Steps taken, counted once for each row.", tag_keys=("network",)
@@ -105,11 +110,13 @@ class EngineMetrics(Watcher):
         """Note the wait."""
         self._wait.observe(waited)
 
-    def stepped(self, network: str, rows: int, seconds: float) -> None:
+    def stepped(self, network: str, rows: int, occupancy: float, seconds: float) -> None:
         """Note what the step cost and how full it was."""
         tags = {"network": network}
         self._step.observe(seconds, tags)
-        self._occupancy.observe(rows / self._max_batch, tags)
+        self._occupancy.observe(occupancy, tags)
+        if seconds:
+            self._full.inc(occupancy * seconds)
         self._steps.inc(rows, tags)
         self._memory.set(torch.cuda.memory_allocated() if torch.cuda.is_available() else 0)
 

@@ -5,7 +5,6 @@ Every call is a span of its caller's trace and a line in Ray Serve's log, which 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
 import inspect
@@ -157,8 +156,3 @@ class _Call:
         self._context.set_code(code)
         self._context.set_details(status.message)
         self._context.set_trailing_metadata([(DETAILS_KEY, status.SerializeToString())])
-
-
-async def in_thread(function: Callable[..., Response], *arguments: Any) -> Response:
-    """Run a blocking call in a thread, so that the replica keeps answering."""
-    return await asyncio.get_running_loop().run_in_executor(None, function, *arguments)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-from concurrent.futures import ThreadPoolExecutor
-
 from services.bundles.clip import load_clip
 from services.bundles.clip_source import ClipSettings
 from services.serving import describe
+from services.serving.worker import Worker
 from services.text_encoder.encoder import EncodedText, TextEncoder
 from services.wire.errors import InvalidInput
 from services.wire.tensors import to_message
@@ -25,19 +23,22 @@ class TextEncoderStage:
         clip = load_clip(settings.clip, settings.threads)
         self.bundle = clip.bundle
         self._encoder = TextEncoder(clip)
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="encode")
+        self._worker = Worker()
 
     async def encode(self, request: Request) -> Response:
         """Embed texts."""
         if not 1 <= len(request.texts) <= MAX_TEXTS:
             raise InvalidInput(("texts", f"must be from 1 to {MAX_TEXTS} texts"))
-        loop = asyncio.get_running_loop()
-        encoded = await loop.run_in_executor(self._worker, self._encoder.encode, list(request.texts))
+        encoded = await self._worker.run(self._encoder.encode, list(request.texts))
         return Response(
             texts=[_to_message(text) for text in encoded],
             logit_scale=self._encoder.logit_scale,
             model_version=self.bundle.manifest.version,
         )
+
+    def check(self) -> None:
+        """Raises StageUnavailable if the replica should be replaced."""
+        self._worker.check()
 
     def describe(self) -> stage_service_pb2.DescribeResponse:
         """Say what is served."""

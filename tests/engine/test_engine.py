@@ -9,6 +9,7 @@ import time
 import pytest
 
 from services.engine import (
+    Alive,
     CallSizes,
     DeadlineMissed,
     DeadlineUnreachable,
@@ -75,7 +76,7 @@ async def test_a_slow_reader_loses_no_preview_and_no_networks_last_step() -> Non
     engine = engine_of(Device())
     events = engine.run(task)
     told = [await anext(events)]
-    while task.rows[0].step < 9:
+    while not task.rows or task.rows[0].step < 9:
         await asyncio.sleep(0)
     await asyncio.sleep(0.05)  # all is done before the caller reads on
     told += [event async for event in events]
@@ -91,7 +92,7 @@ async def test_progress_is_merged_for_a_slow_reader() -> None:
     engine = engine_of(Device())
     events = engine.run(task)
     await anext(events)
-    while task.rows[0].step < 500:
+    while not task.rows or task.rows[0].step < 500:
         await asyncio.sleep(0)
     await asyncio.sleep(0.05)
     assert len([event async for event in events]) < 10
@@ -148,6 +149,76 @@ async def test_a_task_that_cannot_start_fails_alone_and_makes_nothing_unhealthy(
     engine.check()
 
 
+async def test_a_preview_that_cannot_be_made_is_left_out() -> None:
+    class Unshowable(Work):
+        def preview(self) -> object | None:
+            raise RuntimeError("no")
+
+    engine = engine_of(Device())
+    assert (await collect(engine.run(Unshowable([Segment("net", 2)]))))[-1] == Finished([2])
+    engine.check()
+
+
+@pytest.mark.parametrize("method", ["start", "finish"])
+async def test_a_device_that_fails_every_task_is_unhealthy(method: str) -> None:
+    def broken() -> object:
+        raise RuntimeError("the device is lost")
+
+    engine = engine_of(Device())
+    for _ in range(3):
+        engine.check()
+        task = work(2)
+        setattr(task, method, broken)
+        with pytest.raises(StepFailed):
+            await collect(engine.run(task))
+    with pytest.raises(EngineStopped):
+        engine.check()
+    assert (await collect(engine.run(work(2))))[-1] == Finished([2])
+    engine.check()  # it has come back
+
+
+async def test_a_result_that_hangs_is_noticed() -> None:
+    gate = threading.Event()
+
+    class Hanging(Work):
+        def finish(self) -> object:
+            gate.wait()
+            return super().finish()
+
+    engine = engine_of(Device(), hang=0.005)
+    with pytest.raises(EngineStopped):
+        await collect(engine.run(Hanging([Segment("net", 2)])))
+    with pytest.raises(EngineStopped):
+        engine.check()
+    gate.set()
+    while engine._hangs:
+        await asyncio.sleep(0.01)
+    assert (await collect(engine.run(work())))[-1] == Finished([2])
+
+
+async def test_the_first_step_of_a_network_which_warms_up_teaches_nothing() -> None:
+    slow = iter([0.3, 0.0, 0.0, 0.0])
+    engine = engine_of(Device(gate=lambda: time.sleep(next(slow))))
+    await collect(engine.run(work(1)))
+    assert engine.load.costs == ()
+    await collect(engine.run(work(3), deadline=time.monotonic() + 0.5))
+    assert engine.load.costs[0].seconds < 0.1
+
+
+async def test_a_caller_hears_something_while_nothing_happens() -> None:
+    """One that runs: a sign of life. One that waits: its place."""
+    gate = threading.Event()
+    engine = engine_of(Device(gate=gate.wait), running=1, heartbeat=0.01)
+    running = engine.run(work(1))
+    assert await anext(running) == Queued(0)
+    assert await anext(running) == Alive()
+    waiting = engine.run(work(1))
+    assert [await anext(waiting) for _ in range(3)] == [Queued(1)] * 3
+    gate.set()
+    assert (await collect(running))[-1] == Finished([1])
+    assert (await collect(waiting))[-1] == Finished([1])
+
+
 async def test_a_result_that_cannot_be_made_fails_alone() -> None:
     class Unfinishable(Work):
         def finish(self) -> object:
@@ -193,7 +264,7 @@ async def test_a_step_that_hangs_makes_it_unhealthy_and_keeps_nobody_waiting() -
 
 
 class Broken(Watcher):
-    def stepped(self, network: str, rows: int, seconds: float) -> None:
+    def stepped(self, network: str, rows: int, occupancy: float, seconds: float) -> None:
         raise RuntimeError("the metrics are gone")
 
     def ended(self, ending: str, stay: Stay) -> None:
@@ -215,16 +286,6 @@ async def test_a_fault_of_the_loop_itself_ends_every_caller() -> None:
         engine.check()
 
 
-async def test_closing_ends_every_caller() -> None:
-    engine = engine_of(Device())
-    caller = asyncio.create_task(collect(engine.run(work(10**6))))
-    while engine.load.steps < 3:
-        await asyncio.sleep(0)
-    await engine.close()
-    with pytest.raises(EngineStopped):
-        await caller
-
-
 class Diary(Watcher):
     """Writes down what it is told."""
 
@@ -238,7 +299,7 @@ class Diary(Watcher):
     def started(self, rows: int, waited: float) -> None:
         self.notes.append(("started", rows))
 
-    def stepped(self, network: str, rows: int, seconds: float) -> None:
+    def stepped(self, network: str, rows: int, occupancy: float, seconds: float) -> None:
         self.notes.append(("stepped", network, rows))
 
     def ended(self, ending: str, stay: Stay) -> None:

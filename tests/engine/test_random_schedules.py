@@ -64,8 +64,25 @@ def test_random_schedules(seed: int) -> None:
     device.run()
     assert not device.missed
     assert {job for job in admitted if job not in cancelled} <= set(device.ended)
-    assert not device.scheduler.running
-    assert not device.scheduler.waiting
+    assert not device.scheduler.jobs
+
+
+@pytest.mark.parametrize("places", [1, 2, 3, 4])
+@pytest.mark.parametrize("seed", range(6))
+def test_whoever_is_admitted_is_in_time_however_few_may_run(places: int, seed: int) -> None:
+    dice = random.Random(seed)
+    device = Device(limits=EngineLimits(max_running=places, max_waiting=20))
+    for _ in range(60):
+        within = math.inf if dice.random() < 0.3 else dice.uniform(5, 120)
+        plan = picture(dice.randint(1, 12), dice.randint(1, 3), dice.randint(1, 2))
+        priority: Priority = "batch" if dice.random() < 0.4 else "interactive"
+        with contextlib.suppress(DeadlineMissed, Overloaded):
+            device.admit(*[plan] * dice.randint(1, 2), within=within, priority=priority)
+        for _ in range(dice.randint(2, 12)):
+            device.step()
+    device.run()
+    assert not device.missed
+    assert not device.scheduler.jobs
 
 
 @pytest.mark.parametrize("seed", range(3))

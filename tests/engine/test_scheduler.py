@@ -83,7 +83,7 @@ def test_batch_work_yields_but_is_not_starved() -> None:
     device = Device()
     batch = device.admit(priority="batch")
     while batch not in device.ended and device.now < 5000:
-        if len(device.scheduler.waiting) + len(device.scheduler.running) < 4:
+        if len(device.scheduler.jobs) < 4:
             device.admit()
         device.step()
     assert device.ended[batch] - batch.arrived <= (STRETCH["batch"] + 5) * 10
@@ -129,17 +129,51 @@ def test_a_full_queue_refuses_until_its_first_job_has_ended() -> None:
         device.admit()
     assert refusal.value.retry_after == pytest.approx(10)
     device.run(until=10)
-    assert waiting in device.scheduler.running
+    assert waiting in device.scheduler.jobs
     device.admit()
 
 
 def test_a_job_larger_than_all_places_runs_alone() -> None:
     device = Device(limits=EngineLimits(max_running=2, max_waiting=9))
     large = device.admit(*[picture() for _ in range(5)])
+    device.step()
     small = device.admit()
-    assert small in device.scheduler.waiting
+    device.step()
+    assert small.began is None
     device.run()
     assert set(device.ended) == {large, small}
+
+
+def test_what_has_not_begun_makes_way_for_what_is_due_sooner() -> None:
+    device = Device(limits=EngineLimits(max_running=1, max_waiting=9))
+    device.admit()
+    device.step()
+    later = device.admit()
+    sooner = device.admit(within=25)
+    device.run()
+    assert device.ended[sooner] < device.ended[later]
+    assert not device.missed
+
+
+def test_batch_work_leaves_room_for_interactive_work() -> None:
+    device = Device(limits=EngineLimits(max_running=4, max_waiting=9))
+    batch = [device.admit(picture(steps=100, evaluations=1), priority="batch") for _ in range(4)]
+    device.run(until=20)
+    assert [job.began is not None for job in batch] == [True, True, False, False]
+    urgent = device.admit(within=12)
+    device.run()
+    assert device.ended[urgent] - urgent.arrived <= 12
+    assert set(batch) <= set(device.ended)
+
+
+def test_one_stall_does_not_make_an_engine_refuse_for_ever() -> None:
+    device = Device()
+    batch = device.scheduler.pick() if device.admit(within=30) else None
+    assert batch is not None
+    device.scheduler.stepped(batch, 1000.0)
+    device.scheduler.remove(batch.jobs[0])
+    device.now += 1000
+    assert device.admit(within=20)
 
 
 @pytest.mark.parametrize("steps", [0, 3, 5])

@@ -63,9 +63,22 @@ class Device:
 
 
 def engine_of(
-    device: Device, watcher: Watcher | None = None, *, running: int = 8, waiting: int = 8, hang: float = 30.0
+    device: Device,
+    watcher: Watcher | None = None,
+    *,
+    running: int = 8,
+    waiting: int = 8,
+    hang: float = 30.0,
+    heartbeat: float = 5.0,
 ) -> StepEngine[Row]:
-    return StepEngine(device, EngineLimits(running, waiting), CallSizes(4), watcher, hang_seconds=hang)
+    return StepEngine(
+        device,
+        EngineLimits(running, waiting),
+        CallSizes(4),
+        watcher,
+        hang_seconds=hang,
+        heartbeat_seconds=heartbeat,
+    )
 
 
 async def collect(events: AsyncIterator[Event]) -> list[Event]:

@@ -68,6 +68,7 @@ class FakeStages(
     unfinished: int = 0  # times that the decoder's stream ends without a result
     refusal: ServiceError | None = None  # what the decoder answers instead
     refusals: dict[int, ServiceError] = field(default_factory=dict)  # what it answers in the end, by seed
+    wedged: list[str] = field(default_factory=list)  # stages whose next call is never answered
     down: set[str] = field(default_factory=set)  # stages that do not answer
     busy: set[str] = field(default_factory=set)  # stages that never get round to describing themselves
     versions: dict[str, str] = field(default_factory=dict)  # of the model, where it is not "0"
@@ -83,6 +84,7 @@ class FakeStages(
 
     async def EncodeText(self, request: Any, context: Any) -> text_encoder_service_pb2.EncodeTextResponse:
         await self._answering("text_encoder", context)
+        await self._wedge("text_encoder")
         self.texts += request.texts
         conditioning = [
             text_encoder_service_pb2.TextConditioning(
@@ -136,6 +138,7 @@ class FakeStages(
             progress = sampling_pb2.TaskProgress(step=step, steps=steps)
             event = decoder_service_pb2.DecoderProgress(progress=progress, more=raised)
             yield DecoderResponse(progress=event, load=self.load)
+            await self._wedge("decoder")
             if self.decoder_failures:
                 self.decoder_failures -= 1
                 await context.abort(grpc.StatusCode.INTERNAL, "the actor died at 10.0.0.1")
@@ -178,6 +181,11 @@ class FakeStages(
             defaults=defaults,
             load=self.load if stage in ("prior", "decoder") else None,
         )
+
+    async def _wedge(self, stage: str) -> None:
+        if stage in self.wedged:
+            self.wedged.remove(stage)
+            await asyncio.sleep(3600)
 
     async def _refuse(self, refusal: ServiceError, context: Any) -> None:
         status = to_status(refusal)

@@ -160,6 +160,21 @@ async def test_a_silent_connection_is_left() -> None:
             server.close()
 
 
+@pytest.mark.parametrize("stage", ["text_encoder", "decoder"])
+async def test_a_stage_that_says_nothing_more_is_left(stage: str) -> None:
+    """A replica that is stopped, whose proxy is there: its calls are made again."""
+    async with fronting(FakeStages(wedged=[stage]), stage_silence_seconds=0.5) as front:
+        assert (await front.images.Generate(FOX, timeout=30)).pictures
+        assert not front.stages.wedged
+
+
+async def test_a_stage_that_gives_signs_of_life_is_not_left() -> None:
+    stages = FakeStages(step_seconds=0.3, default_steps=6)
+    async with fronting(stages, stage_silence_seconds=1.0) as front:
+        assert (await front.images.Generate(FOX)).pictures
+        assert len(stages.pictures) == 1
+
+
 # --- stopping ---
 
 

@@ -1,4 +1,4 @@
-"""Replicas follow rows: a request of ten rows weighs ten, and an idle engine asks for none."""
+"""Replicas follow work: an engine that is always full asks for more, and an idle one for none."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from services.engine import EngineLimits, Load
-from services.serving.autoscaling import PLACES, ROWS, EngineLoadPolicy, recorded
+from services.serving.autoscaling import LOAD, EngineLoadPolicy, LoadRecorder
 
 
 @dataclass
@@ -17,13 +17,20 @@ class Context:
     aggregated_metrics: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
-def loaded(*rows: float, requests: float = 0.0) -> Context:
-    replicas = {str(i): r for i, r in enumerate(rows)}
-    return Context(len(rows), requests, {ROWS: replicas, PLACES: dict.fromkeys(replicas, 8.0)})
+def loaded(*loads: float, requests: float = 0.0) -> Context:
+    return Context(len(loads), requests, {LOAD: {str(i): load for i, load in enumerate(loads)}})
 
 
-def test_rows_running_and_waiting_are_recorded() -> None:
-    assert recorded(Load(running=3, waiting=4, steps=9), EngineLimits(8, 16)) == {ROWS: 7.0, PLACES: 8.0}
+def test_the_load_is_how_full_the_time_was_or_how_many_rows_there_are() -> None:
+    now = 0.0
+    recorder = LoadRecorder(EngineLimits(8, 16), lambda: now)
+    assert recorder.record(Load(running=2, waiting=0, steps=9, full_seconds=9.0)) == {LOAD: 0.25}
+    now = 10.0
+    assert recorder.record(Load(running=0, waiting=0, steps=9, full_seconds=13.0)) == {LOAD: 0.4}
+    now = 20.0
+    assert recorder.record(Load(running=1, waiting=0, steps=9, full_seconds=23.0)) == {LOAD: 1.0}
+    now = 30.0
+    assert recorder.record(Load(running=8, waiting=4, steps=9, full_seconds=23.0)) == {LOAD: 1.5}
 
 
 @pytest.mark.parametrize(
@@ -31,15 +38,15 @@ def test_rows_running_and_waiting_are_recorded() -> None:
     [
         (loaded(0.0), 0),
         (loaded(0.0, requests=1), 1),
-        (loaded(4.0, requests=1), 1),
-        (loaded(5.0, requests=1), 2),  # one request of five rows
-        (loaded(24.0), 6),
-        (loaded(4.0, 4.0, 0.0), 2),
+        (loaded(0.5, requests=1), 1),
+        (loaded(1.0, requests=1), 2),  # always full: others are refused at the door
+        (loaded(3.0), 6),
+        (loaded(0.5, 0.5, 0.0), 2),
         (Context(target_num_replicas=2), 2),
         (Context(target_num_replicas=0, total_num_requests=3), 1),
     ],
 )
-def test_the_policy_keeps_rows_near_its_share_of_places(context: Context, wanted: int) -> None:
+def test_the_policy_keeps_the_load_near_its_target(context: Context, wanted: int) -> None:
     assert EngineLoadPolicy(target=0.5)(context) == (wanted, {})
 
 

@@ -18,6 +18,9 @@ class Stage:
     def __init__(self) -> None:
         self.engine: StepEngine[Row] = StepEngine(Device(), EngineLimits(8, 8), CallSizes(4))
 
+    def check(self) -> None:
+        self.engine.check()
+
 
 class Deployment(SamplingDeployment[Any]):
     engine_settings = EngineSettings()
@@ -34,4 +37,4 @@ async def test_a_replica_whose_steps_keep_failing_is_unhealthy() -> None:
             await collect(deployment.stage.engine.run(work(poison=True)))
     with pytest.raises(EngineStopped):
         await deployment.check_health()
-    assert await deployment.record_autoscaling_stats() == {"rows": 0.0, "places": 32.0}
+    assert await deployment.record_autoscaling_stats() == {"load": 0.0}

@@ -1,0 +1,55 @@
+"""The one thread of a stage that has no engine, and how well it is."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+from services.wire.errors import ServiceError, StageUnavailable
+
+P = ParamSpec("P")
+Result = TypeVar("Result")
+FAILURES = 3  # in a row that make it unhealthy
+
+
+class Worker:
+    """Runs blocking calls one after another, so that the event loop keeps answering."""
+
+    def __init__(self, hang_seconds: float = 60.0) -> None:
+        self._hang_seconds = hang_seconds
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="work")
+        self._failures = 0
+        self._started: float | None = None  # when the call under way began
+
+    async def run(self, work: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
+        """The result of ``work``. An error that is the caller's own (ServiceError) is no fault of the worker."""
+        loop = asyncio.get_running_loop()
+        try:
+            result = await loop.run_in_executor(
+                self._thread, lambda: self._timed(lambda: work(*args, **kwargs))
+            )
+        except ServiceError:
+            raise
+        except Exception:
+            self._failures += 1
+            raise
+        self._failures = 0
+        return result
+
+    def check(self) -> None:
+        """Raises StageUnavailable if a call hangs or calls keep failing: the replica should be replaced."""
+        started = self._started
+        if started is not None and time.monotonic() - started > self._hang_seconds:
+            raise StageUnavailable("the worker hangs")
+        if self._failures >= FAILURES:
+            raise StageUnavailable(f"the last {self._failures} calls failed")
+
+    def _timed(self, work: Callable[[], Result]) -> Result:
+        self._started = time.monotonic()
+        try:
+            return work()
+        finally:
+            self._started = None
