@@ -166,7 +166,7 @@ STAGES = Board(
                 Panel(
                     "Row steps",
                     "ops",
-                    "Steps a second, counted for each row; in vain: of rows that left before they were finished.",
+                    "Steps a second, counted for each row; in vain: of rows that left unfinished.",
                     (
                         Query(rate("ray_unclip_row_steps_total", "network"), "{{network}}"),
                         Query(f"sum(rate(ray_unclip_row_steps_in_vain_total[{WINDOW}]))", "in vain"),
@@ -214,8 +214,8 @@ CAPACITY = Board(
                 Panel(
                     "Load",
                     "percentunit",
-                    "Share of the time in which full calls are computed, and rows over places: scaling follows"
-                    " the larger one.",
+                    "Share of the time in which full calls are computed, and rows over places: the larger of"
+                    " them is what scaling follows.",
                     (
                         Query(
                             f"sum by (application) (rate(ray_unclip_full_seconds_total[{WINDOW}]))"

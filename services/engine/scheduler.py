@@ -40,7 +40,8 @@ class Load:
     """How busy an engine is.
 
     running, waiting: rows that have begun, and that have not. steps: since the start. backlog_seconds: until
-    all are done. full_seconds: of steps since the start, each counted by how full it was. costs: of a full call of each network that was measured.
+    all are done. full_seconds: of steps since the start, each counted by how full it was. costs: of a full
+    call of each network that was measured.
     """
 
     running: int
@@ -169,9 +170,8 @@ class Scheduler:
             )
             running = count_rows(self._begun())
             backlog = self._seconds(row for job in self._line(self.jobs) for row in job.rows)
-            self._load = Load(
-                running, count_rows(self.jobs) - running, self.steps, backlog, self.full_seconds, prices
-            )
+            waiting = count_rows(self.jobs) - running
+            self._load = Load(running, waiting, self.steps, backlog, self.full_seconds, prices)
         return self._load
 
     def _ended(self) -> None:

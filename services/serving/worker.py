@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -25,12 +26,11 @@ class Worker:
         self._started: float | None = None  # when the call under way began
 
     async def run(self, work: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
-        """The result of ``work``. An error that is the caller's own (ServiceError) is no fault of the worker."""
+        """The result of ``work``. A ServiceError of its is the caller's own, no fault of the worker."""
         loop = asyncio.get_running_loop()
+        timed = functools.partial(self._timed, functools.partial(work, *args, **kwargs))
         try:
-            result = await loop.run_in_executor(
-                self._thread, lambda: self._timed(lambda: work(*args, **kwargs))
-            )
+            result = await loop.run_in_executor(self._thread, timed)
         except ServiceError:
             raise
         except Exception:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -49,5 +48,4 @@ async def test_many_callers_at_once_do_not_disturb_the_tokenizers_cache(
     ]
     answers = await asyncio.gather(*(stage.encode(request) for request in requests))
     assert all(len(answer.texts) == 4 for answer in answers)
-    assert isinstance(stage._worker, ThreadPoolExecutor)
-    assert stage._worker._max_workers == 1
+    stage.check()
