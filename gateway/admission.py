@@ -11,150 +11,20 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Literal
 
 from gateway import metrics
-from gateway.events import Drawn, Event, Progressed, Queued
-from gateway.stages.backlog import Backlog, Steps
+from gateway.ledger import Demand, Entry, Ledger, Plan, SamplingStage, Ticket
+from gateway.stages.backlog import Backlog
 from gateway.stages.budget import Budget
 from services.wire.errors import DeadlineMissed, Overloaded
 from services.wire.stages import spoken
 
-SamplingStage = Literal["prior", "decoder"]
-# Of one picture at one stage, frame by frame: (seconds of the base network, seconds of the rest).
-Plan = list[tuple[float, float]]
-# Of a request's time, the share that its forecast may take, and of the time of those admitted before, the
-# share that they may take with it: other gateways admit too, and steps do not always cost the same.
+# Of a request's time, the share that its forecast may take: other gateways admit too, and steps do not always
+# cost the same.
 SHARE = 0.75
-SHARE_OF_OTHERS = 0.9
 OVERHEAD_SECONDS = 0.15  # of hops, encoders and the picture's file
 # How many times its own duration a request is let wait before it goes ahead of later ones, as in the engine.
 STRETCH = {"interactive": 10.0, "batch": 100.0}
-
-
-@dataclass(frozen=True)
-class Demand:
-    """What each of a request's ``pictures`` needs of a sampling stage.
-
-    ``rows`` rows with these steps, so many times.
-    """
-
-    stage: SamplingStage
-    steps: tuple[Steps, ...]
-    rows: int = 1
-    times: int = 1
-
-
-@dataclass(eq=False)
-class Entry:
-    """An admitted request's work at one stage.
-
-    Left: seconds still to do for each picture; arrived: the stage has it.
-    """
-
-    due: float
-    deadline: float
-    left: dict[int, float]
-    arrived: set[int] = field(default_factory=set)
-
-    @property
-    def seconds(self) -> float:
-        """Still to do."""
-        return sum(self.left.values())
-
-    @property
-    def seconds_arrived(self) -> float:
-        """Of it, what the stage knows of and counts itself."""
-        return sum(self.left[i] for i in self.arrived)
-
-
-class Ledger:
-    """What this gateway has admitted to one stage, and what the stage has to do beside that."""
-
-    def __init__(self, backlog: Backlog) -> None:
-        self.backlog = backlog
-        self.entries: dict[int, Entry] = {}
-
-    @property
-    def foreign(self) -> float:
-        """Seconds of work that came through other gateways."""
-        return max(0.0, self.backlog.seconds - sum(entry.seconds_arrived for entry in self.entries.values()))
-
-    def wait(self, due: float) -> float:
-        """Seconds until work that is due then would begin, if it were there now."""
-        ahead = sum(entry.seconds for entry in self.entries.values() if entry.due <= due)
-        return (self.foreign + ahead) / self.backlog.replicas
-
-    @property
-    def busy(self) -> bool:
-        """Whether anything is there or on its way."""
-        return bool(self.entries) or self.backlog.rows > 0
-
-    def rows_free(self) -> float:
-        """Rows that the stage would still take."""
-        if not self.backlog.known:
-            return math.inf
-        coming = sum(len(entry.left) - len(entry.arrived) for entry in self.entries.values())
-        return self.backlog.max_rows - self.backlog.rows - coming
-
-    def lateness(self, due: float, seconds: float, now: float) -> float:
-        """How late the latest of the others would be if this work went ahead of them.
-
-        Those who are late anyway do not count.
-        """
-        worst = 0.0
-        for entry in self.entries.values():
-            if entry.due <= due or entry.deadline == math.inf:
-                continue
-            finish = now + self.wait(entry.due)
-            if finish <= entry.deadline:
-                later = finish + seconds / self.backlog.replicas
-                worst = max(worst, later - now - SHARE_OF_OTHERS * (entry.deadline - now))
-        return worst
-
-
-class Ticket:
-    """An admitted request: it tells the ledgers how far its pictures are."""
-
-    def __init__(self, entries: Mapping[SamplingStage, Entry], plans: Mapping[SamplingStage, Plan]) -> None:
-        self._entries = entries
-        self._plans = plans
-        self._ended: dict[int, int] = {}  # by picture: frames that the decoder has ended
-
-    def observe(self, index: int, event: Event) -> None:
-        """Something has happened to picture ``index``."""
-        if isinstance(event, Drawn):
-            self._has_done("prior", index)
-            self._has_done("decoder", index)
-        elif isinstance(event, Queued | Progressed) and event.stage == "prior":
-            self._has_come_to("prior", index, event)
-        elif isinstance(event, Queued | Progressed):
-            self._has_done("prior", index)
-            self._has_come_to("decoder", index, event)
-
-    def _has_done(self, stage: SamplingStage, index: int) -> None:
-        if (entry := self._entries.get(stage)) is not None:
-            entry.left.pop(index, None)
-            entry.arrived.discard(index)
-
-    def _has_come_to(self, stage: SamplingStage, index: int, event: Queued | Progressed) -> None:
-        entry = self._entries.get(stage)
-        if entry is None or index not in entry.left:
-            return
-        entry.arrived.add(index)
-        if isinstance(event, Progressed):
-            entry.left[index] = self._left(self._plans[stage], index, event)
-
-    def _left(self, plan: Plan, index: int, event: Progressed) -> float:
-        """Seconds still to do: of the frame that the event is about, and of those after it."""
-        ended = self._ended.get(index, 0)
-        (base, rest), *later = plan[min(ended, len(plan) - 1) :]
-        share = 1 - event.step / max(event.steps, 1)
-        now = rest * share if event.stage == "upsampler" else base * share + rest
-        if share == 0 and (event.stage == "upsampler" or not rest):
-            self._ended[index] = ended + 1
-        return now + sum(first + second for first, second in later)
 
 
 class Admission:
@@ -191,15 +61,20 @@ class Admission:
 
     @contextlib.contextmanager
     def holding(self, size: int, own: int = 0) -> Iterator[None]:
-        """Bytes that a request keeps in memory while it is worked on. Raises Overloaded if they are too many
-        now.
+        """Bytes that a request keeps in memory while it is worked on.
 
-        own: what the same request holds already. One that needs more than there is gets it when nobody else
-        is there.
+        Raises Overloaded if they are too many now. own: what the same request holds already. One that needs
+        more than there is gets it when nobody else is there.
         """
         others = self._bytes - own
         if others > 0 and self._bytes + size > self._max_bytes:
             raise self._refusal("bytes", "too many bytes are being worked on", self._relief())
+        with self.booked(size):
+            yield
+
+    @contextlib.contextmanager
+    def booked(self, size: int) -> Iterator[None]:
+        """Bytes that are in memory whatever is allowed, such as an answer's."""
         self._bytes += size
         metrics.bytes_in_work.set(self._bytes)
         try:
@@ -207,6 +82,10 @@ class Admission:
         finally:
             self._bytes -= size
             metrics.bytes_in_work.set(self._bytes)
+
+    def check(self, demands: tuple[Demand, ...], pictures: int, budget: Budget) -> None:
+        """Raises what ``admitted`` would raise for a request that needs at least this."""
+        self._entries(demands, pictures, budget)
 
     @contextlib.contextmanager
     def admitted(self, demands: tuple[Demand, ...], pictures: int, budget: Budget) -> Iterator[Ticket]:
@@ -246,7 +125,7 @@ class Admission:
             forecast += max(0.0, ledger.wait(due) - forecast) + own
             self._require_patience(ledger, due, pictures * each, now)
             left = dict.fromkeys(range(pictures), each)
-            entries[demand.stage] = Entry(due, now + budget.seconds_left, left)
+            entries[demand.stage] = Entry(due, now + budget.seconds_left, demand.rows, left)
         self._require_time(alone, forecast, budget.seconds_left)
         return entries
 

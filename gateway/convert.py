@@ -74,6 +74,8 @@ def to_warning(event: Warned) -> pb.Warning:
 def to_response(index: int, event: Event, flow: Flow, model: Model) -> pb.StreamResponse | None:
     """An event of picture ``index`` as a stream's message; None for one that callers are not told of."""
     response = pb.StreamResponse(picture_index=index, request_id=flow.request_id)
+    if isinstance(event, Queued) and event.position == 0:
+        return None  # it is next
     if isinstance(event, Queued):
         response.queued.CopyFrom(pb.Queued(stage=STEPS[event.stage], position=event.position))
     elif isinstance(event, Progressed):
@@ -130,4 +132,5 @@ def to_limits(settings: Settings) -> pb.Limits:
         max_aspect_ratio=settings.max_aspect_ratio,
         max_reduced_pixels=settings.max_reduced_pixels,
         max_request_bytes=settings.max_request_bytes,
+        max_result_pixels=settings.max_result_pixels,
     )

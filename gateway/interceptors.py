@@ -11,7 +11,7 @@ import logging
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing, asynccontextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol
 
@@ -23,8 +23,9 @@ from grpc_status import rpc_status
 
 from gateway import metrics
 from gateway.admission import Admission
+from gateway.settings import Settings
 from services.telemetry import tracing
-from services.wire.errors import InvalidInput, grpc_code, to_status
+from services.wire.errors import DeadlineMissed, InvalidInput, grpc_code, to_status
 from unclip.v1 import image_service_pb2 as pb
 
 logger = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ FLOWS = (
     "none",
 )
 EXPIRY_SLACK = 0.1
+READ_SECONDS = 30.0  # that a message may take to arrive
 Context = grpc.aio.ServicerContext[Any, Any]
 Read = Callable[[bytes], Message]
 _current: ContextVar[Call] = ContextVar("call")
@@ -107,12 +109,16 @@ class Chain(grpc.aio.ServerInterceptor):
     """Wraps every method of the public service.
 
     Methods are registered as reading a stream of raw messages, of which there is one: so a call is refused
-    before its message is received, and bytes that are no message are answered like any other bad input.
+    before its message is received, few messages are received at a time, and bytes that are no message are
+    answered like any other bad input.
+
+    A call keeps its place until its answer has been sent.
     """
 
-    def __init__(self, admission: Admission, log_prompts: bool) -> None:
+    def __init__(self, admission: Admission, settings: Settings) -> None:
         self._admission = admission
-        self._log_prompts = log_prompts
+        self._settings = settings
+        self._readers = asyncio.Semaphore(settings.readers)
 
     async def intercept_service(
         self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Details
@@ -134,25 +140,13 @@ class Chain(grpc.aio.ServerInterceptor):
         self, method: str, read: Read, answer: Callable[[Any, Context], Awaitable[Message]]
     ) -> Callable[[AsyncIterator[bytes], Context], Awaitable[Message]]:
         async def answered(messages: AsyncIterator[bytes], context: Context) -> Message:
-            call = Call(method, context, self._log_prompts)
-            _current.set(call)
-            try:
-                with tracing.current(call.span), self._admission.place():
-                    data = await _first(messages)
-                    with self._admission.holding(len(data)):
-                        request = _parsed(data, read)
-                        call.received(request, len(data))
-                        del data
-                        with metrics.in_flight.labels(call.flow).track_inprogress():
-                            response = await answer(request, context)
-            except Exception as error:
-                await _refuse(error, call, context)
-                raise
-            except asyncio.CancelledError:
-                call.ended(call.left_status())
-                raise
-            call.sent(response)
-            call.ended("ok")
+            call = self._call(method, context)
+            async with self._answering(call, context) as until_sent:
+                with tracing.current(call.span):
+                    async with self._request(call, messages, read) as request:
+                        response = await answer(request, context)
+                until_sent.enter_context(self._admission.booked(2 * response.ByteSize()))
+                call.sent(response)
             return response
 
         return answered
@@ -161,30 +155,65 @@ class Chain(grpc.aio.ServerInterceptor):
         self, method: str, read: Read, answer: Callable[[Any, Context], Any]
     ) -> Callable[[AsyncIterator[bytes], Context], AsyncIterator[Message]]:
         async def answered(messages: AsyncIterator[bytes], context: Context) -> AsyncIterator[Message]:
-            call = Call(method, context, self._log_prompts)
-            _current.set(call)
-            try:
-                with self._admission.place():
-                    data = await _first(messages)
-                    with self._admission.holding(len(data)):
-                        request = _parsed(data, read)
-                        call.received(request, len(data))
-                        del data
-                        responses = tracing.under(call.span, answer(request, context))
-                        with metrics.in_flight.labels(call.flow).track_inprogress():
-                            async with aclosing(responses):
-                                async for response in responses:
-                                    call.sent(response)
-                                    yield response
-            except Exception as error:
-                await _refuse(error, call, context)
-                raise
-            except (asyncio.CancelledError, GeneratorExit):
-                call.ended(call.left_status())
-                raise
-            call.ended("ok")
+            call = self._call(method, context)
+            async with (
+                self._answering(call, context),
+                self._request(call, messages, read) as request,
+                aclosing(tracing.under(call.span, answer(request, context))) as responses,
+            ):
+                async for response in responses:
+                    call.sent(response)
+                    yield response
 
         return answered
+
+    def _call(self, method: str, context: Context) -> Call:
+        call = Call(method, context, self._settings.log_prompts)
+        _current.set(call)
+        return call
+
+    @asynccontextmanager
+    async def _answering(self, call: Call, context: Context) -> AsyncIterator[ExitStack]:
+        """A place and a time for the call, and its end, whatever that is.
+
+        Yields what ends when the answer has been sent, or cannot be.
+        """
+        until_sent = ExitStack()
+        context.add_done_callback(lambda _: until_sent.close())  # type: ignore[arg-type]
+        most = self._settings.request_timeout
+        try:
+            until_sent.enter_context(self._admission.place())
+            try:
+                async with asyncio.timeout(most) as limit:
+                    yield until_sent
+            except TimeoutError:
+                if not limit.expired():
+                    raise
+                raise DeadlineMissed(f"it took longer than {most:g} s") from None
+        except Exception as error:
+            await _refuse(error, call, context)
+            raise
+        except (asyncio.CancelledError, GeneratorExit):
+            call.ended(call.left_status())
+            raise
+        call.ended("ok")
+
+    @asynccontextmanager
+    async def _request(
+        self, call: Call, messages: AsyncIterator[bytes], read: Read
+    ) -> AsyncIterator[Message]:
+        """The call's message, whose bytes count while it is worked on."""
+        try:
+            async with asyncio.timeout(READ_SECONDS), self._readers:
+                data = await _first(messages)
+        except TimeoutError:
+            raise DeadlineMissed(f"the request did not arrive within {READ_SECONDS:g} s") from None
+        with self._admission.holding(len(data)):
+            request = _parsed(data, read)
+            call.received(request, len(data))
+            del data
+            with metrics.in_flight.labels(call.flow).track_inprogress():
+                yield request
 
 
 async def _first(messages: AsyncIterator[bytes]) -> bytes:

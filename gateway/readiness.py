@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from gateway import metrics
 from gateway.stages import Stages
 from gateway.stages.channel import StageChannel
-from services.wire.errors import DeadlineMissed, ServiceError, StageUnavailable
+from services.wire.errors import DeadlineMissed, Overloaded, ServiceError, StageUnavailable
 from services.wire.stages import StageName, spoken
 from unclip.internal.v1 import stage_service_pb2
 
@@ -47,6 +47,7 @@ class StageWatch:
         self._sleeping = sleeping
         self._described: dict[StageName, Description] = {}
         self._fresh: set[StageName] = set()  # sleeping stages that need not be asked again
+        self._looking: asyncio.Task[None] | None = None
         self._down: tuple[StageName, ...] = tuple(channel.name for channel in stages.channels)
 
     @property
@@ -73,7 +74,7 @@ class StageWatch:
         """
         wanted = [*needed, "decoder"]
         if any(name not in self._described for name in wanted):
-            await self.look()
+            await self._look_together()
         if missing := [spoken(name) for name in wanted if name not in self._described]:
             raise StageUnavailable(
                 f"the {' and the '.join(dict.fromkeys(missing))} is not available; try again"
@@ -89,6 +90,12 @@ class StageWatch:
             licences=tuple(decoder.licences),
         )
 
+    async def _look_together(self) -> None:
+        """One look for all who need one now."""
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self.look())
+        await asyncio.shield(self._looking)
+
     @property
     def knows_model(self) -> bool:
         """Whether requests can be checked."""
@@ -100,16 +107,16 @@ class StageWatch:
             await channel.ping()
             if self._is_asked(channel.name):
                 self._note(channel.name, await channel.describe())
-        except DeadlineMissed:
+        except (DeadlineMissed, Overloaded):
             return True  # busy
         except ServiceError:
             return False
         return True
 
     def _is_asked(self, name: StageName) -> bool:
-        """Whether a replica is asked, which wakes a stage that sleeps.
+        """Whether a replica is asked to describe itself.
 
-        Then only for what the model is made of.
+        That wakes a stage that sleeps, so it is asked only if the model is made of what it says.
         """
         if name not in self._sleeping:
             return True

@@ -50,7 +50,7 @@ class Gateway:
         )
         self._health = health.aio.HealthServicer()
         self._draining = Draining()
-        chain = Chain(self.admission, settings.log_prompts)
+        chain = Chain(self.admission, settings)
         self._server = grpc.aio.server(
             interceptors=(chain, self._draining), options=_server_options(settings)
         )
@@ -89,9 +89,9 @@ class Gateway:
             raise PortTaken(f"{reason} UNCLIP_METRICS_PORT changes it") from None
 
     async def _show_readiness(self) -> None:
-        """Ready means.
+        """Ready means: this process takes calls and knows its model.
 
-        This process takes calls and knows its model. A stage that is down is its requests' matter.
+        A stage that is down is a matter of the requests that need it.
         """
         serving = health_pb2.HealthCheckResponse.SERVING
         status = serving if self._watch.knows_model else health_pb2.HealthCheckResponse.NOT_SERVING

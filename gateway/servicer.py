@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import grpc.aio
@@ -15,11 +15,12 @@ from gateway.events import Drawn, Indexed, Warned
 from gateway.flows.flow import Flow, decode
 from gateway.flows.rank import rank_captions
 from gateway.readiness import Model, StageWatch
-from gateway.settings import Settings
+from gateway.settings import Settings, held_bytes
 from gateway.stages import Stages
 from gateway.stages.budget import Budget, Priority
 from gateway.stages.text_encoder import normalised
-from gateway.validation import BYTES_PER_INPUT_PIXEL, Checks, FlowChecks, FlowMessage
+from gateway.threads import in_thread
+from gateway.validation import Checks, FlowChecks, FlowMessage
 from services.editing.pictures import Header, Pixels, flattened, rgb
 from services.wire.errors import InvalidInput
 from services.wire.stages import StageName
@@ -66,7 +67,7 @@ class ImageServicer(pb_grpc.ImageServiceServicer):
         flow, model = await self._checked(getattr(request, kind))
         async with aclosing(self._events(flow, context, request.ByteSize())) as events:
             async for index, event in events:
-                response = await asyncio.to_thread(convert.to_response, index, event, flow, model)
+                response = await in_thread(convert.to_response, index, event, flow, model)
                 if response is not None:
                     yield response
 
@@ -81,15 +82,16 @@ class ImageServicer(pb_grpc.ImageServiceServicer):
         else:
             for i, caption in enumerate(request.captions):
                 checks.text(f"captions[{i}]", caption)
-        header, request_id = self._picture(checks, request.picture, request.request_id)
+        header, request_id = await in_thread(self._picture, checks, request.picture, request.request_id)
         budget = self._budget(context, request_id)
-        with self._admission.holding(header.pixels * BYTES_PER_INPUT_PIXEL, request.ByteSize()):
-            pixels = await asyncio.to_thread(_on_white, request.picture, header)
-            ranked = await rank_captions(pixels, list(request.captions), self._stages, budget)
+        with self._admission.holding(held_bytes(header.pixels, 0, 0), request.ByteSize()):
+            pixels = await in_thread(_on_white, request.picture, header)
+            ranked, cut = await rank_captions(pixels, list(request.captions), self._stages, budget)
         captions = [
             pb.RankedCaption(caption=r.caption, probability=r.probability, index=r.index) for r in ranked
         ]
-        return pb.RankCaptionsResponse(captions=captions, request_id=request_id)
+        warnings = [convert.to_warning(event) for event in cut]
+        return pb.RankCaptionsResponse(captions=captions, request_id=request_id, warnings=warnings)
 
     async def EmbedText(self, request: pb.EmbedTextRequest, context: Context) -> pb.EmbedTextResponse:
         """Embed a text."""
@@ -97,17 +99,19 @@ class ImageServicer(pb_grpc.ImageServiceServicer):
         checks.text("text", request.text)
         request_id = checks.request_id(request.request_id)
         checks.finish()
-        embeddings, _ = await self._stages.text_encoder.embed(
-            [request.text], self._budget(context, request_id)
-        )
-        return pb.EmbedTextResponse(embedding=embeddings[0].tolist(), request_id=request_id)
+        texts = await self._stages.text_encoder.embed([request.text], self._budget(context, request_id))
+        response = pb.EmbedTextResponse(embedding=texts.embeddings[0].tolist(), request_id=request_id)
+        if word := texts.last_words_read[0]:
+            response.warnings.append(convert.to_warning(Warned("text", word)))
+        return response
 
     async def EmbedImage(self, request: pb.EmbedImageRequest, context: Context) -> pb.EmbedImageResponse:
         """Embed a picture."""
-        header, request_id = self._picture(Checks(self._settings), request.picture, request.request_id)
+        checks = Checks(self._settings)
+        header, request_id = await in_thread(self._picture, checks, request.picture, request.request_id)
         budget = self._budget(context, request_id)
-        with self._admission.holding(header.pixels * BYTES_PER_INPUT_PIXEL, request.ByteSize()):
-            pixels = await asyncio.to_thread(_on_white, request.picture, header)
+        with self._admission.holding(held_bytes(header.pixels, 0, 0), request.ByteSize()):
+            pixels = await in_thread(_on_white, request.picture, header)
             embedding = await self._stages.image_encoder.encode(pixels, budget)
         return pb.EmbedImageResponse(embedding=normalised(embedding).tolist(), request_id=request_id)
 
@@ -118,11 +122,12 @@ class ImageServicer(pb_grpc.ImageServiceServicer):
     async def _pictures(self, request: FlowMessage, context: Context, response: Response) -> Response:
         """Check and run a flow, and fill the response with its pictures."""
         flow, model = await self._checked(request)
+        flow = replace(flow, options=replace(flow.options, preview_interval=0))  # nobody would see them
         pictures: dict[int, pb.Picture] = {}
         async with aclosing(self._events(flow, context, request.ByteSize())) as events:
             async for index, event in events:
                 if isinstance(event, Drawn):
-                    pictures[index] = await asyncio.to_thread(convert.to_picture, event, flow, model)
+                    pictures[index] = await in_thread(convert.to_picture, event, flow, model)
                 elif isinstance(event, Warned):
                     response.warnings.append(convert.to_warning(event))
         response.pictures.extend(pictures[index] for index in sorted(pictures))
@@ -132,19 +137,20 @@ class ImageServicer(pb_grpc.ImageServiceServicer):
     async def _checked(self, request: FlowMessage) -> tuple[Flow, Model]:
         needed: tuple[StageName, ...] = () if isinstance(request, pb.VaryRequest) else ("prior",)
         model = await self._watch.model(*needed)
-        return FlowChecks(self._settings, model).flow(request), model
+        return await in_thread(FlowChecks(self._settings, model).flow, request), model
 
     async def _events(self, flow: Flow, context: Context, size: int) -> AsyncGenerator[Indexed, None]:
         """Run a flow that may start. Leaving early cancels its work. size: of its message, in bytes."""
         budget = self._budget(context, flow.request_id, flow.options.priority)
-        with (
-            self._admission.holding(flow.held_bytes, own=size),
-            self._admission.admitted(flow.demands(), flow.options.n, budget) as ticket,
-        ):
-            async with aclosing(flow.run(self._stages, budget)) as events:
-                async for index, event in events:
-                    ticket.observe(index, event)
-                    yield index, event
+        n = flow.options.n
+        with self._admission.holding(flow.held_bytes, own=size):
+            self._admission.check(flow.demands(), n, budget)
+            flow = await flow.prepared()
+            with self._admission.admitted(flow.demands(), n, budget) as ticket:
+                async with aclosing(flow.run(self._stages, budget)) as events:
+                    async for index, event in events:
+                        ticket.observe(index, event)
+                        yield index, event
 
     def _budget(self, context: Context, request_id: str, priority: Priority = "interactive") -> Budget:
         interceptors.identify(request_id)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from services.editing.pictures import PictureLimits
@@ -16,6 +16,18 @@ from services.wire.stages import StageName
 PREFIX = "UNCLIP_"
 CLIENT_ADDRESS = "UNCLIP_ADDRESS"  # the command line's own variable
 OVERHEAD_BYTES = 2**20  # of a request, beside a picture and a mask
+
+
+# What a pixel takes while a request is worked on, measured at the peak: of a picture and of a mask that are
+# decoded; of a canvas and its plan of frames; of a result, its canvas, its file and the message with that.
+BYTES_PER_INPUT_PIXEL = 12
+BYTES_PER_CANVAS_PIXEL = 16
+BYTES_PER_RESULT_PIXEL = 16
+
+
+def held_bytes(inputs: int, canvas: int, results: int) -> int:
+    """The memory that a request with so many pixels takes."""
+    return inputs * BYTES_PER_INPUT_PIXEL + canvas * BYTES_PER_CANVAS_PIXEL + results * BYTES_PER_RESULT_PIXEL
 
 
 class UnknownSetting(ValueError):
@@ -73,10 +85,23 @@ class Settings(BaseSettings):
     max_captions: int = Field(default=100, ge=2)
     max_picture_bytes: int = Field(default=16 * 2**20, ge=1)
     max_picture_pixels: int = Field(default=4 * 2**20, ge=1)
+    # Of all pictures that a request is answered with.
+    max_result_pixels: int = Field(default=10 * 2**20, ge=1)
     # Of a JPEG that is read at a reduced size.
     max_reduced_pixels: int = Field(default=64 * 10**6, ge=1)
     # A canvas is painted in square frames: a longer one would take any number of them.
     max_aspect_ratio: float = Field(default=8.0, ge=1)
+
+    @model_validator(mode="after")
+    def _fit(self) -> Settings:
+        pictures = held_bytes(2 * self.max_picture_pixels, self.max_picture_pixels, self.max_result_pixels)
+        largest = pictures + self.max_request_bytes
+        if self.max_result_pixels < self.max_picture_pixels:
+            raise ValueError("max_result_pixels: must be at least max_picture_pixels")
+        if largest > self.max_bytes_in_work:
+            reason = "the largest request that the other limits allow"
+            raise ValueError(f"max_bytes_in_work: must be at least {largest}, for {reason}")
+        return self
 
     @field_validator("sleeping_stages", mode="before")
     @classmethod
@@ -100,6 +125,11 @@ class Settings(BaseSettings):
     def max_request_bytes(self) -> int:
         """Of a whole request: a picture, a mask, and little else."""
         return 2 * self.max_picture_bytes + OVERHEAD_BYTES
+
+    @property
+    def readers(self) -> int:
+        """Requests received at a time: as many as there is memory for, were each as large as allowed."""
+        return max(4, self.max_bytes_in_work // self.max_request_bytes)
 
 
 def load_settings() -> Settings:

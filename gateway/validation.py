@@ -10,21 +10,16 @@ from gateway.flows.generate import Generate
 from gateway.flows.paint import Inpaint, Outpaint
 from gateway.flows.vary import Vary
 from gateway.readiness import Model
-from gateway.settings import Settings
+from gateway.settings import Settings, held_bytes
 from gateway.stages.budget import Priority
 from services.editing.canvas import Margins, scaled_size
+from services.editing.errors import PictureError
 from services.editing.masks import MaskKind
-from services.editing.pictures import Header, OutputFormat, PictureError, read_header
+from services.editing.pictures import Header, OutputFormat, read_header
 from services.wire.errors import InvalidInput
 from unclip.v1 import image_service_pb2 as pb
 
 MAX_REQUEST_ID = 128
-# What a picture's pixel takes while a request is worked on: decoded as RGBA, and once more as a canvas with
-# its hole.
-BYTES_PER_INPUT_PIXEL = 9
-# Of each result: its canvas, and the pixels that become a file.
-BYTES_PER_RESULT_PIXEL = 9
-
 FORMATS: dict[int, OutputFormat] = {
     pb.OUTPUT_FORMAT_UNSPECIFIED: "PNG",
     pb.OUTPUT_FORMAT_PNG: "PNG",
@@ -126,8 +121,8 @@ class FlowChecks(Checks):
         options = self._options(request.options)
         output = self._output(request.output)
         request_id = self.request_id(request.request_id)
+        held = held_bytes(0, 0, self._results(options.n, size, size))
         self.finish()
-        held = options.n * size * size * BYTES_PER_RESULT_PIXEL
         return Generate(options, output, request_id, self._model.sizes, request.prompt, size, held_bytes=held)
 
     def _inpaint(self, request: pb.InpaintRequest) -> Inpaint:
@@ -146,10 +141,10 @@ class FlowChecks(Checks):
             width, height = scaled_size(width, height, request.size)
         if header:
             self.pixels("size" if request.size else "picture", width, height)
+        results = self._results(options.n, width, height)
         self.finish()
         assert header is not None
-        held = (header.pixels + (mask.pixels if mask else 0)) * BYTES_PER_INPUT_PIXEL
-        held += options.n * width * height * BYTES_PER_RESULT_PIXEL
+        held = held_bytes(header.pixels + (mask.pixels if mask else 0), width * height, results)
         return Inpaint(
             options,
             output,
@@ -182,9 +177,10 @@ class FlowChecks(Checks):
             self.problem("margins", "extends no side; at least one must be more than 0")
         elif header:
             self.pixels("margins", width, height)
+        results = self._results(options.n, width, height)
         self.finish()
         assert header is not None
-        held = header.pixels * BYTES_PER_INPUT_PIXEL + options.n * width * height * BYTES_PER_RESULT_PIXEL
+        held = held_bytes(header.pixels, width * height, results)
         return Outpaint(
             options,
             output,
@@ -208,13 +204,22 @@ class FlowChecks(Checks):
         similarity = request.similarity if request.HasField("similarity") else default
         self.in_range("similarity", similarity, 0, 1)
         header = self.picture("picture", request.picture, reducible=True)
+        results = self._results(options.n, size, size)
         self.finish()
         assert header is not None
-        held = header.pixels * BYTES_PER_INPUT_PIXEL + options.n * size * size * BYTES_PER_RESULT_PIXEL
+        held = held_bytes(header.pixels, 0, results)
         sizes = self._model.sizes
         return Vary(
             options, output, request_id, sizes, request.picture, header, similarity, size, held_bytes=held
         )
+
+    def _results(self, n: int, width: int, height: int) -> int:
+        """Pixels of all pictures of the answer."""
+        most = self._settings.max_result_pixels
+        pixels = n * width * height
+        if 1 < n <= self._settings.max_n and pixels > most:
+            self.problem("options.n", f"{n} pictures have {pixels} pixels; at most {most} are allowed in all")
+        return pixels
 
     def _mask(self, request: pb.InpaintRequest, picture: Header | None) -> Header | None:
         if not request.mask:
@@ -246,9 +251,8 @@ class FlowChecks(Checks):
 
         def value(field: str, default: float, low: float, high: float) -> float:
             if field not in present:
-                return min(
-                    max(default, low), high
-                )  # a limit below the model's default is no fault of the caller's
+                # A limit below the model's default is no fault of the caller's.
+                return min(max(default, low), high)
             found = float(getattr(given, field))
             self.in_range(f"options.{field}", found, low, high)
             return found

@@ -11,6 +11,7 @@ from gateway import metrics
 from gateway.events import Drawn, Event, Indexed, Step, Timed
 from gateway.flows.flow import SEEDS, Options
 
+MAX_UNREAD = 64  # events, previews among them, that wait for a slow reader; then its pictures wait too
 Draw = Callable[[int], AsyncGenerator[Event, None]]  # of the picture with this seed; it ends with a Drawn
 
 
@@ -19,11 +20,11 @@ async def fan_out(options: Options, draw: Draw, before: Sequence[Event]) -> Asyn
 
     Closing the generator cancels all pictures, and waits until they have left their stages.
     """
-    told: asyncio.Queue[Indexed | Exception | None] = asyncio.Queue()
+    told: asyncio.Queue[Indexed | Exception | None] = asyncio.Queue(MAX_UNREAD)
     shared = {event.stage: event.seconds for event in before if isinstance(event, Timed)}
     for event in before:
         if not isinstance(event, Timed):
-            told.put_nowait((0, event))
+            yield 0, event
 
     async def one(index: int) -> None:
         seed = (options.seed + index) % SEEDS
@@ -34,9 +35,9 @@ async def fan_out(options: Options, draw: Draw, before: Sequence[Event]) -> Asyn
                     seconds[event.stage] = seconds.get(event.stage, 0.0) + event.seconds
                 elif isinstance(event, Drawn):
                     _observe(seconds)
-                    told.put_nowait((index, replace(event, seed=seed, seconds=seconds)))
+                    await told.put((index, replace(event, seed=seed, seconds=seconds)))
                 else:
-                    told.put_nowait((index, event))
+                    await told.put((index, event))
 
     async def all_of_them() -> None:
         try:
@@ -44,9 +45,9 @@ async def fan_out(options: Options, draw: Draw, before: Sequence[Event]) -> Asyn
                 for index in range(options.n):
                     group.create_task(one(index))
         except ExceptionGroup as failures:
-            told.put_nowait(failures.exceptions[0])
+            await told.put(failures.exceptions[0])
         else:
-            told.put_nowait(None)
+            await told.put(None)
 
     work = asyncio.create_task(all_of_them())
     try:

@@ -6,18 +6,20 @@ import abc
 import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
+from typing import Self
 
 from PIL import Image
 
-from gateway.admission import Demand
 from gateway.events import Event, Indexed, Timed, Warned
+from gateway.ledger import Demand
 from gateway.stages import Stages
 from gateway.stages.backlog import Steps
 from gateway.stages.budget import Budget, Priority
 from gateway.stages.decoder import DecoderOptions
 from gateway.stages.sampling import Sampling
 from gateway.stages.text_encoder import Embedding, EncodedText
-from services.editing.pictures import Header, OutputFormat, PictureError, Pixels, read_picture
+from services.editing.errors import PictureError
+from services.editing.pictures import Header, OutputFormat, Pixels, read_picture
 from services.wire.errors import InvalidInput
 from unclip.internal.v1 import decoder_service_pb2, prior_service_pb2
 
@@ -70,6 +72,10 @@ class Flow(abc.ABC):
     request_id: str
     sizes: tuple[int, ...]
     held_bytes: int = field(default=0, kw_only=True)
+
+    async def prepared(self) -> Self:
+        """The flow with what has to be known before its demands can be told exactly; it may be costly."""
+        return self
 
     @abc.abstractmethod
     def demands(self) -> tuple[Demand, ...]:

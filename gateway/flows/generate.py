@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from gateway.admission import Demand
 from gateway.events import Drawn, Event, Indexed
 from gateway.flows.fan_out import fan_out
 from gateway.flows.flow import Flow, encoded
+from gateway.ledger import Demand
 from gateway.stages import Stages
 from gateway.stages.budget import Budget
 from gateway.stages.text_encoder import EncodedText
+from gateway.threads import in_thread
 from services.editing.pictures import reduced
 
 
@@ -49,4 +49,4 @@ class Generate(Flow):
         ) as decoder:
             async for event in decoder:
                 yield event
-        yield Drawn(await asyncio.to_thread(reduced, decoder.result, self.size))
+        yield Drawn(await in_thread(reduced, decoder.result, self.size))

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import abc
-import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Self
 
-from gateway.admission import Demand
 from gateway.events import Drawn, Event, Indexed
 from gateway.flows.fan_out import fan_out
 from gateway.flows.flow import SEEDS, Flow, decode, encoded
+from gateway.ledger import Demand
 from gateway.stages import Stages
 from gateway.stages.budget import Budget
 from gateway.stages.decoder import Known
 from gateway.stages.text_encoder import EncodedText
-from services.editing.canvas import Canvas, Frame, Margins
+from gateway.threads import in_thread
+from services.editing.canvas import Canvas, Frame, Margins, frame_size
+from services.editing.errors import PictureError
 from services.editing.masks import MaskKind, read_hole
 from services.editing.pictures import (
     Header,
-    PictureError,
     alpha_of,
     rgb,
 )
@@ -33,32 +34,37 @@ FRAME_STRIDE = 0x9E3779B97F4A7C15
 
 @dataclass(frozen=True)
 class Paint(Flow):
-    """What belongs in the hole of a canvas of ``width`` x ``height`` px, and the file of its picture."""
+    """What belongs in the hole of a canvas of ``width`` x ``height`` px, and the file of its picture.
+
+    planned: the canvas and its frames, once they are known.
+    """
 
     prompt: str
     picture: bytes
     header: Header
     width: int
     height: int
+    planned: tuple[Canvas, list[Frame]] | None = field(default=None, kw_only=True)
 
     @abc.abstractmethod
     def canvas(self) -> Canvas:
         """Decode the picture and put it on a canvas. Raises InvalidInput."""
 
+    async def prepared(self) -> Self:
+        """Decode, and plan the frames, which all pictures share."""
+        canvas = await in_thread(self.canvas)
+        return replace(self, planned=(canvas, await in_thread(canvas.plan)))
+
     def demands(self) -> tuple[Demand, ...]:
-        """Candidates, then as many frames as at least lie along the canvas."""
-        shorter = min(self.width, self.height)
-        frames = -(-max(self.width, self.height) // shorter)
-        size = next((size for size in self.sizes[1:] if 1.5 * size >= shorter), self.sizes[-1])
-        return self.prior_demand(), self.decoder_demand(size, times=frames)
+        """Candidates, then the frames; one, as long as they are not planned."""
+        frames = len(self.planned[1]) if self.planned else 1
+        side = frame_size(min(self.width, self.height), self.sizes)
+        return self.prior_demand(), self.decoder_demand(side, times=frames)
 
     async def run(self, stages: Stages, budget: Budget) -> AsyncGenerator[Indexed, None]:
-        """Paint the hole, frame by frame.
-
-        Known pixels stay as they are. All pictures share the plan of frames.
-        """
-        canvas = await asyncio.to_thread(self.canvas)
-        frames = await asyncio.to_thread(canvas.plan)
+        """Paint the hole, frame by frame. Known pixels stay as they are."""
+        assert self.planned is not None
+        canvas, frames = self.planned
         text, before = await encoded(stages, self.prompt, self.options, budget)
         async with aclosing(
             fan_out(self.options, lambda s: self._draw(s, canvas, frames, text, stages, budget), before)
@@ -78,11 +84,11 @@ class Paint(Flow):
         async with self.sample_prior(stages, text, seed, budget) as prior:
             async for event in prior:
                 yield event
-        side = source.frame_size(self.sizes)
-        canvas = await asyncio.to_thread(source.copy)
+        side = frame_size(min(self.width, self.height), self.sizes)
+        canvas = await in_thread(source.copy)
         for number, frame in enumerate(frames):
             # Large canvases take a while: not on the event loop.
-            known = Known(*await asyncio.to_thread(canvas.view, frame, side))
+            known = Known(*await in_thread(canvas.view, frame, side))
             async with stages.decoder.sample(
                 prior.result,
                 text,
@@ -94,7 +100,7 @@ class Paint(Flow):
             ) as decoder:
                 async for event in decoder:
                     yield event
-            await asyncio.to_thread(canvas.paint, frame, decoder.result)
+            await in_thread(canvas.paint, frame, decoder.result)
         yield Drawn(canvas.result)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gateway.events import Warned
 from gateway.stages import Stages
 from gateway.stages.budget import Budget
 from gateway.stages.text_encoder import normalised
@@ -24,15 +25,16 @@ class RankedCaption:
 
 async def rank_captions(
     picture: Pixels, captions: Sequence[str], stages: Stages, budget: Budget
-) -> list[RankedCaption]:
-    """Best first.
+) -> tuple[list[RankedCaption], list[Warned]]:
+    """Best first, and which captions were cut.
 
     Probabilities are the softmax of CLIP's scaled cosines (arXiv 2103.00020, section 3.1.2).
     """
-    image = await stages.image_encoder.encode(picture, budget)
-    texts, scale = await stages.text_encoder.embed(captions, budget)
-    logits = scale * (texts @ normalised(image)).astype(np.float64)
+    texts = await stages.text_encoder.embed(captions, budget)
+    image = await stages.image_encoder.encode(picture, budget, texts.embeddings.shape[1])
+    logits = texts.logit_scale * (texts.embeddings @ normalised(image)).astype(np.float64)
     weights = np.exp(logits - logits.max())
     probabilities = weights / weights.sum()
     order = np.argsort(-probabilities, kind="stable")
-    return [RankedCaption(captions[i], int(i), float(probabilities[i])) for i in order]
+    ranked = [RankedCaption(captions[i], int(i), float(probabilities[i])) for i in order]
+    return ranked, [Warned(f"captions[{i}]", word) for i, word in enumerate(texts.last_words_read) if word]

@@ -1,24 +1,24 @@
-"""Vary.
+"""Vary: image encoder -> decoder and upsamplers.
 
-Image encoder -> decoder and upsamplers, from noise or, the more similar it is to be, from the picture.
+It begins from noise or, the more similar the results are to be, from the picture.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from gateway.admission import Demand
 from gateway.events import Drawn, Event, Indexed, Timed
 from gateway.flows.fan_out import fan_out
 from gateway.flows.flow import Flow, decode, encoded
+from gateway.ledger import Demand
 from gateway.stages import Stages
 from gateway.stages.budget import Budget
 from gateway.stages.decoder import Start
 from gateway.stages.text_encoder import Embedding, EncodedText
+from gateway.threads import in_thread
 from services.editing.pictures import Header, Pixels, centre_square, reduced
 
 
@@ -35,12 +35,15 @@ class Vary(Flow):
     size: int
 
     def demands(self) -> tuple[Demand, ...]:
-        """One picture."""
-        return (self.decoder_demand(self.native(self.size)),)
+        """One picture; the more similar, the fewer steps of the base network."""
+        demand = self.decoder_demand(self.native(self.size))
+        base, *raised = demand.steps
+        steps = max(1, round(base.steps * (1 - self.similarity)))
+        return (replace(demand, steps=(replace(base, steps=steps), *raised)),)
 
     async def run(self, stages: Stages, budget: Budget) -> AsyncGenerator[Indexed, None]:
         """Draw pictures like the given one."""
-        pixels = await asyncio.to_thread(self._square)
+        pixels = await in_thread(self._square)
         text, before = await encoded(stages, "", self.options, budget)
         started = time.monotonic()
         embedding = await stages.image_encoder.encode(pixels, budget)
@@ -70,4 +73,4 @@ class Vary(Flow):
         ) as decoder:
             async for event in decoder:
                 yield event
-        yield Drawn(await asyncio.to_thread(reduced, decoder.result, self.size))
+        yield Drawn(await in_thread(reduced, decoder.result, self.size))

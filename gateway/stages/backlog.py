@@ -13,9 +13,9 @@ FORGET_SECONDS = 15.0  # after which a replica that tells nothing more does not 
 
 @dataclass(frozen=True)
 class Steps:
-    """Steps of one row in the network that makes pictures of ``size`` px (0.
+    """Steps of one row in one network, with so many evaluations each.
 
-    None), with so many evaluations each.
+    size: of the pictures that the network makes, in px; 0 for the prior, which makes none.
     """
 
     size: int
@@ -25,21 +25,16 @@ class Steps:
 
 @dataclass
 class Backlog:
-    """The last word of each replica, and what calls cost. ``clock`` gives seconds."""
+    """The last word of each replica. ``clock`` gives seconds."""
 
     clock: Callable[[], float] = time.monotonic
     _told: dict[str, tuple[float, sampling_pb2.EngineLoad]] = field(default_factory=dict)
-    _costs: dict[int, tuple[float, int]] = field(
-        default_factory=dict
-    )  # by size: seconds of a call, evaluations in it
 
     def told(self, load: sampling_pb2.EngineLoad) -> None:
         """Note what a replica says; a message without a load says nothing."""
         if not load.replica:
             return
         self._told[load.replica] = (self.clock(), load)
-        for cost in load.costs:
-            self._costs[cost.size] = (cost.seconds, cost.evaluations)
 
     @property
     def replicas(self) -> int:
@@ -75,13 +70,21 @@ class Backlog:
 
         0 while costs are unknown.
         """
-        seconds, evaluations = self._costs.get(steps.size, (0.0, 1))
+        seconds, evaluations = self._cost(steps.size)
         return steps.steps * seconds * min(1.0, steps.evaluations / evaluations)
 
     def alone(self, steps: Steps) -> float:
         """Seconds that one such row takes by itself."""
-        seconds, evaluations = self._costs.get(steps.size, (0.0, 1))
+        seconds, evaluations = self._cost(steps.size)
         return steps.steps * seconds * max(1.0, steps.evaluations / evaluations)
+
+    def _cost(self, size: int) -> tuple[float, int]:
+        """Seconds of a call of that size's network, and the evaluations in it, by the last word on it."""
+        told = [(then, c) for then, load in self._recent() for c in load.costs if c.size == size]
+        if not told:
+            return 0.0, 1
+        _, cost = max(told, key=lambda item: item[0])
+        return cost.seconds, cost.evaluations
 
     def _recent(self) -> list[tuple[float, sampling_pb2.EngineLoad]]:
         now = self.clock()

@@ -87,7 +87,9 @@ class StageChannel:
         self._target = target_of(address)
         self._options = channel_options(settings.keepalive_seconds)
         self._max_seconds = settings.max_connection_seconds
-        self._silence_seconds = settings.stage_silence_seconds
+        # A stage that sleeps says nothing until a replica has started.
+        sleeps = name in settings.sleeping_stages
+        self._silence_seconds = math.inf if sleeps else settings.stage_silence_seconds
         self._application: Metadata = ((APPLICATION_KEY, name),)
         self._closing: set[asyncio.Task[None]] = set()
         self._stubs: dict[object, object] = {}
@@ -124,7 +126,9 @@ class StageChannel:
         request = stage_service_pb2.DescribeRequest()
         with self._errors():
             info = self.stub(stage_service_pb2_grpc.StageServiceStub)
-            return await info.Describe(request, timeout=LOOK_SECONDS, metadata=self._application)
+            answer = await info.Describe(request, timeout=LOOK_SECONDS, metadata=self._application)
+        self._last_seen = time.monotonic()
+        return answer
 
     async def ping(self) -> None:
         """Whether Ray Serve's proxy answers, which asks no replica.
@@ -134,19 +138,23 @@ class StageChannel:
         try:
             with self._errors():
                 await self.stub(proxy_health)(b"", timeout=LOOK_SECONDS, metadata=())
+            self._last_seen = time.monotonic()
         except DeadlineMissed:
             raise self.unavailable() from None
 
     async def call(
-        self, method: UnaryMethod[Request, Response], make: Callable[[], Request], budget: Budget
+        self,
+        method: Callable[[], UnaryMethod[Request, Response]],
+        make: Callable[[], Request],
+        budget: Budget,
     ) -> Response:
         """The answer of a unary call, which is made again, twice at most, if the stage was not there.
 
-        make: gives a fresh request.
+        method: gives the method on the connection of now. make: gives a fresh request.
         """
         for attempt in range(ATTEMPTS):
             try:
-                answer = await self._call(method, make(), budget)
+                answer = await self._call(method(), make(), budget)
                 self._last_seen = time.monotonic()
                 return answer
             except StageUnavailable:
@@ -157,7 +165,7 @@ class StageChannel:
 
     async def stream(
         self,
-        method: Callable[..., StreamCall[Response]],
+        method: Callable[[], Callable[..., StreamCall[Response]]],
         make: Callable[[], object],
         is_result: Callable[[Response], bool],
         budget: Budget,
@@ -169,7 +177,7 @@ class StageChannel:
         """
         for attempt in range(ATTEMPTS):
             try:
-                async with contextlib.aclosing(self._stream(method, make(), budget)) as messages:
+                async with contextlib.aclosing(self._stream(method(), make(), budget)) as messages:
                     async for message in messages:
                         yield message
                         if is_result(message):
@@ -185,8 +193,12 @@ class StageChannel:
         try:
             return from_message(message, self.name, shape)
         except InvalidInput as error:
-            logger.error("%s answered: %s", self.name, error)
-            raise StageMismatch(NOT_FITTING) from None
+            raise self.mismatch(str(error)) from None
+
+    def mismatch(self, what: str) -> StageMismatch:
+        """The error for an answer that does not fit what was asked for."""
+        logger.error("%s answered: %s", self.name, what)
+        return StageMismatch(NOT_FITTING)
 
     def unavailable(self) -> StageUnavailable:
         """The error that says so."""
@@ -203,11 +215,12 @@ class StageChannel:
     async def _call(
         self, method: UnaryMethod[Request, Response], request: Request, budget: Budget
     ) -> Response:
-        timeout = min(self._silence_seconds, budget.seconds_left)
         try:
-            with self._errors(), self._span() as span, tracing.current(span):
-                return await method(request, timeout=timeout, metadata=self._metadata(budget))
-        except DeadlineMissed:
+            async with asyncio.timeout(min(self._silence_seconds, budget.seconds_left)):
+                with self._errors(), self._span() as span, tracing.current(span):
+                    metadata = self._metadata(budget)
+                    return await method(request, timeout=budget.seconds_left, metadata=metadata)
+        except TimeoutError:
             raise self._silent(budget) from None
 
     async def _stream(

@@ -88,7 +88,7 @@ class Decoder:
             return fixed
 
         messages = self.channel.stream(
-            self.channel.stub(decoder_service_pb2_grpc.DecoderServiceStub).SampleDecoder,
+            lambda: self.channel.stub(decoder_service_pb2_grpc.DecoderServiceStub).SampleDecoder,
             request,
             lambda m: m.HasField("result"),
             budget,

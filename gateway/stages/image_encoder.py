@@ -16,13 +16,13 @@ class ImageEncoder:
     def __init__(self, channel: StageChannel) -> None:
         self.channel = channel
 
-    async def encode(self, pixels: Pixels, budget: Budget) -> Embedding:
-        """(H, W, 3) -> (D,), not normalised."""
+    async def encode(self, pixels: Pixels, budget: Budget, width: int | None = None) -> Embedding:
+        """(H, W, 3) -> (D,), not normalised. Raises StageMismatch if D is not the width that is given."""
         picture = to_message(pixels)
         request = image_encoder_service_pb2.EncodeImageRequest(picture=picture, request_id=budget.request_id)
         response = await self.channel.call(
-            self.channel.stub(image_encoder_service_pb2_grpc.ImageEncoderServiceStub).EncodeImage,
+            lambda: self.channel.stub(image_encoder_service_pb2_grpc.ImageEncoderServiceStub).EncodeImage,
             lambda: request,
             budget,
         )
-        return self.channel.array(response.embedding, None)
+        return self.channel.array(response.embedding, width)

@@ -35,7 +35,7 @@ class Prior:
             )
 
         messages = self.channel.stream(
-            self.channel.stub(prior_service_pb2_grpc.PriorServiceStub).SamplePrior,
+            lambda: self.channel.stub(prior_service_pb2_grpc.PriorServiceStub).SamplePrior,
             request,
             lambda m: m.HasField("result"),
             budget,

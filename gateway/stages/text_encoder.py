@@ -26,6 +26,15 @@ class EncodedText:
     unconditional: Conditioning
 
 
+@dataclass(frozen=True)
+class EmbeddedTexts:
+    """Unit embeddings (n, D), CLIP's logit scale, and for each text the last word read, if it was cut."""
+
+    embeddings: Embedding
+    logit_scale: float
+    last_words_read: tuple[str, ...]
+
+
 class TextEncoder:
     """Texts to conditioning and embeddings. What another version of the encoder made is never used."""
 
@@ -48,25 +57,31 @@ class TextEncoder:
         if missing:
             response = await self._encode(missing, budget)
             found |= dict(zip(missing, response.texts, strict=True))
+            self._version = response.model_version
             if self._cache.maxsize:
                 self._cache.update({(response.model_version, text): found[text] for text in missing})
         return EncodedText(found[prompt], found[unconditional])
 
-    async def embed(self, texts: Sequence[str], budget: Budget) -> tuple[Embedding, float]:
-        """Unit embeddings (n, D), and CLIP's logit scale."""
+    async def embed(self, texts: Sequence[str], budget: Budget) -> EmbeddedTexts:
+        """What CLIP compares with pictures. Raises StageMismatch for embeddings of unlike widths."""
         response = await self._encode(texts, budget)
-        rows = [self.channel.array(text.embedding, None) for text in response.texts]
-        return np.stack([normalised(row) for row in rows]), response.logit_scale
+        width = response.texts[0].embedding.shape[0] if response.texts[0].embedding.shape else 0
+        rows = [self.channel.array(text.embedding, width) for text in response.texts]
+        words = tuple(text.last_word_read for text in response.texts)
+        return EmbeddedTexts(np.stack([normalised(row) for row in rows]), response.logit_scale, words)
 
     async def _encode(
         self, texts: Sequence[str], budget: Budget
     ) -> text_encoder_service_pb2.EncodeTextResponse:
         request = text_encoder_service_pb2.EncodeTextRequest(texts=texts, request_id=budget.request_id)
-        return await self.channel.call(
-            self.channel.stub(text_encoder_service_pb2_grpc.TextEncoderServiceStub).EncodeText,
+        response = await self.channel.call(
+            lambda: self.channel.stub(text_encoder_service_pb2_grpc.TextEncoderServiceStub).EncodeText,
             lambda: request,
             budget,
         )
+        if len(response.texts) != len(texts):
+            raise self.channel.mismatch(f"{len(response.texts)} texts for {len(texts)}")
+        return response
 
 
 def normalised(embedding: Embedding) -> Embedding:

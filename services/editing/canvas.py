@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from services.editing.pictures import Mask, Pixels, flattened
@@ -87,14 +88,6 @@ class Canvas:
             pixels, hole, np.asarray(Image.fromarray(self.alpha).resize(size, Image.Resampling.BILINEAR))
         )
 
-    def frame_size(self, sizes: tuple[int, ...]) -> int:
-        """The side in px at which the decoder paints this canvas's frames, one of ``sizes`` (smallest first).
-
-        The base size is too coarse where there is a larger one. Of the larger ones it is the first that
-        covers the frame when it is enlarged by half at most; else the largest.
-        """
-        return next((size for size in sizes[1:] if 1.5 * size >= min(self.hole.shape)), sizes[-1])
-
     def plan(self) -> list[Frame]:
         """The frames to paint, in order, until nothing of the hole is left.
 
@@ -142,6 +135,15 @@ class Canvas:
         return np.dstack([self.pixels, self.alpha])
 
 
+def frame_size(shorter_side: int, sizes: tuple[int, ...]) -> int:
+    """The side in px at which the decoder paints a canvas's frames, one of ``sizes`` (smallest first).
+
+    The base size is too coarse where there is a larger one. Of the larger ones it is the first that covers
+    the frame when it is enlarged by half at most; else the largest.
+    """
+    return next((size for size in sizes[1:] if 1.5 * size >= shorter_side), sizes[-1])
+
+
 def scaled_size(width: int, height: int, shorter_side: int) -> tuple[int, int]:
     """(width, height) in px when the shorter side is scaled to ``shorter_side``."""
     scale = shorter_side / min(height, width)
@@ -149,11 +151,12 @@ def scaled_size(width: int, height: int, shorter_side: int) -> tuple[int, int]:
 
 
 def _next_frame(hole: Mask) -> Frame:
-    rows, columns = np.nonzero(hole)
-    middle_x = float(columns.mean())
-    middle_y = float(rows.mean())
+    middle_y, middle_x = (_middle(hole.sum(axis)) for axis in (1, 0))
     # A table of sums over all windows from the origin gives any window's in four look-ups.
-    sums = np.pad(hole.cumsum(0, dtype=np.int64).cumsum(1), ((1, 0), (1, 0)))
+    height, width = hole.shape
+    sums = np.zeros((height + 1, width + 1), np.int32)
+    np.cumsum(hole, 0, dtype=np.int32, out=sums[1:, 1:])
+    np.cumsum(sums[1:, 1:], 1, out=sums[1:, 1:])
 
     def merit(frame: Frame) -> tuple[float, float, float]:
         x, y, side = frame.x, frame.y, frame.side
@@ -163,6 +166,11 @@ def _next_frame(hole: Mask) -> Frame:
         return (min(known, MIN_KNOWN) if hidden else -1.0, hidden, -off_centre)
 
     return max(_candidates(hole), key=merit)
+
+
+def _middle(counts: npt.NDArray[np.integer]) -> float:
+    """The mean index, each counted as often as it says."""
+    return float(np.average(np.arange(len(counts)), weights=counts))
 
 
 def _candidates(hole: Mask) -> list[Frame]:

@@ -7,7 +7,8 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from services.editing.pictures import Mask, PictureError
+from services.editing.errors import PictureError
+from services.editing.pictures import Mask
 
 MaskKind = Literal["any", "alpha", "luminance"]
 # A mask that is black and white but for so small a transparent share is meant by its brightness.

@@ -6,15 +6,15 @@ Checked by their header before anything is decoded, whatever their shape or mode
 from __future__ import annotations
 
 import io
-import struct
-import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+
+from services.editing import jpeg, png
+from services.editing.errors import PictureError
 
 Pixels = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -23,16 +23,10 @@ FORMATS = ("PNG", "JPEG", "WEBP")
 # Our own limit applies, before anything is decoded (see ``PictureLimits``); Pillow's would only warn.
 Image.MAX_IMAGE_PIXELS = None
 
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-PNG_TEXT = (b"tEXt", b"zTXt", b"iTXt")
-MAX_PROFILE_BYTES = 2**20
+TO_8_BITS = np.linspace(0, 255, 2**16).round().astype(np.uint8)  # of 16-bit greys
 ORIENTATION = 0x0112  # the EXIF tag
 SIDEWAYS = (5, 6, 7, 8)  # its values that swap width and height
 REDUCTIONS = (1, 2, 4, 8)  # what a JPEG can be decoded at, for the cost of the reduced size
-
-
-class PictureError(ValueError):
-    """A picture cannot be used. The message is what follows its name: "is broken or truncated"."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +61,8 @@ class Header:
 def read_header(data: bytes, limits: PictureLimits, *, reducible: bool = False) -> Header:
     """Check a PNG, JPEG or WebP without decoding it. Raises PictureError.
 
-    reducible: a large JPEG will do at a reduced size. A progressive one would not cost less, and is refused.
+    reducible: a large JPEG will do at a reduced size. One that is progressive, or has a scan for each colour,
+    would take as much memory as at its full size, and is refused.
     """
     if not data:
         raise PictureError("is required: a PNG, JPEG or WebP picture")
@@ -76,17 +71,22 @@ def read_header(data: bytes, limits: PictureLimits, *, reducible: bool = False) 
     picture = _open(data)
     width, height = picture.size
     declared = width * height
+    reduction = 1
+    if declared > limits.max_pixels:
+        reduces = reducible and declared <= limits.max_reduced_pixels and _reduces(picture, data)
+        fitting = (r for r in REDUCTIONS if Header(width, height, r).pixels <= limits.max_pixels)
+        reduction = next(fitting, 0) if reduces else 0
+    if not reduction:
+        raise PictureError(f"is {width} x {height}; at most {limits.max_pixels} pixels are allowed")
     if _orientation(picture) in SIDEWAYS:
         width, height = height, width
-    if declared <= limits.max_pixels:
-        return Header(width, height)
-    reduces = reducible and picture.format == "JPEG" and not picture.info.get("progressive")
-    if reduces and declared <= limits.max_reduced_pixels:
-        for reduction in REDUCTIONS:
-            header = Header(width, height, reduction)
-            if header.pixels <= limits.max_pixels:
-                return header
-    raise PictureError(f"is {width} x {height}; at most {limits.max_pixels} pixels are allowed")
+    return Header(width, height, reduction)
+
+
+def _reduces(picture: Image.Image, data: bytes) -> bool:
+    """Whether the picture can be decoded at a reduced size for the cost of that."""
+    sequential = picture.format in ("JPEG", "MPO") and not picture.info.get("progressive")
+    return sequential and jpeg.has_one_scan(data)
 
 
 def read_picture(data: bytes, header: Header) -> Image.Image:
@@ -107,74 +107,34 @@ def read_picture(data: bytes, header: Header) -> Image.Image:
 
 
 def _open(data: bytes) -> Image.Image:
-    """Read the header; if metadata is in the way, without that."""
-    if data.startswith(PNG_SIGNATURE):
-        data = _without_png_text(data)
-    attempts = [data, _without_jpeg_metadata(data)] if data.startswith(b"\xff\xd8") else [data]
+    """Read the header; if metadata is in the way, without that. Raises PictureError."""
+    if data.startswith(png.SIGNATURE):
+        attempts = [png.without_text(data)]
+    elif data.startswith(jpeg.START):
+        jpeg.check(data)
+        attempts = [data, jpeg.without_metadata(data)]
+    else:
+        attempts = [data]
     for attempt in attempts:
         try:
             return Image.open(io.BytesIO(attempt), formats=FORMATS)
         except UnidentifiedImageError:
-            known = data.startswith((PNG_SIGNATURE, b"\xff\xd8"))
-            if not known:
+            if not data.startswith((png.SIGNATURE, jpeg.START)):
                 raise PictureError("is not a picture; PNG, JPEG and WebP are allowed") from None
         except Exception:
             continue
     raise PictureError("is broken or truncated")
 
 
-def _without_png_text(data: bytes) -> bytes:
-    """Without text, and without a colour profile that unpacks to too much.
-
-    Pillow would refuse the picture for it.
-    """
-    kept = [PNG_SIGNATURE]
-    for kind, chunk in _png_chunks(data):
-        if kind not in PNG_TEXT and not (kind == b"iCCP" and _is_large_profile(chunk)):
-            kept.append(chunk)
-    return b"".join(kept)
-
-
-def _is_large_profile(chunk: bytes) -> bool:
-    """Whether a compressed colour profile is too large, or cannot be unpacked."""
-    start = chunk.find(b"\0", 8) + 2  # after its name and the compression method
-    try:
-        return len(zlib.decompressobj().decompress(chunk[start:-4], MAX_PROFILE_BYTES)) >= MAX_PROFILE_BYTES
-    except zlib.error:
-        return True
-
-
-def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """(kind, whole chunk) of a PNG; what is no chunk at the end comes as it is."""
-    place = len(PNG_SIGNATURE)
-    while place + 12 <= len(data):
-        (length,) = struct.unpack_from(">I", data, place)
-        end = place + 12 + length
-        yield data[place + 4 : place + 8], data[place:end]
-        place = end
-    if place < len(data):
-        yield b"", data[place:]
-
-
-def _without_jpeg_metadata(data: bytes) -> bytes:
-    """Without application segments. JFIF's, Adobe's (the colour model) and colour profiles stay."""
-    kept = [data[:2]]
-    place = 2
-    while place + 4 <= len(data) and data[place] == 0xFF and data[place + 1] != 0xDA:
-        marker = data[place + 1]
-        (length,) = struct.unpack_from(">H", data, place + 2)
-        segment = data[place : place + 2 + length]
-        metadata = 0xE1 <= marker <= 0xEF and marker != 0xEE and not segment[4:].startswith(b"ICC_PROFILE")
-        if not metadata:
-            kept.append(segment)
-        place += 2 + length
-    return b"".join([*kept, data[place:]])
-
-
 def _orientation(picture: Image.Image) -> int:
-    """The EXIF orientation; 1, upright, if there is none that can be read."""
+    """The EXIF orientation; 1, upright, if there is none that can be read.
+
+    Pillow's own ``getexif`` would decode a PNG to look for EXIF data behind its pixels.
+    """
     try:
-        return int(picture.getexif().get(ORIENTATION, 1))
+        exif = Image.Exif()
+        exif.load(picture.info["exif"])
+        return int(exif.get(ORIENTATION, 1))
     except Exception:
         return 1
 
@@ -195,7 +155,7 @@ def _upright(picture: Image.Image, orientation: int) -> Image.Image:
 def _to_srgb(picture: Image.Image) -> Image.Image:
     """Colours as sRGB, where the picture has another profile that can be read. Its alpha stays as it is."""
     profile = picture.info.get("icc_profile")
-    if not profile or len(profile) > MAX_PROFILE_BYTES or picture.mode.startswith(("I", "F")):
+    if not profile or len(profile) > png.MAX_PROFILE_BYTES or picture.mode.startswith("I"):
         return picture
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
@@ -213,11 +173,10 @@ def _to_srgb(picture: Image.Image) -> Image.Image:
 
 
 def _to_rgba(picture: Image.Image) -> Image.Image:
-    """Any mode as RGBA; 16-bit and float greys are scaled to 8 bits, where Pillow itself would clip."""
-    if picture.mode.startswith(("I", "F")):
-        grey = np.asarray(picture, np.float64)
-        top = 65535.0 if picture.mode.startswith("I") else max(float(grey.max()), 1.0)
-        picture = Image.fromarray((grey / top * 255).clip(0, 255).astype(np.uint8))
+    """Any mode as RGBA; 16-bit greys are scaled to 8 bits, where Pillow itself would clip."""
+    if picture.mode.startswith("I"):
+        grey = np.asarray(picture)
+        picture = Image.fromarray(TO_8_BITS[grey.clip(0, len(TO_8_BITS) - 1)])
     return picture.convert("RGBA")
 
 

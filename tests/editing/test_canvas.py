@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from services.editing.canvas import Canvas, Margins
+from services.editing.canvas import Canvas, Margins, frame_size
 
 
 def noise(height: int, width: int) -> np.ndarray:
@@ -95,14 +95,9 @@ def test_scaling_keeps_the_shape_and_covers_the_hole() -> None:
     assert scaled.hole.any()
 
 
-@pytest.mark.parametrize(
-    ("shape", "size"),
-    [((60, 80), 256), ((256, 900), 256), ((300, 384), 256), ((500, 400), 1024), ((2000, 2000), 1024)],
-)
-def test_frames_are_painted_at_a_size_that_fits(shape: tuple[int, int], size: int) -> None:
-    assert (
-        Canvas(np.zeros((*shape, 3), np.uint8), np.ones(shape, np.bool_)).frame_size((64, 256, 1024)) == size
-    )
+@pytest.mark.parametrize(("shorter", "size"), [(60, 256), (256, 256), (384, 256), (400, 1024), (2000, 1024)])
+def test_frames_are_painted_at_a_size_that_fits(shorter: int, size: int) -> None:
+    assert frame_size(shorter, (64, 256, 1024)) == size
 
 
 def test_what_is_outside_the_hole_keeps_its_alpha_and_what_is_painted_is_opaque() -> None:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from services.editing.errors import PictureError
 from services.editing.masks import read_hole
-from services.editing.pictures import PictureError
 
 
 def test_transparent_means_paint_here() -> None:

@@ -9,11 +9,11 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms, PngImagePlugin
+from PIL import Image, ImageCms, ImageFile, PngImagePlugin
 
-from services.editing import pictures
+from services.editing import jpeg, pictures, png
+from services.editing.errors import PictureError
 from services.editing.pictures import (
-    PictureError,
     PictureLimits,
     centre_square,
     encode_picture,
@@ -112,6 +112,53 @@ def test_a_small_file_that_declares_a_huge_picture_is_refused_cheaply() -> None:
         read_picture(data)
     assert tracemalloc.get_traced_memory()[1] < 2**20
     tracemalloc.stop()
+
+
+def huge_png() -> bytes:
+    """A whole PNG of 6000 x 6000, of which a file of 100 kB is enough."""
+    return encoded(Image.new("1", (6000, 6000)))
+
+
+def test_no_pixel_is_decoded_before_the_header_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = huge_png()
+    small = encoded(Image.new("RGB", (20, 10)))
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("it was decoded"))
+    with pytest.raises(PictureError, match="6000 x 6000"):
+        read_header(data, LIMITS)
+    assert read_header(small, LIMITS).width == 20
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (png.SIGNATURE + b"\0\0\0\0tEXt\0\0\0\0" * 80_000, "chunks"),
+        (jpeg.START + b"\xff" * 1_000_000, "segments or stray bytes"),
+        (jpeg.START + b"\xff\xfe\0\x02" * 200_000, "segments or stray bytes"),
+        (jpeg.START + b"\0" * 1_000_000, "segments or stray bytes"),
+    ],
+)
+def test_files_made_of_very_many_small_parts_are_refused(data: bytes, says: str) -> None:
+    with pytest.raises(PictureError, match=says):
+        read_header(data, LIMITS)
+
+
+def test_only_a_jpeg_with_one_scan_is_decoded_at_a_reduced_size() -> None:
+    """Others keep coefficients of all of the picture in memory."""
+    photo = encoded(Image.new("RGB", (1024, 512), "red"), "JPEG")
+    assert read_header(photo, LIMITS, reducible=True).reduction == 2
+    scan = photo.index(b"\xff\xda")
+    one_colour = photo[: scan + 4] + b"\x01" + photo[scan + 5 :]
+    for data in (one_colour, encoded(Image.new("RGB", (1024, 512)), "JPEG", progressive=True)):
+        with pytest.raises(PictureError, match="1024 x 512"):
+            read_header(data, LIMITS, reducible=True)
+
+
+def test_a_phones_photo_with_a_second_picture_in_it_is_a_jpeg() -> None:
+    photo = Image.new("RGB", (1024, 512), "red")
+    stream = io.BytesIO()
+    photo.save(stream, "MPO", save_all=True, append_images=[photo])
+    assert read_header(stream.getvalue(), LIMITS, reducible=True).reduction == 2
+    assert read_picture(stream.getvalue(), reducible=True).size == (512, 256)
 
 
 def test_squares_are_cut_from_the_centre_on_white() -> None:

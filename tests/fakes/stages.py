@@ -69,6 +69,8 @@ class FakeStages(
     refusal: ServiceError | None = None  # what the decoder answers instead
     refusals: dict[int, ServiceError] = field(default_factory=dict)  # what it answers in the end, by seed
     wedged: list[str] = field(default_factory=list)  # stages whose next call is never answered
+    full: set[str] = field(default_factory=set)  # stages whose queue has no place left, for nobody
+    image_width: int = 0  # of the image embedding, if it is another than the texts'
     down: set[str] = field(default_factory=set)  # stages that do not answer
     busy: set[str] = field(default_factory=set)  # stages that never get round to describing themselves
     versions: dict[str, str] = field(default_factory=dict)  # of the model, where it is not "0"
@@ -101,7 +103,9 @@ class FakeStages(
 
     async def EncodeImage(self, request: Any, context: Any) -> image_encoder_service_pb2.EncodeImageResponse:
         await self._answering("image_encoder", context)
-        return image_encoder_service_pb2.EncodeImageResponse(embedding=EMBEDDING)
+        width = self.image_width
+        embedding = to_message(np.ones(width, np.float32)) if width else EMBEDDING
+        return image_encoder_service_pb2.EncodeImageResponse(embedding=embedding)
 
     async def SamplePrior(self, request: Any, context: Any) -> AsyncIterator[PriorResponse]:
         await self._answering("prior", context)
@@ -164,6 +168,8 @@ class FakeStages(
         stage = str(dict(context.invocation_metadata())[APPLICATION_KEY])
         self.described.append(stage)
         await self._answering(stage, context)
+        if stage in self.full:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "ray: back pressure")
         if stage in self.busy:
             await asyncio.sleep(3600)
         defaults = stage_service_pb2.SamplingDefaults(

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from gateway.admission import Admission, Demand
+from gateway.admission import Admission
 from gateway.events import Drawn, Progressed, Queued
+from gateway.ledger import Demand
 from gateway.stages.backlog import Backlog, Steps
 from gateway.stages.budget import Budget
 from services.wire.errors import DeadlineMissed, Overloaded
@@ -166,3 +167,24 @@ def test_nothing_is_refused_while_nothing_is_known() -> None:
     unknown = Admission({"prior": Backlog(), "decoder": Backlog()}, max_requests=9, max_bytes=9)
     with unknown.admitted((PRIOR, DECODER), 10, Budget(0.5, "id")):
         pass
+
+
+def test_a_request_counts_with_all_its_rows() -> None:
+    """Six candidates for each of eight pictures are 48 rows, of 96."""
+    desk = Desk()
+    candidates = Demand("prior", (Steps(0, 10),), rows=6)
+    desk.admit(pictures=8, demands=(candidates,))
+    desk.admit(pictures=8, demands=(candidates,))
+    with pytest.raises(Overloaded, match="every place"):
+        desk.admit(pictures=1, demands=(candidates,))
+
+
+def test_of_a_picture_in_frames_the_stage_has_one_frame_at_a_time() -> None:
+    """What is still to come is no work of other gateways."""
+    desk = Desk()
+    frames = Demand("decoder", (Steps(64, 10),), times=8)  # half a second each
+    ticket = desk.admit(demands=(frames,))
+    ticket.observe(0, Queued("decoder", 0))
+    desk.hears("decoder", backlog=8.0)  # half a second of it ours
+    assert desk.admission.ledgers["decoder"].foreign == pytest.approx(7.5)
+    assert desk.admission.ledgers["decoder"].wait(1e9) == pytest.approx(11.5)

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from tests.editing.test_pictures import declared
-from tests.gateway.conftest import Front, png_of, violations
+from tests.fakes.stages import FakeStages
+from tests.gateway.conftest import Front, fronting, png_of, refusal, violations
 from unclip.v1 import image_service_pb2 as pb
 
 SQUARE = png_of(Image.new("RGB", (32, 32), "red"))
@@ -95,6 +96,14 @@ async def test_everything_wrong_is_told_at_once(front: Front) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as failure:
         await front.images.Generate(request)
     assert violations(failure.value) == ["prompt", "size", "options.n", "options.decoder_guidance"]
+
+
+async def test_all_pictures_of_an_answer_are_bounded_together() -> None:
+    async with fronting(FakeStages(), max_result_pixels=2**22) as front:
+        many = pb.GenerateRequest(prompt="a fox", size=1024, options=pb.SamplingOptions(n=5))
+        error = await refusal(front.images.Generate(many))
+        assert violations(error) == ["options.n"]
+        assert (await front.images.GetModel(pb.GetModelRequest())).limits.max_result_pixels == 2**22
 
 
 async def test_streams_refuse_in_the_same_way(front: Front) -> None:

@@ -86,6 +86,13 @@ async def test_a_negative_prompt_takes_the_place_of_the_empty_text(front: Front)
 
 async def test_a_prompt_that_is_cut_is_a_warning() -> None:
     async with fronting(FakeStages(last_word_read="fox")) as front:
+        embedded = await front.images.EmbedText(pb.EmbedTextRequest(text=LONG))
+        assert [warning.field for warning in embedded.warnings] == ["text"]
+        picture = png_of(noise(8, 8))
+        ranked = await front.images.RankCaptions(
+            pb.RankCaptionsRequest(picture=picture, captions=["a fox", LONG])
+        )
+        assert [warning.field for warning in ranked.warnings] == ["captions[1]"]
         response = await front.images.Generate(pb.GenerateRequest(prompt=LONG))
         assert [(w.code, w.field) for w in response.warnings] == [(pb.WARNING_CODE_TEXT_CUT, "prompt")]
         assert '"fox"' in response.warnings[0].message
@@ -184,7 +191,7 @@ async def test_ranking_and_embedding(front: Front) -> None:
     ranked = (await front.images.RankCaptions(request)).captions
     assert [r.index for r in ranked] == [0, 1]
     assert sum(r.probability for r in ranked) == pytest.approx(1)
-    text = (await front.images.EmbedText(pb.EmbedTextRequest(text="a fox"))).embedding
+    text = (await front.images.EmbedText(pb.EmbedTextRequest(text=LONG))).embedding
     assert np.linalg.norm(text) == pytest.approx(1)
 
 

@@ -208,3 +208,19 @@ async def test_connections_are_opened_anew_and_calls_on_the_old_ones_end() -> No
         assert (await front.images.Generate(FOX)).pictures
         assert channel._channel is not before
         assert (await held).pictures
+
+
+async def test_a_retry_uses_the_connection_of_now() -> None:
+    """The connection is opened anew while a picture is drawn, and its replica dies after that."""
+    stages = FakeStages(step_seconds=0.8, decoder_failures=1)
+    async with fronting(stages, max_connection_seconds=0.5, look_interval=0.2) as front:
+        assert (await front.images.Generate(FOX)).pictures
+        assert len(stages.pictures) == 2
+
+
+async def test_stages_of_unlike_widths_do_not_fit_together() -> None:
+    async with fronting(FakeStages(image_width=7)) as front:
+        picture = png_of(Image.new("RGB", (9, 9)))
+        request = pb.RankCaptionsRequest(picture=picture, captions=["a fox", "an owl"])
+        error = await refusal(front.images.RankCaptions(request))
+        assert error.code() is grpc.StatusCode.FAILED_PRECONDITION

@@ -67,9 +67,10 @@ async def test_health_watches_take_no_places() -> None:
 
 async def test_bytes_in_work_are_bounded() -> None:
     stages = FakeStages(delay=30)
-    picture = png_of(np.random.default_rng(0).integers(0, 255, (256, 256, 3), dtype=np.uint8))
+    picture = png_of(np.random.default_rng(0).integers(0, 255, (500, 256, 3), dtype=np.uint8))
     request = pb.OutpaintRequest(picture=picture, prompt="a fox", margins=pb.Margins(left=8))
-    async with fronting(stages, max_bytes_in_work=2_500_000) as front:
+    small = {"max_picture_pixels": 2**17, "max_result_pixels": 2**17, "max_picture_bytes": 2**19}
+    async with fronting(stages, max_bytes_in_work=10 * 2**20, **small) as front:
         held = asyncio.ensure_future(front.images.Outpaint(request))
         await until(lambda: len(stages.tasks) == 1)
         error = await refusal(front.images.Outpaint(request))

@@ -5,11 +5,47 @@ Stages that may sleep are left asleep, and nothing goes stale.
 
 from __future__ import annotations
 
+import asyncio
+
 from gateway.readiness import StageWatch
 from gateway.settings import Settings
 from gateway.stages import Stages
+from gateway.stages.budget import Budget
+from services.wire.errors import StageUnavailable
 from services.wire.stages import STAGES
 from tests.fakes.stages import FakeStages, addresses_of, serve_fake_stages
+
+
+async def test_a_full_stage_is_up() -> None:
+    stages = FakeStages(full={"decoder"})
+    async with serve_fake_stages(stages) as address:
+        clients = Stages.connect(Settings(**addresses_of(address)))
+        watch = StageWatch(clients)
+        await watch.look()
+        assert watch.down == ()
+        await clients.close()
+
+
+async def test_many_who_need_the_model_at_once_share_one_look() -> None:
+    stages = FakeStages(down={"prior"})
+    async with serve_fake_stages(stages) as address:
+        clients = Stages.connect(Settings(**addresses_of(address)))
+        watch = StageWatch(clients)
+        answers = await asyncio.gather(*(watch.model("prior") for _ in range(9)), return_exceptions=True)
+        assert all(isinstance(answer, StageUnavailable) for answer in answers)
+        assert stages.described.count("decoder") == 1
+        await clients.close()
+
+
+async def test_texts_are_cached_though_the_encoder_sleeps() -> None:
+    stages = FakeStages()
+    async with serve_fake_stages(stages) as address:
+        clients = Stages.connect(Settings(**addresses_of(address)))
+        budget = Budget(10, "id")
+        for _ in range(3):
+            await clients.text_encoder.encode("a fox", "", budget)
+        assert stages.texts == ["a fox", ""]
+        await clients.close()
 
 
 async def test_stages_that_may_sleep_are_described_only_when_need_be() -> None:

@@ -170,6 +170,7 @@ class Painter:
 
 
 async def _picture(flow: Flow, stages: Stages) -> Pictures:
+    flow = await flow.prepared()
     async for _, event in flow.run(stages, Budget(HOURS, flow.request_id, is_deadline=False)):
         if isinstance(event, Drawn):
             return event.pixels
