@@ -1,6 +1,6 @@
 """The gateway's metrics, for Prometheus.
 
-Docs/metrics.md lists them. No prompt, id or address is ever a label.
+``docs/metrics.md`` lists them. No prompt, id or address is ever a label.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from types import FrameType
 
 import click
 from pydantic import ValidationError
@@ -17,6 +16,7 @@ from deploy.local.cluster import ROOT, stages_running
 from deploy.local.gateway import gateway_running
 from deploy.local.ports import require_free
 from deploy.local.settings import StackError, console, load_stack_settings
+from deploy.local.signals import stop_on_signals
 from gateway.settings import CLIENT_ADDRESS, UnknownSetting, load_settings
 
 
@@ -30,22 +30,11 @@ def running() -> Iterator[str]:
         yield address
 
 
-def stop_once(number: int, frame: FrameType | None) -> None:
-    """Handle the first signal.
-
-    Any more are ignored, so that nothing interrupts the clean-up and is left behind.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise KeyboardInterrupt
-
-
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def main(command: tuple[str, ...]) -> None:
     """Run the local stack in the foreground until Ctrl-C, or until COMMAND, run against it, has ended."""
-    signal.signal(signal.SIGTERM, stop_once)
-    signal.signal(signal.SIGINT, stop_once)
+    stop_on_signals()
     try:
         with running() as address:
             if command:

@@ -36,6 +36,7 @@ from deploy.local.gateway import gateway_running
 from deploy.local.loopback import NODE_ADDRESS
 from deploy.local.ports import free_port
 from deploy.local.settings import StackError, console, load_stack_settings
+from deploy.local.signals import stop_on_signals
 from deploy.monitoring.dashboards import BOARDS
 from deploy.monitoring.panels import WINDOW, Board, Panel
 from gateway.settings import CLIENT_ADDRESS, UnknownSetting, load_settings
@@ -216,7 +217,7 @@ def _report(prometheus: Prometheus, started: float, out: Path) -> None:
 )
 def main(command: tuple[str, ...], out: Path) -> None:
     """Run the stack under Prometheus until COMMAND (or Ctrl-C) ends, then draw every dashboard to a file."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    stop_on_signals()
     try:
         with observed() as (address, prometheus):
             started = time.time()

@@ -30,7 +30,7 @@ Result = TypeVar("Result")
 class Client:
     """A gateway at an address.
 
-    Wait: a full service is asked again after the delay it tells, within the timeout.
+    wait: a full service is asked again after the delay it tells, within the timeout.
     """
 
     def __init__(self, stub: pb_grpc.ImageServiceStub, address: str, timeout: float, *, wait: bool) -> None:
@@ -48,12 +48,12 @@ class Client:
         return self._call(lambda: self._stub.GetModel(pb.GetModelRequest(), timeout=self._left))
 
     def stream(self, request: pb.StreamRequest) -> Iterator[pb.StreamResponse]:
-        """What happens to a request's pictures. It is asked again only while nothing has happened."""
+        """What happens to a request's pictures. It is asked again only while there is none."""
         begun = False
         while True:
             try:
                 for response in self._stub.Stream(request, timeout=self._left):
-                    begun = True
+                    begun = begun or response.HasField("picture")
                     yield response
                 return
             except grpc.RpcError as error:
@@ -74,7 +74,8 @@ class Client:
         """Wait as long as a full service says, or end the command with the error's exit code."""
         delay = retry_delay(error)
         if self._wait and may_wait and delay is not None and delay < self._left:
-            console.print(f"{error.details()} (--no-wait gives up at once)", style="yellow", highlight=False)
+            told = f"{error.details()} (--no-wait gives up at once)"
+            console.print(told, style="yellow", markup=False, highlight=False)
             time.sleep(delay)
             return
         for line in explain(error, self._address):

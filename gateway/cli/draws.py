@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from gateway.cli.client import Client, console
-from gateway.cli.files import format_of, numbered, write, write_sheet
+from gateway.cli.files import Files, format_of, write, write_sheet
 from gateway.cli.progress import Bars
 from unclip.v1 import image_service_pb2 as pb
 
@@ -80,35 +80,36 @@ def draws(kind: str) -> Callable[[Callable[..., Any]], Callable[..., None]]:
                 if value is not None:
                     setattr(options, field.name, checked(field.name, value))
             wanted = pb.Output(format=format_of(output), quality=quality)
+            if sheet is not None:
+                format_of(sheet, "--sheet")
             request = build(options=options, output=wanted, **arguments)
-            paths = [numbered(output, i) if options.n > 1 else output for i in range(max(options.n, 1))]
-            _draw(client, pb.StreamRequest(**{kind: request}), paths, sheet)
+            _draw(client, pb.StreamRequest(**{kind: request}), Files(output, options.n), sheet)
 
         return click.pass_obj(command)
 
     return decorate
 
 
-def _draw(client: Client, request: pb.StreamRequest, paths: list[Path], sheet: Path | None) -> None:
+def _draw(client: Client, request: pb.StreamRequest, files: Files, sheet: Path | None) -> None:
     """Run a request; every picture is written as soon as it is there, whatever becomes of the others."""
     made: dict[int, bytes] = {}
     lines: list[str] = []
     try:
-        with Bars(len(paths)) as bars:
+        with Bars(files.count) as bars:
             for response in client.stream(request):
                 index = response.picture_index
                 event = response.WhichOneof("event")
                 if event == "progress":
                     bars.show(index, response.progress)
                 elif event == "preview":
-                    write(paths[index].with_suffix(".preview.png"), response.preview.data)
+                    write(files[index].with_suffix(".preview.png"), response.preview.data)
                 elif event == "warning":
                     text = f"{response.warning.field} {response.warning.message}"
                     console.print(text, style="yellow", markup=False, highlight=False)
                 elif event == "picture":
                     made[index] = response.picture.data
-                    write(paths[index], response.picture.data)
-                    lines.append(_line(paths[index], response.picture))
+                    write(files[index], response.picture.data)
+                    lines.append(_line(files[index], response.picture))
     finally:
         for line in sorted(lines):
             click.echo(line)

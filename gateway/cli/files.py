@@ -21,19 +21,26 @@ FORMATS = {
 }
 
 
-def format_of(path: Path) -> pb.OutputFormat.ValueType:
+def format_of(path: Path, option: str = "--output") -> pb.OutputFormat.ValueType:
     """The format that a file's name asks for."""
     found = FORMATS.get(path.suffix.lower())
     if found is None:
-        raise click.BadParameter(
-            f"{path}: the name must end in {', '.join(FORMATS)}", param_hint="'--output'"
-        )
+        reason = f"{path}: the name must end in {', '.join(FORMATS)}"
+        raise click.BadParameter(reason, param_hint=f"'{option}'")
     return found
 
 
-def numbered(path: Path, index: int) -> Path:
-    """fox.png -> fox-1.png."""
-    return path.with_stem(f"{path.stem}-{index + 1}")
+class Files:
+    """Where a request's pictures go: fox.png or, if there are several, fox-1.png, fox-2.png and so on."""
+
+    def __init__(self, path: Path, count: int) -> None:
+        self._path = path
+        self.count = max(count, 1)
+
+    def __getitem__(self, index: int) -> Path:
+        """The file of picture ``index``, from 0."""
+        path = self._path
+        return path if self.count == 1 else path.with_stem(f"{path.stem}-{index + 1}")
 
 
 def write(path: Path, data: bytes) -> None:

@@ -82,11 +82,6 @@ class DecoderRow(Row[DecoderTask]):
         self.low: Tensor | None = None
         self.known: Tensor | None = None
 
-    @property
-    def key(self) -> str:
-        """Rows share a batch if they are in one network and their contexts are of one length."""
-        return f"{self.network}/{len(self.conditioning.context[1])}"
-
 
 class DecoderSampler:
     """The base network, the upsamplers that follow it, and how rows advance through them."""

@@ -35,11 +35,6 @@ class Row(Generic[Conditioning]):
         self.pending = next(trajectory)
 
     @property
-    def key(self) -> str:
-        """Rows of equal key may share a batch."""
-        return self.network
-
-    @property
     def evaluation(self) -> Evaluation:
         """What the row wants evaluated next. Only a row that is not finished has one."""
         assert self.pending is not None

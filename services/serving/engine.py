@@ -5,14 +5,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import TypeVar
 
 from services import engine
 from services.engine import EngineLimits, Load, Priority
 from services.wire.errors import DeadlineMissed, Overloaded, ServiceError, StageUnavailable
 from unclip.internal.v1 import sampling_pb2
-
-Response = TypeVar("Response")
 
 
 def to_service_error(error: engine.EngineError) -> ServiceError:

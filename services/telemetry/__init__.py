@@ -1,1 +1,1 @@
-"""What stages tell of themselves: metrics through Ray, traces, logs."""
+"""Logs and traces, of the gateway and of the stages."""

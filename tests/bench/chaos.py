@@ -31,6 +31,7 @@ from deploy.local.cluster import ROOT, stages_running
 from deploy.local.gateway import gateway_running
 from deploy.local.ports import free_port
 from deploy.local.settings import load_stack_settings
+from deploy.local.signals import stop_on_signals
 from gateway.settings import Settings, load_settings
 from tests.bench.machine import describe_machine
 from unclip.v1 import image_service_pb2 as pb
@@ -40,6 +41,7 @@ CALLERS = 4
 SEEDS = 8
 DEADLINE = 120.0
 BACK_SECONDS = 120.0
+GATEWAY_BACK_SECONDS = 30.0  # from its restart to the next picture
 OPTIONS = (("grpc.max_receive_message_length", -1), ("grpc.max_reconnect_backoff_ms", 1000))
 PARTS = {
     "text_encoder": "ray::ServeReplica:text_encoder",
@@ -75,6 +77,7 @@ class Load:
     outcomes: Counter[str] = field(default_factory=Counter)
     different: int = 0
     last: float = 0.0  # when a picture was last answered
+    seconds: float | None = None  # what was done to the stack took
     stopped: bool = False
 
     async def draw(self, seed: int) -> bytes:
@@ -164,7 +167,7 @@ async def under_load(address: str, act: Callable[[Load], Any]) -> Load:
             load.drawn[seed] = await load.draw(seed)
         running = asyncio.create_task(load.run())
         try:
-            await act(load)
+            load.seconds = await act(load)
         finally:
             load.stopped = True
             await running
@@ -180,8 +183,11 @@ async def kill_all(load: Load, kills: int) -> None:
     await strike(load, "decoder", signal.SIGSTOP)
 
 
-async def kill_gateway(load: Load, stages: str, settings: Settings) -> None:
-    """Callers see UNAVAILABLE alone, and are served again soon after another gateway has started."""
+async def kill_gateway(load: Load, stages: str, settings: Settings) -> float:
+    """Callers see UNAVAILABLE alone, and are served again soon after another gateway has started.
+
+    Returns the seconds that that took.
+    """
     for process in psutil.Process().children():
         if "gateway.server" in " ".join(process.cmdline()):
             process.kill()
@@ -193,12 +199,14 @@ async def kill_gateway(load: Load, stages: str, settings: Settings) -> None:
         console.print(f"killed the gateway: pictures again {seconds:.1f} s after its restart")
         load.stopped = True
         await asyncio.sleep(DEADLINE / 10)
+        return seconds
 
 
 @click.command()
 @click.option("--kills", type=click.IntRange(0), default=100, show_default=True, help="Of replicas, in turn.")
 def main(kills: int) -> None:
     """Kill parts of the stack under load; exit code 1 if a request was lost or a picture differs."""
+    stop_on_signals()
     with chaos_stack() as (stages, settings, address):
         with gateway_running(stages, settings):
             load = asyncio.run(under_load(address, lambda load: kill_all(load, kills)))
@@ -211,14 +219,15 @@ def main(kills: int) -> None:
         with contextlib.ExitStack() as stack:
             stack.enter_context(gateway_running(stages, settings))
             killed = asyncio.run(under_load(address, lambda load: kill_gateway(load, stages, settings)))
-        report["gateway killed"] = dict(killed.outcomes)
+        report["gateway killed"] = {**killed.outcomes, "back after seconds": killed.seconds}
     console.print(report)
     target = ROOT / "out/bench/chaos.json"
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(json.dumps(report, indent=2) + "\n")
     lost = sum(load.outcomes.values()) - load.outcomes["OK"]
     only_unavailable = set(killed.outcomes) <= {"OK", "UNAVAILABLE"}
-    if lost or load.different or killed.different or not only_unavailable:
+    in_time = killed.seconds is not None and killed.seconds <= GATEWAY_BACK_SECONDS
+    if lost or load.different or killed.different or not only_unavailable or not in_time:
         raise SystemExit(1)
 
 

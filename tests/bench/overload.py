@@ -30,6 +30,7 @@ from deploy.local.gateway import gateway_running
 from deploy.local.loopback import NODE_ADDRESS
 from deploy.local.ports import free_port
 from deploy.local.settings import load_stack_settings
+from deploy.local.signals import stop_on_signals
 from gateway.settings import load_settings
 from tests.bench.machine import describe_machine
 from tests.gateway.conftest import refused_by
@@ -177,11 +178,16 @@ class Work:
         )
 
     def share_in_vain(self, before: Work, outcomes: Outcomes) -> float:
-        """Of the steps since then; the prior's for pictures that were never drawn count too."""
-        late = outcomes.refused_late + outcomes.missed + outcomes.failed
-        started = len(outcomes.done) + late
-        priors = (self.prior_steps - before.prior_steps) * late / max(started, 1)
-        return (self.in_vain - before.in_vain + priors) / max(self.steps - before.steps, 1)
+        """Of the steps since then, at most.
+
+        A picture that was missed counts whole, since it may have been drawn too late. One that a stage
+        refused counts with the prior's steps.
+        """
+        steps = self.steps - before.steps
+        missed = outcomes.missed + outcomes.failed
+        started = max(len(outcomes.done) + outcomes.refused_late + missed, 1)
+        priors = (self.prior_steps - before.prior_steps) * outcomes.refused_late
+        return (self.in_vain - before.in_vain + (steps * missed + priors) / started) / max(steps, 1)
 
 
 @contextlib.contextmanager
@@ -251,6 +257,7 @@ async def measure(
 @click.option("--gateways", default="1,2", show_default=True, help="How many there are, with commas between.")
 def main(seconds: float, loads: str, gateways: str) -> None:
     """Overload the local stack, print a table and write out/bench/overload.json."""
+    stop_on_signals()
     console = Console(stderr=True)
     multiples = [float(load) for load in loads.split(",")]
     port = free_port()

@@ -15,6 +15,7 @@ from typing import Any
 
 import grpc.aio
 import pytest
+import yaml
 
 from deploy.local.ports import free_port
 from deploy.monitoring.load import picture
@@ -22,7 +23,7 @@ from deploy.monitoring.observe import RULES, Prometheus, prometheus_running
 from gateway.server import Gateway
 from gateway.settings import Settings
 from tests.deploy.cluster import application, cluster, wait_for
-from tests.fakes.stages import FakeStages, serve_fake_stages
+from tests.fakes.stages import FakeStages, load_of, serve_fake_stages
 from tests.stack.conftest import quick
 from unclip.v1 import image_service_pb2 as pb
 from unclip.v1 import image_service_pb2_grpc
@@ -36,8 +37,11 @@ STAGES = ("text_encoder", "image_encoder", "prior", "decoder")
 SECONDS = {"m": 60, "h": 3600}
 
 
-def rules_in_a_hurry(target: Path, times: int) -> Path:
-    """The chart's rules with every time divided."""
+def rules_in_a_hurry(target: Path, times: int, without: str) -> Path:
+    """The chart's rules with every time divided.
+
+    without: an alert on the absence of what this test does not run.
+    """
 
     def divided(found: re.Match[str]) -> str:
         return f"{found['before']}{int(found['number']) * SECONDS[found['unit']] // times}s{found['after']}"
@@ -47,7 +51,10 @@ def rules_in_a_hurry(target: Path, times: int) -> Path:
         divided,
         RULES.read_text(),
     )
-    target.write_text(text)
+    rules = yaml.safe_load(text)
+    for group in rules["groups"]:
+        group["rules"] = [rule for rule in group["rules"] if rule.get("alert") != without]
+    target.write_text(yaml.safe_dump(rules))
     return target
 
 
@@ -78,7 +85,9 @@ async def repeating(call: Callable[[], Any], every: float) -> AsyncIterator[None
 
 
 async def test_alerts_on_the_gateways_metrics(tmp_path: Path) -> None:
-    rules, port, stages = rules_in_a_hurry(tmp_path / "rules.yaml", 30), free_port(), FakeStages()
+    rules = rules_in_a_hurry(tmp_path / "rules.yaml", 30, without="UnclipStageAbsent")
+    port = free_port()
+    stages = FakeStages()
     async with serve_fake_stages(stages) as address:
         addresses: dict[str, Any] = {f"{stage}_address": address for stage in STAGES}
         gateway = Gateway(
@@ -113,8 +122,18 @@ async def test_alerts_on_the_gateways_metrics(tmp_path: Path) -> None:
                         180,
                         "they end",
                     )
+
+                    stages.delay = 2.0
+                    hurried = pb.GenerateRequest(prompt="a fox")
+                    async with repeating(lambda: images.Generate(hurried, timeout=1.0), 0.2):
+                        await fires(prometheus, "UnclipDeadlinesMissed")
+                    stages.delay = 0.0
+                    stages.load = load_of(backlog=1000)
+                    async with repeating(lambda: images.Generate(hurried, timeout=5.0), 0.1):
+                        await fires(prometheus, "UnclipRefusals")
                 assert prometheus.broken_rules() == []
-        await gateway.stop(1)
+                await gateway.stop(1)
+                await fires(prometheus, "UnclipGatewayAbsent")
 
 
 def _small_engine(config: dict[str, Any]) -> None:
@@ -122,7 +141,7 @@ def _small_engine(config: dict[str, Any]) -> None:
 
 
 async def test_alerts_on_the_stages_metrics(tmp_path: Path) -> None:
-    rules = rules_in_a_hurry(tmp_path / "rules.yaml", 5)
+    rules = rules_in_a_hurry(tmp_path / "rules.yaml", 5, without="UnclipGatewayAbsent")
     with cluster(("text_encoder", "prior"), _small_engine) as stages:
         async with serve_fake_stages() as address:
             addresses: dict[str, Any] = {"image_encoder_address": address, "decoder_address": address}

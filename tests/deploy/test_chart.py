@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
@@ -198,6 +199,17 @@ def test_a_stage_that_may_sleep_is_reached_through_its_head(helm: Helm) -> None:
     environment = {e["name"]: e["value"] for e in entries}
     assert len(environment) == len(entries)
     assert (environment["UNCLIP_SLEEPING_STAGES"], environment["UNCLIP_LOG_FORMAT"]) == ("prior", "text")
+
+
+def test_numbers_of_a_values_file_reach_the_gateway_as_they_are_written(helm: Helm, tmp_path: Path) -> None:
+    values = tmp_path / "values.yaml"
+    numbers = "{UNCLIP_MAX_PICTURE_BYTES: 33554432, UNCLIP_MAX_GUIDANCE: 7.5}"
+    values.write_text(f"gateway: {{environment: {numbers}}}")
+    container = of_kind(helm.objects("values.yaml", "-f", str(values)), "Deployment")[0]
+    entries = container["spec"]["template"]["spec"]["containers"][0]["env"]
+    environment = {e["name"]: e["value"] for e in entries}
+    assert environment["UNCLIP_MAX_PICTURE_BYTES"] == "33554432"
+    assert environment["UNCLIP_MAX_GUIDANCE"] == "7.5"
 
 
 def test_spans_may_leave_only_for_the_receiver(helm: Helm) -> None:

@@ -16,6 +16,7 @@ import yaml
 
 from deploy.monitoring.dashboards import BOARDS, build
 from services.bundles.bundle import ROOT
+from services.wire.stages import STAGES
 from tests.deploy.conftest import CHART, Helm
 
 RULES = CHART / "rules/unclip.yaml"
@@ -105,6 +106,27 @@ def test_the_chart_carries_rules_dashboards_and_monitors(helm: Helm) -> None:
     assert {json.loads(next(iter(data.values())))["title"] for data in carried} == {
         board.title for board in BOARDS
     }
+
+
+@pytest.mark.parametrize(
+    ("values", "watched"),
+    [
+        ([], {"text_encoder", "image_encoder", "prior", "decoder"}),
+        (
+            ["stages.prior.address=prior.elsewhere:9000", "stages.decoder.replicas.min=0"],
+            {"text_encoder", "image_encoder"},
+        ),
+        ([f"stages.{stage}.replicas.min=0" for stage in STAGES], set()),
+    ],
+)
+def test_only_stages_that_always_have_a_replica_here_are_missed(
+    helm: Helm, values: list[str], watched: set[str]
+) -> None:
+    given = [argument for value in ("monitoring.rules=true", *values) for argument in ("--set", value)]
+    objects = helm.objects("values.yaml", *given)
+    rules = next(o for o in objects if o["kind"] == "PrometheusRule")["spec"]["groups"]
+    alerts = [rule for group in rules for rule in group["rules"] if rule.get("alert") == "UnclipStageAbsent"]
+    assert {name for rule in alerts for name in re.findall(r'application="(\w+)"', rule["expr"])} == watched
 
 
 def test_two_releases_do_not_meet(helm: Helm) -> None:

@@ -11,7 +11,7 @@ import click
 import pytest
 from PIL import Image
 
-from gateway.cli.files import format_of, numbered, write_sheet
+from gateway.cli.files import Files, format_of, write_sheet
 from services.wire.errors import Overloaded
 from tests.fakes.stages import FakeStages
 from tests.gateway.conftest import FOX, Front, fronting, png_of, until
@@ -19,7 +19,8 @@ from unclip.v1 import image_service_pb2 as pb
 
 
 def test_pictures_are_numbered_before_the_suffix() -> None:
-    assert numbered(Path("a/fox.png"), 0) == Path("a/fox-1.png")
+    assert Files(Path("a/fox.png"), 2)[0] == Path("a/fox-1.png")
+    assert Files(Path("a/fox.png"), 1)[0] == Path("a/fox.png")
 
 
 def test_a_contact_sheet_holds_every_picture(tmp_path: Path) -> None:
@@ -68,6 +69,17 @@ async def test_a_full_service_is_asked_again_after_the_delay_it_tells(tmp_path: 
         assert code == 0, said
         assert (tmp_path / "unclip.png").exists()
         await asyncio.gather(held, return_exceptions=True)
+
+
+@pytest.mark.parametrize("option", ["-o", "--sheet"])
+async def test_a_file_that_has_no_format_is_refused_before_anything_is_drawn(
+    tmp_path: Path, option: str
+) -> None:
+    async with fronting(FakeStages()) as front:
+        code, said = await unclip(front, tmp_path, "generate", "a fox", option, "fox.tiff")
+        assert code == 2
+        assert ".png" in said
+        assert not front.stages.tasks
 
 
 async def test_what_is_finished_is_written_though_another_picture_fails(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ async def test_health_watches_take_no_places() -> None:
 
 async def test_bytes_in_work_are_bounded() -> None:
     stages = FakeStages(delay=30)
-    picture = png_of(np.random.default_rng(0).integers(0, 255, (500, 256, 3), dtype=np.uint8))
+    picture = png_of(np.random.default_rng(0).integers(0, 255, (480, 256, 3), dtype=np.uint8))
     request = pb.OutpaintRequest(picture=picture, prompt="a fox", margins=pb.Margins(left=8))
     small = {"max_picture_pixels": 2**17, "max_result_pixels": 2**17, "max_picture_bytes": 2**19}
     async with fronting(stages, max_bytes_in_work=10 * 2**20, **small) as front:

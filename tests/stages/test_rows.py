@@ -45,7 +45,7 @@ def task(sampler: DecoderSampler, seed: int, **given: object) -> DecoderTask:
 
 def run(sampler: DecoderSampler, rows: list[DecoderRow]) -> list[Tensor]:
     while running := [row for row in rows if not row.finished]:
-        sampler.advance([row for row in running if row.key == running[0].key])
+        sampler.advance([row for row in running if row.network == running[0].network])
     return [row.result for row in rows if row.result is not None]
 
 
