@@ -13,8 +13,9 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.common import LegendDisplayMode, LegendPlacement
 from grafana_foundation_sdk.models.dashboard import DashboardCursorSync, DataSourceRef
 
-from deploy.monitoring.boards import CAPACITY, MODELS, SERVICE, STAGES
 from deploy.monitoring.panels import Board, Panel
+from deploy.monitoring.service_board import SERVICE
+from deploy.monitoring.stage_boards import CAPACITY, MODELS, STAGES
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = ROOT / "deploy/chart/dashboards"

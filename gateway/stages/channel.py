@@ -12,8 +12,8 @@ import math
 import random
 import string
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
-from typing import Protocol, TypeVar, cast
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from typing import TypeVar, cast
 from urllib.parse import quote
 
 import grpc
@@ -23,7 +23,7 @@ from opentelemetry import trace
 from gateway import metrics
 from gateway.settings import Settings
 from gateway.stages.budget import Budget
-from gateway.stages.connection import channel_options, target_of
+from gateway.stages.connection import Metadata, StreamCall, UnaryMethod, channel_options, target_of
 from gateway.stages.errors import NOT_FITTING, meaning_of, unavailable
 from services.telemetry import tracing
 from services.wire.errors import (
@@ -49,30 +49,8 @@ CLOSE_SECONDS = 24 * 3600.0  # calls on an old connection end by their own deadl
 PRINTABLE = string.punctuation + " "  # what metadata may hold beside letters and digits
 
 Request = TypeVar("Request")
-Request_contra = TypeVar("Request_contra", contravariant=True)
 Response = TypeVar("Response")
 Stub = TypeVar("Stub")
-Response_co = TypeVar("Response_co", covariant=True)
-Metadata = tuple[tuple[str, str], ...]
-
-
-class UnaryMethod(Protocol[Request_contra, Response_co]):
-    """A unary method of a stub."""
-
-    def __call__(
-        self, request: Request_contra, /, *, timeout: float, metadata: Metadata
-    ) -> Awaitable[Response_co]:
-        """Call it."""
-
-
-class StreamCall(Protocol[Response_co]):
-    """A stream under way."""
-
-    def __aiter__(self) -> AsyncIterator[Response_co]:
-        """Its messages."""
-
-    def cancel(self) -> bool:
-        """Leave."""
 
 
 class StageChannel:

@@ -3,9 +3,35 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator, Awaitable
+from typing import Protocol, TypeVar
 
 MESSAGE_BYTES = 64 * 2**20
 ROUND_ROBIN = json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})
+
+
+Request_contra = TypeVar("Request_contra", contravariant=True)
+Response_co = TypeVar("Response_co", covariant=True)
+Metadata = tuple[tuple[str, str], ...]
+
+
+class UnaryMethod(Protocol[Request_contra, Response_co]):
+    """A unary method of a stub."""
+
+    def __call__(
+        self, request: Request_contra, /, *, timeout: float, metadata: Metadata
+    ) -> Awaitable[Response_co]:
+        """Call it."""
+
+
+class StreamCall(Protocol[Response_co]):
+    """A stream under way."""
+
+    def __aiter__(self) -> AsyncIterator[Response_co]:
+        """Its messages."""
+
+    def cancel(self) -> bool:
+        """Leave."""
 
 
 def channel_options(keepalive_seconds: float) -> tuple[tuple[str, int | str], ...]:
