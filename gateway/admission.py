@@ -116,7 +116,7 @@ class Admission:
             ledger = self.ledgers[demand.stage]
             self._require_rows(ledger, demand, pictures)
             each = sum(first + second for first, second in self._plan(demand))
-            one = demand.times * sum(ledger.backlog.alone(steps) for steps in demand.steps)
+            one = sum(ledger.backlog.alone(steps) for frame in demand.frames for steps in frame)
             own = max(one, pictures * each / ledger.backlog.replicas)
             due = now + STRETCH[budget.priority] * own
             if budget.priority == "interactive" and budget.is_deadline:
@@ -149,8 +149,11 @@ class Admission:
 
     def _plan(self, demand: Demand) -> Plan:
         backlog = self.ledgers[demand.stage].backlog
-        base, *rest = (demand.rows * backlog.work(steps) for steps in demand.steps)
-        return [(base, sum(rest))] * demand.times
+        plan = []
+        for frame in demand.frames:
+            base, *rest = (demand.rows * backlog.work(steps) for steps in frame)
+            plan.append((base, sum(rest)))
+        return plan
 
     def _relief(self) -> float:
         """Seconds until a request that is under way may be expected to end."""

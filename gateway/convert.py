@@ -79,7 +79,7 @@ def to_response(index: int, event: Event, flow: Flow, model: Model) -> pb.Stream
     if isinstance(event, Queued):
         response.queued.CopyFrom(pb.Queued(stage=STEPS[event.stage], position=event.position))
     elif isinstance(event, Progressed):
-        response.progress.CopyFrom(pb.Progress(stage=STEPS[event.stage], step=event.step, steps=event.steps))
+        response.progress.CopyFrom(to_progress(event))
     elif isinstance(event, Previewed):
         height, width = event.pixels.shape[:2]
         response.preview.CopyFrom(pb.Preview(data=encode_picture(event.pixels), width=width, height=height))
@@ -90,6 +90,17 @@ def to_response(index: int, event: Event, flow: Flow, model: Model) -> pb.Stream
     else:
         return None
     return response
+
+
+def to_progress(event: Progressed) -> pb.Progress:
+    """How far a picture is."""
+    return pb.Progress(
+        stage=STEPS[event.stage],
+        step=event.step,
+        steps=event.steps,
+        frame=event.frame,
+        frames=event.frames,
+    )
 
 
 def to_model(model: Model, settings: Settings) -> pb.GetModelResponse:
@@ -133,4 +144,5 @@ def to_limits(settings: Settings) -> pb.Limits:
         max_reduced_pixels=settings.max_reduced_pixels,
         max_request_bytes=settings.max_request_bytes,
         max_result_pixels=settings.max_result_pixels,
+        max_frames=settings.max_frames,
     )

@@ -24,11 +24,13 @@ class Queued:
 
 @dataclass(frozen=True)
 class Progressed:
-    """A stage has done ``step`` of ``steps``."""
+    """A stage has done ``step`` of ``steps``, for frame ``frame`` (from 0) of ``frames``."""
 
     stage: Step
     step: int
     steps: int
+    frame: int = 0
+    frames: int = 1
 
 
 @dataclass(frozen=True)

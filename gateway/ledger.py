@@ -24,13 +24,12 @@ SHARE_OF_OTHERS = 0.9
 class Demand:
     """What each of a request's pictures needs of a sampling stage.
 
-    ``rows`` rows with these steps, so many times one after another.
+    frames: one after another, the steps of ``rows`` rows in each network.
     """
 
     stage: SamplingStage
-    steps: tuple[Steps, ...]
+    frames: tuple[tuple[Steps, ...], ...]
     rows: int = 1
-    times: int = 1
 
 
 @dataclass(eq=False)

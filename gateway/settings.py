@@ -89,7 +89,8 @@ class Settings(BaseSettings):
     max_result_pixels: int = Field(default=10 * 2**20, ge=1)
     # Of a JPEG that is read at a reduced size.
     max_reduced_pixels: int = Field(default=64 * 10**6, ge=1)
-    # A canvas is painted in square frames: a longer one would take any number of them.
+    # A hole is painted in square frames: one of many parts, or far from what is known, would take any number.
+    max_frames: int = Field(default=24, ge=1)
     max_aspect_ratio: float = Field(default=8.0, ge=1)
 
     @model_validator(mode="after")

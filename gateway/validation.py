@@ -155,6 +155,7 @@ class FlowChecks(Checks):
             header,
             width,
             height,
+            self._settings.max_frames,
             request.mask,
             mask,
             MASK_KINDS[request.mask_kind],
@@ -191,6 +192,7 @@ class FlowChecks(Checks):
             header,
             width,
             height,
+            self._settings.max_frames,
             margins,
             held_bytes=held,
         )

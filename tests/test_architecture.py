@@ -47,6 +47,7 @@ ORDER = (
     "gateway.cli",
     "services.training.device",
     "services.training.optimizer",
+    "services.training.features",
     "services.training.loop",
     "services.training.data",
     "services.training.recipes",

@@ -31,18 +31,12 @@ class Bars:
         self._progress.stop()
 
     def show(self, index: int, progress: pb.Progress) -> None:
-        """A picture has taken a step in a stage.
-
-        A stage that starts anew (the next frame of a canvas) adds to its total.
-        """
+        """A picture has taken a step in a stage, for one of the frames that it is painted in."""
         stage = progress.stage
-        name = pb.Stage.Name(stage).removeprefix("STAGE_").lower().replace("_", " ")
         if stage not in self._tasks:
-            self._tasks[stage] = self._progress.add_task(name, total=self._n * progress.steps)
-        before = self._done.get((index, stage), 0)
-        if progress.step <= before:
-            task = self._progress.tasks[self._tasks[stage]]
-            self._progress.update(self._tasks[stage], total=(task.total or 0) + progress.steps)
-            before = 0
-        self._progress.advance(self._tasks[stage], progress.step - before)
-        self._done[index, stage] = progress.step
+            name = pb.Stage.Name(stage).removeprefix("STAGE_").lower().replace("_", " ")
+            frames = 1 if stage == pb.STAGE_PRIOR else max(progress.frames, 1)
+            self._tasks[stage] = self._progress.add_task(name, total=self._n * frames * progress.steps)
+        self._done[stage, index] = progress.frame * progress.steps + progress.step
+        done = sum(steps for (of, _), steps in self._done.items() if of == stage)
+        self._progress.update(self._tasks[stage], completed=done)

@@ -93,15 +93,18 @@ class Flow(abc.ABC):
         """Candidates for one picture."""
         options = self.options
         steps = Steps(0, options.prior_steps, evaluations(options.prior_guidance))
-        return Demand("prior", (steps,), rows=options.prior_candidates)
+        return Demand("prior", ((steps,),), rows=options.prior_candidates)
 
-    def decoder_demand(self, size: int, times: int = 1) -> Demand:
-        """One picture of this native size, so many times one after another."""
+    def decoder_demand(self, *sizes: int) -> Demand:
+        """Pictures of these native sizes, one after another."""
+        return Demand("decoder", tuple(map(self.decoder_steps, sizes)))
+
+    def decoder_steps(self, size: int) -> tuple[Steps, ...]:
+        """Those of one picture of this native size, in each network."""
         options = self.options
         base, *raised = (side for side in self.sizes if side <= size)
         upsamplers = (Steps(side, options.upsampler_steps) for side in raised)
-        guided = evaluations(options.decoder_guidance)
-        return Demand("decoder", (Steps(base, options.decoder_steps, guided), *upsamplers), times=times)
+        return Steps(base, options.decoder_steps, evaluations(options.decoder_guidance)), *upsamplers
 
     def sample_prior(self, stages: Stages, text: EncodedText, seed: int, budget: Budget) -> PriorSampling:
         """Draw candidates for the picture with this seed."""

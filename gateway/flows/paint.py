@@ -6,9 +6,9 @@ import abc
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import ClassVar, Self
 
-from gateway.events import Drawn, Event, Indexed
+from gateway.events import Drawn, Event, Indexed, Progressed
 from gateway.flows.fan_out import fan_out
 from gateway.flows.flow import SEEDS, Flow, decode, encoded
 from gateway.ledger import Demand
@@ -17,8 +17,9 @@ from gateway.stages.budget import Budget
 from gateway.stages.decoder import Known
 from gateway.stages.text_encoder import EncodedText
 from gateway.threads import in_thread
-from services.editing.canvas import Canvas, Frame, Margins, frame_size
+from services.editing.canvas import Canvas, Margins, frame_size
 from services.editing.errors import PictureError
+from services.editing.frames import Frame, plan
 from services.editing.masks import MaskKind, read_hole
 from services.editing.pictures import (
     Header,
@@ -36,7 +37,7 @@ FRAME_STRIDE = 0x9E3779B97F4A7C15
 class Paint(Flow):
     """What belongs in the hole of a canvas of ``width`` x ``height`` px, and the file of its picture.
 
-    planned: the canvas and its frames, once they are known.
+    max_frames: it may take to paint. planned: the canvas and its frames, once they are known.
     """
 
     prompt: str
@@ -44,7 +45,9 @@ class Paint(Flow):
     header: Header
     width: int
     height: int
+    max_frames: int
     planned: tuple[Canvas, list[Frame]] | None = field(default=None, kw_only=True)
+    hole_field: ClassVar[str]  # the request's field that says where to paint
 
     @abc.abstractmethod
     def canvas(self) -> Canvas:
@@ -53,13 +56,17 @@ class Paint(Flow):
     async def prepared(self) -> Self:
         """Decode, and plan the frames, which all pictures share."""
         canvas = await in_thread(self.canvas)
-        return replace(self, planned=(canvas, await in_thread(canvas.plan)))
+        try:
+            frames = await in_thread(plan, canvas.hole, self.max_frames)
+        except PictureError as error:
+            raise InvalidInput((self.hole_field, str(error))) from None
+        return replace(self, planned=(canvas, frames))
 
     def demands(self) -> tuple[Demand, ...]:
         """Candidates, then the frames; one, as long as they are not planned."""
-        frames = len(self.planned[1]) if self.planned else 1
-        side = frame_size(min(self.width, self.height), self.sizes)
-        return self.prior_demand(), self.decoder_demand(side, times=frames)
+        frames = self.planned[1] if self.planned else []
+        sizes = [frame_size(frame.side, self.sizes) for frame in frames]
+        return self.prior_demand(), self.decoder_demand(*sizes or [frame_size(1, self.sizes)])
 
     async def run(self, stages: Stages, budget: Budget) -> AsyncGenerator[Indexed, None]:
         """Paint the hole, frame by frame. Known pixels stay as they are."""
@@ -83,10 +90,10 @@ class Paint(Flow):
     ) -> AsyncGenerator[Event, None]:
         async with self.sample_prior(stages, text, seed, budget) as prior:
             async for event in prior:
-                yield event
-        side = frame_size(min(self.width, self.height), self.sizes)
+                yield replace(event, frames=len(frames)) if isinstance(event, Progressed) else event
         canvas = await in_thread(source.copy)
         for number, frame in enumerate(frames):
+            side = frame_size(frame.side, self.sizes)
             # Large canvases take a while: not on the event loop.
             known = Known(*await in_thread(canvas.view, frame, side))
             async with stages.decoder.sample(
@@ -99,6 +106,8 @@ class Paint(Flow):
                 known=known,
             ) as decoder:
                 async for event in decoder:
+                    if isinstance(event, Progressed):
+                        event = replace(event, frame=number, frames=len(frames))
                     yield event
             await in_thread(canvas.paint, frame, decoder.result)
         yield Drawn(canvas.result)
@@ -111,6 +120,7 @@ class Inpaint(Paint):
     Size: the shorter side of the result; 0: the picture's.
     """
 
+    hole_field = "mask"
     mask: bytes
     mask_header: Header | None
     mask_kind: MaskKind
@@ -132,6 +142,7 @@ class Inpaint(Paint):
 class Outpaint(Paint):
     """The hole is the room around the picture. Where the picture is transparent, it stays so."""
 
+    hole_field = "margins"
     margins: Margins
 
     def canvas(self) -> Canvas:

@@ -36,10 +36,9 @@ class Vary(Flow):
 
     def demands(self) -> tuple[Demand, ...]:
         """One picture; the more similar, the fewer steps of the base network."""
-        demand = self.decoder_demand(self.native(self.size))
-        base, *raised = demand.steps
+        base, *raised = self.decoder_steps(self.native(self.size))
         steps = max(1, round(base.steps * (1 - self.similarity)))
-        return (replace(demand, steps=(replace(base, steps=steps), *raised)),)
+        return (Demand("decoder", ((replace(base, steps=steps), *raised),)),)
 
     async def run(self, stages: Stages, budget: Budget) -> AsyncGenerator[Indexed, None]:
         """Draw pictures like the given one."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
+from services.editing.filling import difference_in_tone, enlarged, filled, nearness
+from services.editing.frames import Frame
 from services.editing.pictures import Mask, Pixels, flattened
 
-POSITIONS = 16  # candidate places of a frame for each of its sides along the canvas
-MIN_KNOWN = 0.5  # of a frame, where the canvas offers that much
+TONE_CELL = 4  # px over which tones at a border are compared
+TONE_REACH = 1 / 16  # of a frame's side: how far a difference in tone is carried into the hole
 
 
 @dataclass(frozen=True)
@@ -26,20 +27,6 @@ class Margins:
     top: int
     right: int
     bottom: int
-
-
-@dataclass(frozen=True)
-class Frame:
-    """A square of the canvas, in its pixels."""
-
-    x: int
-    y: int
-    side: int
-
-    @property
-    def window(self) -> tuple[slice, slice]:
-        """Rows and columns."""
-        return slice(self.y, self.y + self.side), slice(self.x, self.x + self.side)
 
 
 class Canvas:
@@ -80,7 +67,8 @@ class Canvas:
         size = scaled_size(width, height, shorter_side)
         if size == (width, height):
             return self
-        pixels = np.asarray(Image.fromarray(self.pixels).resize(size, Image.Resampling.LANCZOS))
+        whole = filled(self.pixels, self.hole)
+        pixels = np.asarray(Image.fromarray(whole).resize(size, Image.Resampling.LANCZOS))
         hole = np.asarray(Image.fromarray(self.hole).convert("L").resize(size, Image.Resampling.BILINEAR)) > 0
         if self.alpha is None:
             return Canvas(pixels, hole)
@@ -88,41 +76,41 @@ class Canvas:
             pixels, hole, np.asarray(Image.fromarray(self.alpha).resize(size, Image.Resampling.BILINEAR))
         )
 
-    def plan(self) -> list[Frame]:
-        """The frames to paint, in order, until nothing of the hole is left.
-
-        A frame is as large as the canvas allows. The next one is where at least half is known (or as much as
-        there is), of these where it closes most of the hole, and of these the one nearest to the hole's
-        middle.
-        """
-        hole = self.hole.copy()
-        frames = []
-        while hole.any():
-            frames.append(_next_frame(hole))
-            hole[frames[-1].window] = False
-        return frames
-
     def view(self, frame: Frame, side: int) -> tuple[Pixels, Pixels]:
         """What the decoder is shown of a frame.
 
-        (side, side, 3), on white, and (side, side), 255 where wholly known.
+        (side, side, 3), on white, and (side, side), 255 where wholly known. What the hole hides has no part
+        in it: before it is resized, the hole is filled with what is around.
         """
         pixels = self.pixels[frame.window]
         hole = self.hole[frame.window]
         if self.alpha is not None:
             pixels = np.asarray(flattened(Image.fromarray(np.dstack([pixels, self.alpha[frame.window]]))))
-        method = Image.Resampling.BOX if frame.side > side else Image.Resampling.BICUBIC
-        shown = np.asarray(Image.fromarray(pixels).resize((side, side), method))
-        keep = Image.fromarray((~hole).astype(np.uint8) * 255).resize((side, side), method)
-        return shown, np.where(np.asarray(keep) == 255, 255, 0).astype(np.uint8)
+        size = (side, side)
+        if frame.side > side:
+            shown = filled(pixels, hole, size)
+        else:
+            around = Image.fromarray(filled(pixels, hole))
+            shown = np.asarray(around.resize(size, Image.Resampling.BICUBIC))
+        covered = Image.fromarray(hole.astype(np.uint8) * 255).resize(size, Image.Resampling.BOX)
+        return shown, np.where(np.asarray(covered) == 0, 255, 0).astype(np.uint8)
 
     def paint(self, frame: Frame, painted: Pixels) -> None:
-        """Fill the frame's part of the hole from (s, s, 3); known pixels stay, bit by bit."""
+        """Fill the frame's part of the hole from (s, s, 3); known pixels stay, bit by bit.
+
+        Where the painted tone differs from what is known at the border, the difference is carried into the
+        hole, ever less with the distance.
+        """
         hole = self.hole[frame.window]
-        scaled = np.asarray(
-            Image.fromarray(painted).resize((frame.side, frame.side), Image.Resampling.BICUBIC)
-        )
-        self.pixels[frame.window][hole] = scaled[hole]
+        known = self.pixels[frame.window]
+        size = (frame.side, frame.side)
+        scaled = np.asarray(Image.fromarray(painted).resize(size, Image.Resampling.BICUBIC))
+        difference = difference_in_tone(known, scaled, ~hole, TONE_CELL)
+        share = nearness(~hole, frame.side * TONE_REACH)[hole]
+        for channel in range(3):
+            tone = share * enlarged(difference[..., channel], size)[hole]
+            toned = scaled[..., channel][hole] + tone
+            known[..., channel][hole] = toned.round().clip(0, 255).astype(np.uint8)
         if self.alpha is not None:
             self.alpha[frame.window][hole] = 255
         self.hole[frame.window] = False
@@ -148,37 +136,3 @@ def scaled_size(width: int, height: int, shorter_side: int) -> tuple[int, int]:
     """(width, height) in px when the shorter side is scaled to ``shorter_side``."""
     scale = shorter_side / min(height, width)
     return max(shorter_side, round(width * scale)), max(shorter_side, round(height * scale))
-
-
-def _next_frame(hole: Mask) -> Frame:
-    middle_y, middle_x = (_middle(hole.sum(axis)) for axis in (1, 0))
-    # A table of sums over all windows from the origin gives any window's in four look-ups.
-    height, width = hole.shape
-    sums = np.zeros((height + 1, width + 1), np.int32)
-    np.cumsum(hole, 0, dtype=np.int32, out=sums[1:, 1:])
-    np.cumsum(sums[1:, 1:], 1, out=sums[1:, 1:])
-
-    def merit(frame: Frame) -> tuple[float, float, float]:
-        x, y, side = frame.x, frame.y, frame.side
-        hidden = float(sums[y + side, x + side] - sums[y, x + side] - sums[y + side, x] + sums[y, x])
-        off_centre = abs(x + side / 2 - middle_x) + abs(y + side / 2 - middle_y)
-        known = 1 - hidden / side**2
-        return (min(known, MIN_KNOWN) if hidden else -1.0, hidden, -off_centre)
-
-    return max(_candidates(hole), key=merit)
-
-
-def _middle(counts: npt.NDArray[np.integer]) -> float:
-    """The mean index, each counted as often as it says."""
-    return float(np.average(np.arange(len(counts)), weights=counts))
-
-
-def _candidates(hole: Mask) -> list[Frame]:
-    height, width = hole.shape
-    side = min(height, width)
-    stride = max(1, side // POSITIONS)
-    return [
-        Frame(x, y, side)
-        for y in sorted({*range(0, height - side, stride), height - side})
-        for x in sorted({*range(0, width - side, stride), width - side})
-    ]

@@ -16,8 +16,8 @@ from gateway.stages.budget import Budget
 from services.wire.errors import DeadlineMissed, Overloaded
 from unclip.internal.v1 import sampling_pb2
 
-PRIOR = Demand("prior", (Steps(0, 4, 2),), rows=2)
-DECODER = Demand("decoder", (Steps(64, 8, 2), Steps(256, 2)))  # 8 x 0.1 + 2 x 0.1 = 1 s
+PRIOR = Demand("prior", ((Steps(0, 4, 2),),), rows=2)
+DECODER = Demand("decoder", ((Steps(64, 8, 2), Steps(256, 2)),))  # 8 x 0.1 + 2 x 0.1 = 1 s
 
 
 @dataclass
@@ -123,7 +123,7 @@ def test_progress_makes_room() -> None:
 
 def test_frames_come_one_after_another() -> None:
     desk = Desk()
-    ticket = desk.admit(demands=(PRIOR, Demand("decoder", DECODER.steps, times=3)))
+    ticket = desk.admit(demands=(PRIOR, Demand("decoder", DECODER.frames * 3)))
     assert desk.admission.ledgers["decoder"].wait(1e9) == pytest.approx(3)
     ticket.observe(0, Progressed("upsampler", 2, 2))
     assert desk.admission.ledgers["decoder"].wait(1e9) == pytest.approx(2)
@@ -172,7 +172,7 @@ def test_nothing_is_refused_while_nothing_is_known() -> None:
 def test_a_request_counts_with_all_its_rows() -> None:
     """Six candidates for each of eight pictures are 48 rows, of 96."""
     desk = Desk()
-    candidates = Demand("prior", (Steps(0, 10),), rows=6)
+    candidates = Demand("prior", ((Steps(0, 10),),), rows=6)
     desk.admit(pictures=8, demands=(candidates,))
     desk.admit(pictures=8, demands=(candidates,))
     with pytest.raises(Overloaded, match="every place"):
@@ -182,7 +182,7 @@ def test_a_request_counts_with_all_its_rows() -> None:
 def test_of_a_picture_in_frames_the_stage_has_one_frame_at_a_time() -> None:
     """What is still to come is no work of other gateways."""
     desk = Desk()
-    frames = Demand("decoder", (Steps(64, 10),), times=8)  # half a second each
+    frames = Demand("decoder", ((Steps(64, 10),),) * 8)  # half a second each
     ticket = desk.admit(demands=(frames,))
     ticket.observe(0, Queued("decoder", 0))
     desk.hears("decoder", backlog=8.0)  # half a second of it ours

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from services.editing.canvas import Canvas, Frame
+from gateway.flows import paint
+from services.editing.frames import Frame, plan
+from services.editing.pictures import Mask
 from tests.fakes.stages import FakeStages
 from tests.gateway.conftest import Front, fronting, pixels, png_of
 from unclip.internal.v1 import sampling_pb2
@@ -150,13 +152,12 @@ async def test_the_plan_of_frames_is_made_once_for_all_pictures(
     front: Front, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plans = []
-    plan = Canvas.plan
 
-    def counted(canvas: Canvas) -> list[Frame]:
-        plans.append(canvas)
-        return plan(canvas)
+    def counted(hole: Mask, max_frames: int) -> list[Frame]:
+        plans.append(hole)
+        return plan(hole, max_frames)
 
-    monkeypatch.setattr(Canvas, "plan", counted)
+    monkeypatch.setattr(paint, "plan", counted)
     margins = pb.Margins(left=64)
     request = pb.OutpaintRequest(
         picture=png_of(noise(64, 64)), prompt="a fox", margins=margins, options=pb.SamplingOptions(n=4)

@@ -24,6 +24,7 @@ from services.training.evaluation.served import ServedStages, serving
 
 Pictures = npt.NDArray[np.uint8]
 Masks = npt.NDArray[np.bool_]
+MAX_FRAMES = 100
 HOURS = 24 * 3600.0
 
 
@@ -115,6 +116,7 @@ class Painter:
                     header,
                     width,
                     height,
+                    MAX_FRAMES,
                     mask,
                     header,
                     "luminance",
@@ -141,6 +143,7 @@ class Painter:
                     Header(width, height),
                     width + margins.left + margins.right,
                     height + margins.top + margins.bottom,
+                    MAX_FRAMES,
                     margins,
                 )
             )
