@@ -19,9 +19,11 @@ from gateway.stages.budget import Budget
 from services.wire.errors import DeadlineMissed, Overloaded
 from services.wire.stages import spoken
 
-# Of a request's time, the share that its forecast may take: other gateways admit too, and steps do not always
-# cost the same.
+# Of a request's time, the share that its forecast may take: steps do not always cost the same. It is smaller
+# while other gateways are at work, of whose requests no stage has heard yet.
 SHARE = 0.75
+SHARE_BESIDE_OTHERS = 0.65
+FOREIGN_SECONDS = 0.5  # of work at a stage that is not ours: there are other gateways
 OVERHEAD_SECONDS = 0.15  # of hops, encoders and the picture's file
 # How many times its own duration a request is let wait before it goes ahead of later ones, as in the engine.
 STRETCH = {"interactive": 10.0, "batch": 100.0}
@@ -133,7 +135,8 @@ class Admission:
         if alone > left:
             reason = f"it takes about {alone:.1f} s by itself, and the deadline leaves {left:.1f} s"
             raise DeadlineMissed(reason)
-        late = (forecast + OVERHEAD_SECONDS) / SHARE - left
+        others = any(ledger.foreign > FOREIGN_SECONDS for ledger in self.ledgers.values())
+        late = forecast + OVERHEAD_SECONDS - (SHARE_BESIDE_OTHERS if others else SHARE) * left
         if forecast and late > 0:
             raise self._refusal("deadline", "the deadline cannot be met now", late)
 

@@ -137,7 +137,10 @@ class ImageServicer(pb_grpc.ImageServiceServicer):
     async def _checked(self, request: FlowMessage) -> tuple[Flow, Model]:
         needed: tuple[StageName, ...] = () if isinstance(request, pb.VaryRequest) else ("prior",)
         model = await self._watch.model(*needed)
-        return await in_thread(FlowChecks(self._settings, model).flow, request), model
+        checks = FlowChecks(self._settings, model)
+        if isinstance(request, pb.GenerateRequest):  # without a file, whose header takes a while to check
+            return checks.flow(request), model
+        return await in_thread(checks.flow, request), model
 
     async def _events(self, flow: Flow, context: Context, size: int) -> AsyncGenerator[Indexed, None]:
         """Run a flow that may start. Leaving early cancels its work. size: of its message, in bytes."""

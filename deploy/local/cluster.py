@@ -29,7 +29,7 @@ RAY_ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",
     "RAY_SERVE_LOG_TO_STDERR": "0",
     # The gateway goes first: it refuses, cancels and answers probes while stages compute.
-    "RAY_worker_niceness": "5",
+    "RAY_worker_niceness": "10",
     # A busy machine takes longer than 5 s to start a proxy.
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "120",
 }

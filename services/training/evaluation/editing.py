@@ -1,97 +1,177 @@
-"""Figures of pictures that are painted into holes and past borders."""
+"""Figures of pictures that are painted into holes and past borders, at the sizes that people have."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-import torch
+from PIL import Image, ImageDraw
 
 from services.editing.canvas import Canvas, Margins
-from services.training.data.scenes import Scene, render, sample_scene
+from services.training.data.scenes import Placement, Scene, render
 from services.training.evaluation.examiner import Examiner
 from services.training.evaluation.findings import Figure
-from services.training.evaluation.judge import CELLS, Verdicts
-from services.training.evaluation.measures import seam, step_in_tone
 from services.training.evaluation.painter import Pictures
+from services.training.evaluation.sharpness import EDGE_WIDTH, TONE_WIDTH, border_ranks, texture_ratio
 
 Hole = npt.NDArray[np.bool_]  # (side, side), true where it is to be painted
-SHOWN = 16  # pictures on a sheet
+SIDES = (512, 1024)
+SHARES = (0.02, 0.05, 0.15, 0.3)  # of the picture's area
+EACH = 8  # a part of the pictures of other figures is painted for each size, share and shape
+SHOWN = 4  # pictures of each on a sheet
 HIDDEN = np.uint8(128)  # how a hole is shown
+LOOKED_AT = 1.6  # the judge's look at a hole, over the hole's side
+SMALL_GOAL = 0.6  # of the judge's own figure, for holes of the smallest share
+GOAL = 0.8
+EXTENDED = 512  # px of a picture that is extended,
+MARGIN = 128  # to the left and to the right
+TOP = 0.9  # a border that ranks above is seen
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A scene with one object, which a hole over its place hides."""
+
+    scene: Scene
+    hole: Hole
+    look: tuple[int, int, int, int]  # where the judge looks: left, top, right, bottom
 
 
 def inpainting(examiner: Examiner) -> None:
-    """A second object is asked for, in a hole beside, above or below the first, which stays."""
-    scenes = _pairs(examiner, 3)
-    side = examiner.settings.size
-    holes = [hole_for(s, side) for s in scenes]
-    given = np.stack([render(_without_first(s), side) for s in scenes])
+    """An object is asked for in a hole, whose place is the object's in the scene that is compared with."""
+    changed = 0
+    count = 0
+    sheet: list[Pictures] = []
+    for side in SIDES:
+        for share in SHARES:
+            for shape in (rectangle, stroke):
+                edits = _edits(examiner, side, share, shape)
+                given = [render(replace(e.scene, objects=(), placements=()), side) for e in edits]
+                made = _painted(examiner, edits, given, f"inpainting {side} px, {100 * share:g} %")
+                _note_found(examiner, edits, made, f"{side} px, {100 * share:g} %, {shape.__name__}", share)
+                changed += sum(
+                    int((m != g)[~e.hole].sum()) for e, m, g in zip(edits, made, given, strict=True)
+                )
+                count += len(made)
+                if shape is rectangle:
+                    sheet += made[:SHOWN]
+    examiner.findings.figures.append(
+        Figure("inpainting: values outside the hole changed", changed, 0, count, at_most=0)
+    )
+    examiner.findings.sheets.append(("inpaint", sheet))
+
+
+def _edits(
+    examiner: Examiner, side: int, share: float, shape: Callable[[np.random.Generator, int], Hole]
+) -> list[Edit]:
+    """Scenes whose object is where the hole is."""
+    rng = np.random.default_rng((examiner.seed, side, round(1000 * share)))
+    length = share**0.5
+    scenes = examiner.scenes("one", 3)[: max(4, examiner.count // EACH)]
+    edits = []
+    for scene in scenes:
+        x, y = (float(v) for v in rng.uniform(length / 2, 1 - length / 2, 2))
+        place = Placement(x, y, 0.9 * length)
+        box = Placement(x, y, length).box(side)
+        hole = np.zeros((side, side), np.bool_)
+        hole[box] = shape(rng, box[0].stop - box[0].start)[:, : box[1].stop - box[1].start]
+        edits.append(Edit(replace(scene, placements=(place,)), hole, _look(x, y, length, side)))
+    return edits
+
+
+def _look(x: float, y: float, length: float, side: int) -> tuple[int, int, int, int]:
+    """A square around a hole, as large as the judge needs it to be, within the picture."""
+    reach = min(LOOKED_AT * length, 1.0)
+    left = min(max(x - reach / 2, 0), 1 - reach)
+    top = min(max(y - reach / 2, 0), 1 - reach)
+    edges = np.round(np.array([left, top, left + reach, top + reach]) * side).astype(int)
+    return int(edges[0]), int(edges[1]), int(edges[2]), int(edges[3])
+
+
+def rectangle(rng: np.random.Generator, side: int) -> Hole:
+    """All of a square of ``side`` px."""
+    return np.ones((side, side), np.bool_)
+
+
+def stroke(rng: np.random.Generator, side: int) -> Hole:
+    """A square of ``side`` px that is scribbled over with a thick brush, as a hand does it."""
+    canvas = Image.new("1", (side, side))
+    draw = ImageDraw.Draw(canvas)
+    rows = np.linspace(0.15, 0.85, 4) * side
+    points = [(side * (0.12 if i % 2 else 0.88), float(y)) for i, y in enumerate(np.repeat(rows, 2)[:-1])]
+    jitter = rng.uniform(-0.05, 0.05, (len(points), 2)) * side
+    moved = [(x + dx, y + dy) for (x, y), (dx, dy) in zip(points, jitter.tolist(), strict=True)]
+    draw.line(moved, fill=1, width=max(1, round(0.3 * side)), joint="curve")
+    return np.asarray(canvas)
+
+
+def _painted(
+    examiner: Examiner, edits: Sequence[Edit], given: Sequence[Pictures], what: str
+) -> list[Pictures]:
     made: list[Pictures] = []
-    for part in examiner.batches("inpainting"):
-        canvases = [Canvas(p, h) for p, h in zip(given[part], holes[part], strict=True)]
-        prompts = [s.caption for s in scenes[part]]
+    for part in examiner.batches(what, len(edits)):
+        pairs = zip(edits[part], given[part], strict=True)
+        canvases = [Canvas(picture, edit.hole) for edit, picture in pairs]
+        prompts = [edit.scene.caption for edit in edits[part]]
         made += examiner.painter.inpaint(canvases, prompts, examiner.settings, examiner.seed + part.start)
-    found = _found_in(examiner, examiner.judged(made), scenes, holes)
-    found_in_real = _found_in(examiner, examiner.judged(examiner.real(scenes)), scenes, holes)
-    ceiling = float(np.mean(found_in_real))
-    findings = examiner.findings
-    findings.share("inpainting: asked object found in the hole", found, ceiling, 0.8 * ceiling)
-    changed = sum(int((m != g)[~h].sum()) for m, g, h in zip(made, given, holes, strict=True))
-    name = "inpainting: values outside the hole changed"
-    findings.figures.append(Figure(name, changed, 0, len(made), at_most=0))
-    shown = [np.where(h[..., None], HIDDEN, g) for g, h in zip(given, holes, strict=True)]
-    pairs = zip(shown[:SHOWN], made[:SHOWN], strict=True)
-    findings.sheets.append(("inpaint", [picture for pair in pairs for picture in pair]))
+    return made
 
 
-def _pairs(examiner: Examiner, salt: int) -> list[Scene]:
-    """Scenes of two objects of which none hides the other."""
-    rng = np.random.default_rng((examiner.seed, salt))
-    scenes = [sample_scene(rng, arrangement="pair") for _ in range(2 * examiner.count)]
-    return [s for s in scenes if s.relation != "front"][: examiner.count]
+def _note_found(
+    examiner: Examiner, edits: Sequence[Edit], made: Sequence[Pictures], what: str, share: float
+) -> None:
+    """Whether the judge, which looks at the hole, sees the object that was asked for."""
+    side = len(made[0])
+    real = [render(edit.scene, side) for edit in edits]
+    found = _first_in_look(examiner, edits, made)
+    ceiling = float(np.mean(_first_in_look(examiner, edits, real)))
+    goal = (SMALL_GOAL if share == SHARES[0] else GOAL) * ceiling
+    examiner.findings.share(f"inpainting, {what}: asked object found in the hole", found, ceiling, goal)
 
 
-def _found_in(
-    examiner: Examiner, verdicts: Verdicts, scenes: Sequence[Scene], holes: Sequence[Hole]
-) -> list[bool]:
-    """Whether the likeliest object in the hole is the one that was asked for, for each picture."""
-    found = []
-    for i, (scene, hole) in enumerate(zip(scenes, holes, strict=True)):
-        cells = hole.reshape(CELLS, hole.shape[0] // CELLS, CELLS, -1).mean((1, 3)) > 0.5
-        best = verdicts.places[i][:, torch.from_numpy(cells)].amax(1).argmax()
-        found.append(int(best) == examiner.numbers[scene.objects[0].name])
-    return found
-
-
-def hole_for(scene: Scene, side: int) -> Hole:
-    """A rectangle where the first object has room, (side, side)."""
-    hole = np.zeros((side, side), np.bool_)
-    hole[scene.placements[0].box(side, 1.1)] = True
-    return hole
-
-
-def _without_first(scene: Scene) -> Scene:
-    return replace(scene, objects=scene.objects[1:], placements=scene.placements[1:])
+def _first_in_look(examiner: Examiner, edits: Sequence[Edit], pictures: Sequence[Pictures]) -> list[bool]:
+    looks = []
+    for edit, picture in zip(edits, pictures, strict=True):
+        left, top, right, bottom = edit.look
+        looks.append(picture[top:bottom, left:right])
+    first = examiner.judged(looks).objects[:, 0].tolist()
+    wanted = [examiner.numbers[edit.scene.objects[0].name] for edit in edits]
+    return [seen == number for seen, number in zip(first, wanted, strict=True)]
 
 
 def outpainting(examiner: Examiner) -> None:
-    """Real scenes are extended to the right by half: does the old border show?"""
-    scenes = examiner.scenes("one", 4)
-    side = examiner.settings.size
-    margins = Margins(0, 0, side // 2, 0)
-    given = examiner.real(scenes, side)
+    """Real scenes are extended to the left and the right: does an eye see where?"""
+    scenes = examiner.scenes("one", 4)[: max(4, examiner.count // EACH)]
+    given = examiner.real(scenes, EXTENDED)
     made: list[Pictures] = []
-    for part in examiner.batches("outpainting"):
-        prompts = [s.caption for s in scenes[part]]
+    for part in examiner.batches("outpainting", len(scenes)):
+        prompts = [scene.caption for scene in scenes[part]]
         seed = examiner.seed + part.start
+        margins = Margins(MARGIN, 0, MARGIN, 0)
         made += examiner.painter.outpaint(given[part], margins, prompts, examiner.settings, seed)
-    findings = examiner.findings
-    name = "outpainting: seam visibility"
-    real = seam(list(given), side // 2)
-    findings.figures.append(Figure(name, seam(made, side), real, len(made), at_most=1.15))
-    name = "outpainting: step in tone at the border (of 255)"
-    real = step_in_tone(list(given), side // 2)
-    findings.figures.append(Figure(name, step_in_tone(made, side), real, len(made)))
-    findings.sheets.append(("outpaint", made[:SHOWN]))
+    _note_borders(examiner, made)
+    examiner.findings.sheets.append(("outpaint", made[: 4 * SHOWN]))
+
+
+def _note_borders(examiner: Examiner, made: Sequence[Pictures]) -> None:
+    known = slice(MARGIN, MARGIN + EXTENDED)
+    for name, width in (("edge or rim", EDGE_WIDTH), ("tone", TONE_WIDTH)):
+        ranks = [
+            rank
+            for picture in made
+            for border in (known.start, known.stop)
+            for rank in border_ranks(picture, border, known, width)
+        ]
+        seen = float(np.mean([rank > TOP for rank in ranks]))
+        text = f"outpainting: border in the top tenth of its picture's lines, {name}"
+        examiner.findings.figures.append(Figure(text, seen, 1 - TOP, len(made), at_most=0.2))
+    textures = [
+        texture_ratio(picture, border, painted_is_right)
+        for picture in made
+        for border, painted_is_right in ((known.start, False), (known.stop, True))
+    ]
+    name = "outpainting: texture beside the border, painted over known"
+    median = float(np.median(textures))
+    examiner.findings.figures.append(Figure(name, median, 1.0, len(made), at_least=0.8, at_most=1.25))

@@ -32,14 +32,15 @@ class Figure:
     @property
     def met(self) -> bool | None:
         """Whether the goal is met, if there is one."""
-        if self.at_least is not None:
-            return self.value >= self.at_least
-        return None if self.at_most is None else self.value <= self.at_most
+        if self.at_least is None and self.at_most is None:
+            return None
+        high_enough = self.at_least is None or self.value >= self.at_least
+        return high_enough and (self.at_most is None or self.value <= self.at_most)
 
     @property
     def is_share(self) -> bool:
         """Whether the value is a share, which is told in percent."""
-        return bool(self.noise) or self.at_least is not None
+        return bool(self.noise) or (self.at_least is not None and self.at_most is None)
 
 
 @dataclass

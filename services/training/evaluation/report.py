@@ -89,9 +89,9 @@ def goal_of(figure: Figure) -> str:
     if figure.met is None:
         return "-"
     met = "met" if figure.met else "not met"
-    if figure.at_least is not None:
-        return f">= {_number(figure, figure.at_least)}, {met}"
-    return f"<= {_number(figure, figure.at_most)}, {met}"
+    low = "" if figure.at_least is None else f">= {_number(figure, figure.at_least)}"
+    high = "" if figure.at_most is None else f"<= {_number(figure, figure.at_most)}"
+    return f"{' and '.join(filter(None, (low, high)))}, {met}"
 
 
 def _save_sheet(out: Path, sheet: Sheet) -> None:

@@ -1,0 +1,69 @@
+"""What an eye sees is what is measured: wide edges, lines along borders, soft texture."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+from services.training.evaluation.sharpness import (
+    EDGE_WIDTH,
+    TONE_WIDTH,
+    border_ranks,
+    edge_width,
+    texture_ratio,
+)
+
+KNOWN = slice(0, 128)
+
+
+def blocks(seed: int = 0) -> np.ndarray:
+    """(256, 256, 3): hard-edged squares of random colours."""
+    colours = np.random.default_rng(seed).integers(0, 255, (8, 8, 3), dtype=np.uint8)
+    return colours.repeat(32, 0).repeat(32, 1)
+
+
+def blurred(picture: np.ndarray, radius: float) -> np.ndarray:
+    return np.asarray(Image.fromarray(picture).filter(ImageFilter.GaussianBlur(radius)))
+
+
+def grass(seed: int, height: int = 256, width: int = 256) -> np.ndarray:
+    """Noise around one colour."""
+    return np.random.default_rng(seed).integers(80, 120, (height, width, 3), dtype=np.uint8)
+
+
+def test_edges_are_as_wide_as_they_are_blurred() -> None:
+    assert edge_width([blocks()]) == pytest.approx(0.8, abs=0.05)
+    widths = [edge_width([blurred(blocks(), radius)]) for radius in (1, 2, 3)]
+    assert widths == sorted(widths)
+    assert widths[1] == pytest.approx(
+        2 * 2.56, rel=0.15
+    )  # a Gaussian's edge goes from 10 to 90 % in 2.56 sigma
+
+
+def test_a_border_like_any_other_place_ranks_anywhere() -> None:
+    ranks = [rank for seed in range(20) for rank in border_ranks(grass(seed), 128, KNOWN, EDGE_WIDTH)]
+    assert np.mean(ranks) == pytest.approx(0.5, abs=0.08)
+    assert np.mean([rank > 0.9 for rank in ranks]) < 0.2
+
+
+def test_a_faint_line_or_step_along_a_border_is_seen_though_each_pixel_hides_it() -> None:
+    rim = grass(1)
+    rim[:, 128:130] += 12  # noise is four times as strong
+    assert np.mean([rank > 0.9 for rank in border_ranks(rim, 128, KNOWN, EDGE_WIDTH)]) > 0.7
+    step = grass(2)
+    step[:, 128:] += 6
+    assert np.mean([rank > 0.9 for rank in border_ranks(step, 128, KNOWN, TONE_WIDTH)]) > 0.8
+
+
+def test_lines_that_are_known_count_so_that_a_wall_of_bricks_hides_one() -> None:
+    wall = blocks()
+    assert np.mean([rank > 0.9 for rank in border_ranks(wall, 120, KNOWN, EDGE_WIDTH)]) == 0
+
+
+def test_soft_texture_is_told_from_like_texture() -> None:
+    picture = grass(3)
+    assert texture_ratio(picture, 128, True) == pytest.approx(1, abs=0.1)
+    picture[:, 128:] = blurred(picture, 2)[:, 128:]
+    assert texture_ratio(picture, 128, True) < 0.4
+    assert texture_ratio(picture, 128, False) > 2.5
