@@ -22,7 +22,7 @@ from services.wire.stages import spoken
 # Of a request's time, the share that its forecast may take: steps do not always cost the same. It is smaller
 # while other gateways are at work, of whose requests no stage has heard yet.
 SHARE = 0.75
-SHARE_BESIDE_OTHERS = 0.65
+SHARE_BESIDE_OTHERS = 0.7
 FOREIGN_SECONDS = 0.5  # of work at a stage that is not ours: there are other gateways
 OVERHEAD_SECONDS = 0.15  # of hops, encoders and the picture's file
 # How many times its own duration a request is let wait before it goes ahead of later ones, as in the engine.
@@ -113,6 +113,7 @@ class Admission:
         now = self._clock()
         alone = 0.0  # seconds it takes by itself
         forecast = 0.0  # seconds it takes beside the others, whose work goes on while it is in another stage
+        coming = 0.0  # other gateways' pictures that are still in an earlier stage, if they are like these
         entries: dict[SamplingStage, Entry] = {}
         for demand in demands:
             ledger = self.ledgers[demand.stage]
@@ -124,7 +125,9 @@ class Admission:
             if budget.priority == "interactive" and budget.is_deadline:
                 due = min(due, now + budget.seconds_left)
             alone += own
-            forecast += max(0.0, ledger.wait(due) - forecast) + own
+            wait = ledger.wait(due) + coming * each / ledger.backlog.replicas
+            forecast += max(0.0, wait - forecast) + own
+            coming += ledger.foreign_rows / demand.rows
             self._require_patience(ledger, due, pictures * each, now)
             left = dict.fromkeys(range(pictures), each)
             entries[demand.stage] = Entry(due, now + budget.seconds_left, demand.rows, left)

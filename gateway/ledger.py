@@ -69,6 +69,11 @@ class Ledger:
         """Seconds of work that came through other gateways."""
         return max(0.0, self.backlog.seconds - sum(entry.seconds_arrived for entry in self.entries.values()))
 
+    @property
+    def foreign_rows(self) -> float:
+        """Rows that came through other gateways."""
+        return max(0.0, self.backlog.rows - sum(e.rows * len(e.arrived) for e in self.entries.values()))
+
     def wait(self, due: float) -> float:
         """Seconds until work that is due then would begin, if it were there now."""
         ahead = sum(entry.seconds for entry in self.entries.values() if entry.due <= due)

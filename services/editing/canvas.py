@@ -11,12 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from services.editing.filling import difference_in_tone, enlarged, filled, nearness
+from services.editing.filling import filled
 from services.editing.frames import Frame
 from services.editing.pictures import Mask, Pixels, flattened
-
-TONE_CELL = 4  # px over which tones at a border are compared
-TONE_REACH = 1 / 16  # of a frame's side: how far a difference in tone is carried into the hole
 
 
 @dataclass(frozen=True)
@@ -96,21 +93,11 @@ class Canvas:
         return shown, np.where(np.asarray(covered) == 0, 255, 0).astype(np.uint8)
 
     def paint(self, frame: Frame, painted: Pixels) -> None:
-        """Fill the frame's part of the hole from (s, s, 3); known pixels stay, bit by bit.
-
-        Where the painted tone differs from what is known at the border, the difference is carried into the
-        hole, ever less with the distance.
-        """
+        """Fill the frame's part of the hole from (s, s, 3); known pixels stay, bit by bit."""
         hole = self.hole[frame.window]
-        known = self.pixels[frame.window]
         size = (frame.side, frame.side)
         scaled = np.asarray(Image.fromarray(painted).resize(size, Image.Resampling.BICUBIC))
-        difference = difference_in_tone(known, scaled, ~hole, TONE_CELL)
-        share = nearness(~hole, frame.side * TONE_REACH)[hole]
-        for channel in range(3):
-            tone = share * enlarged(difference[..., channel], size)[hole]
-            toned = scaled[..., channel][hole] + tone
-            known[..., channel][hole] = toned.round().clip(0, 255).astype(np.uint8)
+        self.pixels[frame.window][hole] = scaled[hole]
         if self.alpha is not None:
             self.alpha[frame.window][hole] = 255
         self.hole[frame.window] = False

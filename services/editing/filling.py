@@ -1,17 +1,18 @@
 """What is known of a picture, carried on into what is not: smooth, and without a trace of what is hidden.
 
 Push and pull (Gortler et al., The Lumigraph, section 3.4): a pyramid of means of what is known, whose coarser
-levels fill the finer ones. Pillow's premultiplied colours make the means.
+levels fill the finer ones.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFilter
+from PIL import Image
 
 from services.editing.pictures import Mask, Pixels
 
+LARGEST = 512  # px: holes of larger pictures are filled at that size
 Size = tuple[int, int]  # width, height
 Values = npt.NDArray[np.float32]
 
@@ -19,47 +20,51 @@ Values = npt.NDArray[np.float32]
 def filled(pixels: Pixels, hole: Mask, size: Size | None = None) -> Pixels:
     """(H, W, 3), whose hole (H, W) is filled with the colours around it.
 
-    size: reduced to that first, so that it costs less. The mean of an area is that of what is known in it.
+    size: reduced to that; the mean of an area is that of what is known in it.
     """
-    known = Image.fromarray(np.dstack([pixels, np.where(hole, 0, 255).astype(np.uint8)]))
-    if size is not None and size != known.size:
-        known = _reduced(known, size)
-    return np.asarray(_filled(known).convert("RGB"))
+    height, width = hole.shape
+    if size is not None:
+        return _rounded(_spread(*_means(pixels, ~hole, size)))
+    scale = min(1.0, LARGEST / max(height, width))
+    small = (max(1, round(width * scale)), max(1, round(height * scale)))
+    around = Image.fromarray(_rounded(_spread(*_means(pixels, ~hole, small))))
+    result = pixels.copy()
+    result[hole] = np.asarray(around.resize((width, height), Image.Resampling.BILINEAR))[hole]
+    return result
 
 
-def difference_in_tone(first: Pixels, second: Pixels, known: Mask, cell: int) -> Values:
-    """first - second in means of ``cell`` px, carried on from where it is known.
-
-    (H / cell, W / cell, 3), rounded up.
-    """
-    height, width = known.shape
-    size = (-(-width // cell), -(-height // cell))
-    tones = [filled(pixels, ~known, size).astype(np.float32) for pixels in (first, second)]
-    return tones[0] - tones[1]
-
-
-def nearness(known: Mask, reach: float) -> Values:
-    """How near places are to what is known, (H, W): 1 there and at its border, 0 well beyond ``reach`` px."""
-    blurred = Image.fromarray(known.astype(np.uint8) * 255).filter(ImageFilter.GaussianBlur(reach))
-    return np.minimum(np.asarray(blurred, np.float32) * np.float32(2 / 255), 1)
-
-
-def enlarged(values: npt.NDArray[np.floating], size: Size) -> Values:
+def _enlarged(values: npt.NDArray[np.floating], size: Size) -> Values:
     """(h, w) at a larger size."""
+    return _resized(values, size, Image.Resampling.BILINEAR)
+
+
+def _means(values: npt.NDArray[np.number], known: Mask, size: Size) -> tuple[Values, Values]:
+    """At another size: the means of what is known in each place (h, w, C), and how much that is (h, w)."""
+    share = _resized(known, size, Image.Resampling.BOX)
+    channels = [_resized(values[..., i] * known, size, Image.Resampling.BOX) for i in range(values.shape[-1])]
+    means = np.stack(channels, axis=-1) / np.maximum(share, np.float32(1e-6))[..., None]
+    return means.astype(np.float32), share
+
+
+def _spread(values: Values, known: Values) -> Values:
+    """Values (h, w, C), which are known to a share (h, w); for the rest they are as those around them."""
+    height, width = known.shape
+    if known.min() >= 1 or (height, width) == (1, 1):
+        return values * (known > 0)[..., None]
+    half = (-(-width // 2), -(-height // 2))
+    share = _resized(known, half, Image.Resampling.BOX)
+    sums = [_resized(values[..., i] * known, half, Image.Resampling.BOX) for i in range(values.shape[-1])]
+    means = np.stack(sums, axis=-1) / np.maximum(share, np.float32(1e-9))[..., None]
+    coarse = _spread(means.astype(np.float32), np.minimum(4 * share, 1))
+    around = np.stack([_enlarged(coarse[..., i], (width, height)) for i in range(values.shape[-1])], axis=-1)
+    mixed: Values = known[..., None] * values + (1 - known[..., None]) * around
+    return mixed
+
+
+def _resized(values: npt.NDArray[np.generic], size: Size, method: Image.Resampling) -> Values:
     channel = Image.fromarray(np.ascontiguousarray(values, np.float32))
-    return np.asarray(channel.resize(size, Image.Resampling.BILINEAR))
+    return np.asarray(channel if channel.size == size else channel.resize(size, method))
 
 
-def _filled(picture: Image.Image) -> Image.Image:
-    """An RGBA picture, opaque. What is transparent has the colours around it."""
-    if picture.size == (1, 1) or picture.getchannel("A").getextrema() == (255, 255):
-        return picture
-    half = (-(-picture.width // 2), -(-picture.height // 2))
-    around = _filled(_reduced(picture, half)).resize(picture.size, Image.Resampling.BILINEAR)
-    around.putalpha(255)
-    return Image.alpha_composite(around, picture)
-
-
-def _reduced(picture: Image.Image, size: Size) -> Image.Image:
-    """An RGBA picture at a smaller size: mean colours of what is not transparent, and how much that is."""
-    return picture.convert("RGBa").resize(size, Image.Resampling.BOX).convert("RGBA")
+def _rounded(values: Values) -> Pixels:
+    return values.round().clip(0, 255).astype(np.uint8)

@@ -15,6 +15,7 @@ REACH = 12  # px on each side of an edge that it may be wide
 STRETCH = 32  # px along a border whose differences are averaged
 EDGE_WIDTH = 2  # px on each side of a line: an edge or a rim
 TONE_WIDTH = 12  # px on each side of a line: a difference in tone
+VISIBLE = 1.5  # of 255: a fainter difference is seen by nobody
 TEXTURE = (2, 34)  # px beside a border in which texture is compared
 Values = npt.NDArray[np.float32]
 
@@ -77,11 +78,14 @@ def lines(picture: Pictures, width: int) -> Values:
 def border_ranks(picture: Pictures, border: int, known: slice, width: int) -> list[float]:
     """How the border between columns ``border - 1`` and ``border`` ranks among the picture's known lines.
 
-    For each stretch, the share of lines inside the known columns that are weaker. By chance it is uniform.
+    For each stretch, the share of the lines inside the known columns of its own rows that are weaker: a faint
+    line in the sky is seen, whatever lies below. By chance it is uniform. What is too faint to be seen has
+    rank 0.
     """
     found = lines(picture, width)
-    others = found[:, known.start + width : known.stop - width - 1].ravel()
-    return [float((others < value).mean()) for value in found[:, border - 1]]
+    others = found[:, known.start + width : known.stop - width - 1]
+    ranks = (others < found[:, border - 1, None]).mean(1)
+    return np.where(found[:, border - 1] < VISIBLE, 0, ranks).tolist()
 
 
 def texture_ratio(picture: Pictures, border: int, painted_is_right: bool) -> float:
