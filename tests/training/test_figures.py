@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from services.training.data.backgrounds import BACKGROUNDS
 from services.training.data.corpus import scene_at
 from services.training.evaluation import judge as judging
 from services.training.evaluation.copies import nearest_pictures
 from services.training.evaluation.editing import Hole, rectangle, stroke
 from services.training.evaluation.findings import Figure, Findings
+from services.training.evaluation.language import PARAPHRASES
 from services.training.evaluation.measures import frechet, reduced, top1
 from services.training.evaluation.report import goal_of
 
@@ -80,3 +82,14 @@ def test_figures_know_whether_their_goal_is_met() -> None:
 
 def test_pictures_are_reduced_to_what_the_judge_looks_at() -> None:
     assert reduced(np.zeros((256, 256, 3), np.uint8)).shape == (64, 64, 3)
+
+
+def test_every_paraphrase_names_what_the_judge_knows_in_words_of_its_own() -> None:
+    rows = [line.split("\t") for line in PARAPHRASES.read_text().splitlines() if not line.startswith("#")]
+    assert len(rows) == 300
+    assert len({prompt for _, _, prompt in rows}) == 300
+    phrases = {phrase for background in BACKGROUNDS for phrase in background.phrases}
+    for name, place, prompt in rows:
+        assert name in judging.object_indices()
+        assert place in {background.name for background in BACKGROUNDS}
+        assert not any(phrase in prompt for phrase in phrases), prompt

@@ -21,6 +21,7 @@ from services.training.data.scenes import (
     SAID_SIDES,
     SIDES,
     SIZE_WORDS,
+    alike,
     is_held_out,
     render,
     sample_scene,
@@ -179,3 +180,19 @@ def test_edits_are_holes_over_objects_and_frames_past_the_border() -> None:
     for i in over:  # a box that hides some object's middle
         assert any(not known[i][min(63, int(p.y * 64)), min(63, int(p.x * 64))] for p in scenes[i].placements)
     np.testing.assert_array_equal(given[0], render(scenes[0], 64))
+
+
+def test_a_scene_like_another_has_its_caption_and_what_it_says() -> None:
+    rng = np.random.default_rng(0)
+    differ = 0
+    for i in range(40):
+        scene = scene_at(i)
+        other = alike(rng, scene)
+        assert (other.caption, other.objects, other.background) == (
+            scene.caption,
+            scene.objects,
+            scene.background,
+        )
+        assert [place.side for place in other.placements] == [place.side for place in scene.placements]
+        differ += other.placements != scene.placements
+    assert differ > 20

@@ -219,6 +219,16 @@ def _backdrop(name: str, variant: int, side: int) -> Image.Image:
     return picture.resize((side, side), resampling)
 
 
+def alike(rng: np.random.Generator, scene: Scene) -> Scene:
+    """Another scene that its caption describes as well: what it does not say is drawn anew."""
+    return replace(
+        scene,
+        placements=_place(rng, len(scene.objects), scene.relation, scene.size),
+        variant=int(rng.integers(BACKGROUND_VARIANTS)),
+        mirrored=bool(rng.random() < 0.5),
+    )
+
+
 def moved(scene: Scene, dx: float, dy: float) -> Scene:
     """The scene with every object moved, perhaps past the picture's edge. dx, dy: in parts of its side."""
     return replace(scene, placements=tuple(replace(p, x=p.x + dx, y=p.y + dy) for p in scene.placements))

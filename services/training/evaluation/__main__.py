@@ -25,9 +25,11 @@ from services.training.evaluation.editing import inpainting, outpainting
 from services.training.evaluation.examiner import Examiner
 from services.training.evaluation.findings import Figure
 from services.training.evaluation.generation import one_object, outside_vocabulary, two_objects
+from services.training.evaluation.language import paraphrases, unknown_beside_known
 from services.training.evaluation.painter import Painter
 from services.training.evaluation.report import show, write_report
 from services.training.evaluation.variation import variations
+from services.training.evaluation.variety import variety
 from services.training.loop import RunConfig
 from services.training.recipes import clip
 
@@ -40,6 +42,9 @@ PARTS: dict[str, Callable[[Examiner, Path, Path], None]] = {
     "inpainting": lambda examiner, bundle, training: inpainting(examiner),
     "outpainting": lambda examiner, bundle, training: outpainting(examiner),
     "variations": lambda examiner, bundle, training: variations(examiner),
+    "paraphrases": lambda examiner, bundle, training: paraphrases(examiner),
+    "unknown-beside-known": lambda examiner, bundle, training: unknown_beside_known(examiner),
+    "variety": lambda examiner, bundle, training: variety(examiner),
     "outside-vocabulary": lambda examiner, bundle, training: outside_vocabulary(examiner),
     "ranking": lambda examiner, bundle, training: _ranking(examiner, bundle),
     "copies": lambda examiner, bundle, training: note_copies(examiner, Corpus(training, RunConfig.scenes)),

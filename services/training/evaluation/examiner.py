@@ -56,10 +56,14 @@ class Examiner:
         for start in track(range(0, end, BATCH), what, console=console):
             yield slice(start, min(start + BATCH, end))
 
-    def features(self, pictures: Pictures) -> Tensor:
+    def generator(self, *salt: int) -> np.random.Generator:
+        """Random numbers of this examination."""
+        return np.random.default_rng((self.seed, *salt))
+
+    def features(self, pictures: Sequence[Pictures] | Pictures) -> Tensor:
         """Features of pictures (B, S, S, 3) at their own size, that were learnt from photographs: (B, F)."""
         parts = [
-            self._network(to_signal(on_device(pictures[start : start + BATCH])))
+            self._network(to_signal(on_device(np.stack(list(pictures[start : start + BATCH])))))
             for start in range(0, len(pictures), BATCH)
         ]
         return torch.cat(parts).cpu()
