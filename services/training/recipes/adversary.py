@@ -20,6 +20,7 @@ LEARNING_RATE = 4e-4
 PATIENCE = 100  # steps in which it learns alone
 REALISM = 0.5
 LIKENESS = 0.5
+REFRESH = 8  # steps between comparisons of the gradients' sizes
 
 
 class Head(nn.Module):
@@ -58,34 +59,36 @@ class Adversary:
         learnt = [p for p in self._heads.parameters() if p.requires_grad]
         self._optimizer = torch.optim.AdamW(learnt, lr=LEARNING_RATE, betas=(0.0, 0.99))
         self._steps = 0
+        self._weights: list[float] = []  # of distance and unreality, since they were last compared
 
     def balanced(self, error: Tensor, made: Tensor, real: Tensor) -> Tensor:
         """A loss with the error's value, whose gradient is that of the error, of realism and of likeness.
 
         error: a scalar, differentiable in ``made``. made, real: signals (B, 3, H, W). The gradients in
         ``made`` of how unreal it looks, and of its distance from the real ones in features, are scaled to
-        REALISM and LIKENESS times the error's (as in arXiv 2012.09841, equation 7).
+        REALISM and LIKENESS times the error's (as in arXiv 2012.09841, equation 7), now and then.
         """
-        unreality, distance = self._judge(made, real)
-        (gradient,) = torch.autograd.grad(error, made, retain_graph=True)
-        size = gradient.norm()
-        total = gradient
-        for part, share in ((unreality, REALISM), (distance, LIKENESS)):
-            if part is None:
-                continue
-            (own,) = torch.autograd.grad(part, made, retain_graph=True)
-            total = total + share * size / own.norm().clamp_min(1e-12) * own
-        surrogate = (made * total.detach()).sum()
+        parts = self._judge(made, real)
+        (own,) = torch.autograd.grad(error, made, retain_graph=True)
+        if self._steps % REFRESH == 1 or len(parts) != len(self._weights):
+            sizes = [torch.autograd.grad(part, made, retain_graph=True)[0].norm() for part in parts]
+            shares = (LIKENESS, REALISM)[: len(parts)]
+            ratios = [share * own.norm() / size for share, size in zip(shares, sizes, strict=True)]
+            self._weights = [float(ratio) for ratio in ratios]
+        looks = torch.stack([w * part for w, part in zip(self._weights, parts, strict=True)]).sum()
+        (more,) = torch.autograd.grad(looks, made, retain_graph=True)
+        surrogate = (made * (own + more).detach()).sum()
         return surrogate - surrogate.detach() + error.detach()
 
-    def _judge(self, made: Tensor, real: Tensor) -> tuple[Tensor | None, Tensor]:
-        """Learn from both batches. Then say how unreal the made one looks, and how far it is from the other.
+    def _judge(self, made: Tensor, real: Tensor) -> list[Tensor]:
+        """Learn from both batches. Then say how far the made one is from the other, and how unreal it looks.
 
-        None: it cannot tell yet.
+        The latter only when it can tell.
         """
         shift = tuple(torch.randint(-4, 5, (2,)).tolist())
-        with torch.no_grad():
-            real_features = self._seen(real.roll(shift, (2, 3)))
+        with torch.no_grad(), autocast():
+            real_features = [f.float() for f in self._seen(real.roll(shift, (2, 3)))]
+        # In bfloat16 the way back through depthwise convolutions takes three times as long on a CPU.
         made_features = self._seen(made.roll(shift, (2, 3)))
         self._learn([f.detach() for f in made_features], real_features)
         distances = [
@@ -94,8 +97,8 @@ class Adversary:
         ]
         distance = torch.stack(distances).mean()
         if self._steps <= PATIENCE:
-            return None, distance
-        return -torch.stack([score.mean() for score in self._scores(made_features)]).mean(), distance
+            return [distance]
+        return [distance, -torch.stack([score.mean() for score in self._scores(made_features)]).mean()]
 
     def _learn(self, made: list[Tensor], real: list[Tensor]) -> None:
         hinges = [F.relu(1 - score).mean() for score in self._scores(real)]
