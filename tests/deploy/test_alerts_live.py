@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import re
 import shutil
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,13 @@ async def repeating(call: Callable[[], Any], every: float) -> AsyncIterator[None
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+async def throughput(call: Callable[[], Any], count: int = 12) -> float:
+    """Calls that are answered a second, if so many are made at once."""
+    started = time.monotonic()
+    await asyncio.gather(*(call() for _ in range(count)))
+    return count / (time.monotonic() - started)
 
 
 async def test_alerts_on_the_gateways_metrics(tmp_path: Path) -> None:
@@ -161,7 +169,8 @@ async def test_alerts_on_the_stages_metrics(tmp_path: Path) -> None:
                     await asyncio.sleep(20)
                     assert prometheus.firing() == set()
                     request = pb.GenerateRequest(prompt="a fox", options=quick(prior_steps=250))
-                    async with repeating(lambda: images.Generate(request), 0.7):
+                    rate = await throughput(lambda: images.Generate(request)) + 0.3
+                    async with repeating(lambda: images.Generate(request), 1 / rate):
                         await fires(prometheus, "UnclipQueueGrowing", seconds=240)
                     for _ in range(8):
                         await asyncio.to_thread(stages.replace, "prior")
