@@ -78,10 +78,10 @@ STAGES = Board(
                 Panel(
                     "Refused on arrival",
                     "ops",
-                    "Full queues and deadlines that could not be met.",
+                    "By a stage: full queues, and deadlines that could not be met. The door refuses most before.",
                     (
                         Query(
-                            rate("ray_unclip_rows_refused_total", "application", "reason"),
+                            rate("ray_unclip_rows_refused_total", "application", "reason") + " or vector(0)",
                             "{{application}} {{reason}}",
                         ),
                     ),

@@ -76,7 +76,8 @@ def _edits(
         place = Placement(x, y, 0.9 * length)
         box = Placement(x, y, length).box(side)
         hole = np.zeros((side, side), np.bool_)
-        hole[box] = shape(rng, box[0].stop - box[0].start)[:, : box[1].stop - box[1].start]
+        height, width = hole[box].shape
+        hole[box] = shape(rng, max(height, width))[:height, :width]
         edits.append(Edit(replace(scene, placements=(place,)), hole, _look(x, y, length, side)))
     return edits
 
