@@ -78,7 +78,7 @@ STAGES = Board(
                 Panel(
                     "Refused on arrival",
                     "ops",
-                    "By a stage: full queues, and deadlines that could not be met. The door refuses most before.",
+                    "By a stage: full queues, deadlines that could not be met. The door refuses most.",
                     (
                         Query(
                             rate("ray_unclip_rows_refused_total", "application", "reason") + " or vector(0)",
