@@ -204,7 +204,7 @@ class Chain(grpc.aio.ServerInterceptor):
     ) -> AsyncIterator[Message]:
         """The call's message, whose bytes count while it is worked on."""
         try:
-            async with asyncio.timeout(READ_SECONDS), self._readers:
+            async with self._readers, asyncio.timeout(READ_SECONDS):
                 data = await _first(messages)
         except TimeoutError:
             raise DeadlineMissed(f"the request did not arrive within {READ_SECONDS:g} s") from None
