@@ -236,7 +236,8 @@ class StageChannel:
         if time.monotonic() - self._last_seen < RETURN_SECONDS:
             ready = self._fresh_channel().channel_ready()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(ready, min(RETURN_SECONDS, RETURN_SHARE * budget.seconds_left))
+                async with asyncio.timeout(min(RETURN_SECONDS, RETURN_SHARE * budget.seconds_left)):
+                    await ready
 
     def _metadata(self, budget: Budget) -> Metadata:
         """Which application is called, for which request, in which trace."""

@@ -89,7 +89,9 @@ class Outbox:
         left = deadline - time.monotonic()
         wait = min(left, patience)
         try:
-            await asyncio.wait_for(self._changed.wait(), None if wait == math.inf else max(0.0, wait))
+            # Not wait_for: up to Python 3.11 it loses a cancellation that comes together with an event.
+            async with asyncio.timeout(None if wait == math.inf else max(0.0, wait)):
+                await self._changed.wait()
         except TimeoutError:
             if left <= patience:
                 raise DeadlineMissed("the deadline has passed") from None
