@@ -16,6 +16,7 @@ from services.engine import (
     StepFailed,
     Watcher,
 )
+from services.engine.events import Outbox, Queued
 from tests.engine.work import Device, Row, Work, collect, engine_of, work
 
 
@@ -75,6 +76,19 @@ async def test_a_device_that_fails_every_task_is_unhealthy(method: str) -> None:
         engine.check()
     assert (await collect(engine.run(work(2))))[-1] == Finished([2])
     engine.check()  # it has come back
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_a_caller_that_leaves_just_as_something_happens_has_left(turns: int) -> None:
+    outbox = Outbox()
+    caller = asyncio.create_task(outbox.take(time.monotonic() + 60, 30))
+    await asyncio.sleep(0.01)
+    outbox.put(Queued(1))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    left_in_time = caller.cancel()
+    await asyncio.gather(caller, return_exceptions=True)
+    assert caller.cancelled() or not left_in_time
 
 
 async def test_a_result_that_hangs_is_noticed() -> None:
