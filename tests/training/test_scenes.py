@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from services.training.data.artwork import load_vocabulary
+from services.training.data.artwork import load_vocabulary, sprite
 from services.training.data.backgrounds import BACKGROUNDS
+from services.training.data.captions import ENGLISH
 from services.training.data.corpus import Corpus, scene_at
 from services.training.data.holes import draw_edits, sample_keep
-from services.training.data.light import LIGHTS
-from services.training.data.scenes import (
-    ENGLISH,
-    GRID,
-    SAID_SIDES,
-    SIDES,
-    SIZE_WORDS,
-    alike,
-    is_held_out,
-    render,
-    sample_scene,
-    with_article,
-)
+from services.training.data.light import LIGHTS, Light
+from services.training.data.placing import FRONT_SIDES, GRID, SAID_SIDES, SIDES, Placement
+from services.training.data.scenes import Scene, alike, is_held_out, render, sample_scene
+from services.training.evaluation.language import PARAPHRASES
 
 
 def test_the_vocabulary_has_its_artwork() -> None:
@@ -59,21 +53,31 @@ def test_no_scene_leaves_its_split(held_out: bool) -> None:
 
 def test_captions_say_what_is_there() -> None:
     rng = np.random.default_rng(1)
-    for _ in range(300):
+    for _ in range(500):
         scene = sample_scene(rng)
-        assert any(phrase in scene.caption for phrase in scene.background.phrases)
+        places = [word.removeprefix("a ").removeprefix("the ") for word in scene.background.nouns]
+        assert any(word in scene.caption for word in (*scene.background.phrases, *places)), scene.caption
         assert not scene.light.phrases or any(phrase in scene.caption for phrase in scene.light.phrases)
         for artwork in scene.objects:
-            words = (artwork.name, *artwork.synonyms)
+            words = [artwork.name, *artwork.synonyms]
             if scene.relation == "same":
-                said = [ENGLISH.plural_noun(word) for word in words]
-            else:
-                said = [
-                    with_article(f"{size} {word}".strip())
-                    for word in words
-                    for size in SIZE_WORDS.get(scene.size, ("",))
-                ]
-            assert any(s in scene.caption for s in said), scene.caption
+                words = [ENGLISH.plural_noun(word) for word in words]
+            assert any(word in scene.caption for word in words), scene.caption
+
+
+def test_captions_have_many_wordings() -> None:
+    rng = np.random.default_rng(4)
+    captions = [sample_scene(rng).caption for _ in range(2000)]
+    assert len({c.split()[0] for c in captions}) > 100
+    assert 0.05 < np.mean([" a " not in f" {c}" and " the " not in f" {c}" for c in captions]) < 0.5
+
+
+def test_no_caption_of_training_is_a_paraphrase_of_the_evaluation() -> None:
+    lines = [line for line in PARAPHRASES.read_text().splitlines() if not line.startswith("#")]
+    asked = {line.split("\t")[2].lower() for line in lines}
+    rng = np.random.default_rng(5)
+    assert len(asked) == 300
+    assert not asked & {sample_scene(rng).caption.lower() for _ in range(20_000)}
 
 
 def test_relations_hold_in_the_picture() -> None:
@@ -88,8 +92,12 @@ def test_relations_hold_in_the_picture() -> None:
         if scene.relation == "front":
             assert first.y > second.y
             assert first.side < second.side
+            _within([first], FRONT_SIDES[0])
+            _within([second], FRONT_SIDES[1])
         else:
-            assert first.side * GRID == SIDES[2]
+            _within(scene.placements, SIDES[2])
+            apart = max(abs(first.x - second.x), abs(first.y - second.y))
+            assert apart >= (first.side + second.side) / 2 - 1 / GRID, "they do not overlap"
 
 
 def test_counts_and_sizes_hold_in_the_picture() -> None:
@@ -101,8 +109,37 @@ def test_counts_and_sizes_hold_in_the_picture() -> None:
             len(same.objects) == 2
         )
         one = sample_scene(rng, arrangement="one")
-        if one.size:
-            assert one.placements[0].side * GRID == SAID_SIDES[one.size]
+        _within(one.placements, SAID_SIDES[one.size] if one.size else SIDES[1])
+
+
+def _within(placements: Iterable[Placement], sides: tuple[int, int]) -> None:
+    least, most = sides
+    assert all(least <= place.side * GRID <= most for place in placements)
+    assert all(place.side / 2 <= c <= 1 - place.side / 2 for place in placements for c in (place.x, place.y))
+
+
+def test_place_size_pose_light_and_backdrop_vary() -> None:
+    rng = np.random.default_rng(7)
+    scenes = [sample_scene(rng, arrangement="one") for _ in range(300)]
+    placements = [scene.placements[0] for scene in scenes]
+    assert np.std([p.x for p in placements]) > 0.1
+    assert np.std([p.y for p in placements]) > 0.1
+    assert len({p.side for p in placements}) > 10
+    assert len({p.tilt for p in placements}) == 5
+    assert {p.mirrored for p in placements} == {True, False}
+    assert np.std([scene.gain for scene in scenes], axis=0).min() > 0.03
+    assert len({(scene.background.name, scene.variant) for scene in scenes}) > 250
+
+
+def test_a_tilted_object_stays_where_it_is_and_turns() -> None:
+    fox = next(artwork for artwork in load_vocabulary() if artwork.name == "fox")
+    upright = np.asarray(sprite(fox, 60), float)
+    for side, tilt in ((60, 16.0), (300, -16.0)):
+        plain, tilted = (np.asarray(sprite(fox, side, t), float)[..., 3] for t in (0.0, tilt))
+        assert tilted.shape[0] == pytest.approx(side * 1.237, abs=2)
+        assert tilted.sum() == pytest.approx(plain.sum(), rel=0.03), "of the same size"
+    mirrored = np.asarray(sprite(fox, 60, mirrored=True), float)
+    np.testing.assert_array_equal(mirrored[:, ::-1], upright)
 
 
 def test_light_changes_the_place_and_less_so_the_objects() -> None:
@@ -112,13 +149,19 @@ def test_light_changes_the_place_and_less_so_the_objects() -> None:
         for s in iter(lambda: sample_scene(rng, arrangement="one"), None)
         if s.background.outdoors and not s.light.phrases
     )
-    day = render(scene, 64).astype(float)
+    empty = replace(scene, objects=(), placements=())
     x, y = (int(v * 64) for v in (scene.placements[0].x, scene.placements[0].y))
     for light in LIGHTS:
-        lit = render(replace(scene, light=light), 64).astype(float)
-        change = np.abs(lit - day).mean(2)
-        assert change[:, [0, -1]].mean() > 8, light.name
-        assert change[y, x] < change[:, [0, -1]].max(), light.name
+        place = _change(empty, light)
+        assert place.mean() > 0.05, light.name
+        assert _change(scene, light)[y, x] < place.max(), light.name
+
+
+def _change(scene: Scene, light: Light) -> npt.NDArray[np.float64]:
+    """By what part each pixel of the scene changes in another light."""
+    day, lit = (render(s, 64).astype(float) for s in (scene, replace(scene, light=light)))
+    change: npt.NDArray[np.float64] = np.abs(lit - day).mean(2) / day.mean(2).clip(1)
+    return change
 
 
 def test_scenes_are_the_same_at_every_size_and_in_every_run() -> None:
@@ -193,6 +236,6 @@ def test_a_scene_like_another_has_its_caption_and_what_it_says() -> None:
             scene.objects,
             scene.background,
         )
-        assert [place.side for place in other.placements] == [place.side for place in scene.placements]
+        assert (other.relation, other.size) == (scene.relation, scene.size)
         differ += other.placements != scene.placements
     assert differ > 20

@@ -69,12 +69,23 @@ def _code_point(name: str) -> str:
     return name.lower().replace("-fe0f", "")
 
 
-@lru_cache(maxsize=16_384)
-def sprite(artwork: Artwork, side: int) -> Image.Image:
-    """The object's picture at ``side`` px, RGBA. Its vectors are drawn where its sprite is too small."""
-    if side > PIXELS and artwork.vector:
-        return _drawn(artwork.vector, side)
-    return _resized(artwork.path, side)
+@lru_cache(maxsize=1024)
+def sprite(artwork: Artwork, side: int, tilt: float = 0.0, mirrored: bool = False) -> Image.Image:
+    """The object's picture at ``side`` px, RGBA. Its vectors are drawn where its sprite is too small.
+
+    tilt: degrees, counterclockwise, after it is mirrored. A tilted picture is larger, as its corners need it.
+    """
+    drawn = side > PIXELS and artwork.vector
+    # A picture is tilted at twice its side, where there is so much of it, to stay sharp.
+    wide = side if drawn or not tilt else min(2 * side, max(PIXELS, side))
+    picture = _drawn(artwork.vector, side) if drawn else _resized(artwork.path, wide)
+    if mirrored:
+        picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    if not tilt:
+        return picture
+    turned = picture.convert("RGBa").rotate(tilt, Image.Resampling.BICUBIC, expand=True)
+    last = round(turned.width * side / wide)
+    return turned.resize((last, last), Image.Resampling.LANCZOS, reducing_gap=3.0).convert("RGBA")
 
 
 def _resized(path: Path, side: int) -> Image.Image:

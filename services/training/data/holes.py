@@ -13,7 +13,8 @@ import numpy.typing as npt
 import torch
 from PIL import Image, ImageDraw
 
-from services.training.data.scenes import Placement, Scene, moved, render
+from services.training.data.placing import Placement
+from services.training.data.scenes import Scene, moved, render
 from services.training.device import on_device
 
 Mask = npt.NDArray[np.float32]

@@ -46,6 +46,12 @@ class Light:
         return (pixels + (255 - pixels) * streaks).astype(np.uint8)
 
 
+def gained(picture: Image.Image, gain: Colour) -> Image.Image:
+    """The RGB picture, each channel times its gain."""
+    levels = np.arange(256) * np.asarray(gain)[:, None]
+    return picture.point(np.clip(levels, 0, 255).round().astype(int).ravel().tolist())
+
+
 @cache
 def _table(gain: Colour, haze: float, air: Colour) -> list[int]:
     """A lookup table of 256 entries for each of R, G, B."""

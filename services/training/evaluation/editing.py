@@ -10,7 +10,8 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from services.editing.canvas import Canvas, Margins
-from services.training.data.scenes import Placement, Scene, render
+from services.training.data.placing import Placement
+from services.training.data.scenes import Scene, render
 from services.training.evaluation.examiner import Examiner
 from services.training.evaluation.findings import Figure
 from services.training.evaluation.painter import Pictures

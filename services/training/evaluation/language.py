@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from services.training.data.backgrounds import BACKGROUNDS
-from services.training.data.scenes import with_article
+from services.training.data.captions import with_article
 from services.training.evaluation.examiner import Examiner
 from services.training.evaluation.judge import Verdicts
 from services.training.evaluation.measures import top1
