@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 
 from gateway import metrics
-from gateway.ledger import Demand, Entry, Ledger, Plan, SamplingStage, Ticket
-from gateway.stages.backlog import Backlog
+from gateway.ledger import Demand, Entry, Ledger, Plan, Ticket
+from gateway.stages.backlog import Backlog, SamplingStage
 from gateway.stages.budget import Budget
 from services.wire.errors import DeadlineMissed, Overloaded
 from services.wire.stages import spoken

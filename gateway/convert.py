@@ -5,7 +5,7 @@ from __future__ import annotations
 from google.protobuf import duration_pb2
 
 from gateway.events import Drawn, Event, Previewed, Progressed, Queued, Step, Warned
-from gateway.flows.flow import Flow, Options
+from gateway.flows.flow import Flow
 from gateway.flows.vary import Vary
 from gateway.readiness import Model
 from gateway.settings import Settings
@@ -19,6 +19,7 @@ STEPS: dict[Step, pb.Stage.ValueType] = {
     "decoder": pb.STAGE_DECODER,
     "upsampler": pb.STAGE_UPSAMPLER,
 }
+WARNINGS = {"text cut": pb.WARNING_CODE_TEXT_CUT, "no effect": pb.WARNING_CODE_NO_EFFECT}
 FORMATS = {"PNG": pb.OUTPUT_FORMAT_PNG, "WEBP": pb.OUTPUT_FORMAT_WEBP, "JPEG": pb.OUTPUT_FORMAT_JPEG}
 
 
@@ -41,34 +42,32 @@ def to_picture(drawn: Drawn, flow: Flow, model: Model) -> pb.Picture:
         model_version=model.version,
         stage_times=times,
         format=FORMATS[flow.output.form],
-        options=to_options(flow.options, drawn.seed),
+        options=to_options(flow, drawn.seed),
         similarity=flow.similarity if isinstance(flow, Vary) else None,
     )
 
 
-def to_options(options: Options, seed: int) -> pb.SamplingOptions:
+def to_options(flow: Flow, seed: int) -> pb.SamplingOptions:
     """The options that took effect for one picture."""
+    options = flow.options
+    uses_prior = not isinstance(flow, Vary)
     return pb.SamplingOptions(
         n=1,
         seed=seed,
-        prior_steps=options.prior_steps,
-        prior_guidance=options.prior_guidance,
+        prior_steps=options.prior_steps if uses_prior else None,
+        prior_guidance=options.prior_guidance if uses_prior else None,
         decoder_steps=options.decoder_steps,
         decoder_guidance=options.decoder_guidance,
         upsampler_steps=options.upsampler_steps,
-        prior_candidates=options.prior_candidates,
+        prior_candidates=options.prior_candidates if uses_prior else None,
         negative_prompt=options.negative_prompt,
         priority=pb.PRIORITY_BATCH if options.priority == "batch" else pb.PRIORITY_INTERACTIVE,
     )
 
 
 def to_warning(event: Warned) -> pb.Warning:
-    """That a text was cut, and where."""
-    return pb.Warning(
-        code=pb.WARNING_CODE_TEXT_CUT,
-        field=event.field,
-        message=f'is longer than the model reads; what comes after "{event.last_word_read}" had no effect',
-    )
+    """What a caller should know."""
+    return pb.Warning(code=WARNINGS[event.kind], field=event.field, message=event.message)
 
 
 def to_response(index: int, event: Event, flow: Flow, model: Model) -> pb.StreamResponse | None:

@@ -5,6 +5,7 @@ Plain values, which every layer passes on.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -50,10 +51,17 @@ class Timed:
 
 @dataclass(frozen=True)
 class Warned:
-    """A text was cut: the model read it up to this word."""
+    """Something about a field of the request that its caller should know."""
 
     field: str
-    last_word_read: str
+    message: str
+    kind: Literal["text cut", "no effect"]
+
+
+def text_cut(field: str, last_word_read: str) -> Warned:
+    """The warning that the model read a text only up to this word."""
+    message = f'is longer than the model reads; what comes after "{last_word_read}" had no effect'
+    return Warned(field, message, "text cut")
 
 
 @dataclass(frozen=True)
@@ -67,3 +75,8 @@ class Drawn:
 
 Event = Queued | Progressed | Previewed | Timed | Warned | Drawn
 Indexed = tuple[int, Event]  # which of a request's pictures it is about, from 0
+Observe = Callable[[int, Event], None]
+
+
+def unobserved(index: int, event: Event) -> None:
+    """Nobody is told of events before they are read."""

@@ -23,6 +23,7 @@ from grpc_status import rpc_status
 
 from gateway import metrics
 from gateway.admission import Admission
+from gateway.reading import Reading
 from gateway.settings import Settings
 from services.telemetry import tracing
 from services.wire.errors import DeadlineMissed, InvalidInput, grpc_code, to_status
@@ -42,7 +43,6 @@ FLOWS = (
     "none",
 )
 EXPIRY_SLACK = 0.1
-READ_SECONDS = 30.0  # that a message may take to arrive
 Context = grpc.aio.ServicerContext[Any, Any]
 Read = Callable[[bytes], Message]
 _current: ContextVar[Call] = ContextVar("call")
@@ -118,7 +118,7 @@ class Chain(grpc.aio.ServerInterceptor):
     def __init__(self, admission: Admission, settings: Settings) -> None:
         self._admission = admission
         self._settings = settings
-        self._readers = asyncio.Semaphore(settings.readers)
+        self._reading = Reading(settings.readers)
 
     async def intercept_service(
         self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Details
@@ -176,7 +176,7 @@ class Chain(grpc.aio.ServerInterceptor):
     async def _answering(self, call: Call, context: Context) -> AsyncIterator[ExitStack]:
         """A place and a time for the call, and its end, whatever that is.
 
-        Yields what ends when the answer has been sent, or cannot be.
+        Yields a stack that is closed when the answer has been sent, or cannot be sent any more.
         """
         until_sent = ExitStack()
         context.add_done_callback(lambda _: until_sent.close())  # type: ignore[arg-type]
@@ -202,24 +202,18 @@ class Chain(grpc.aio.ServerInterceptor):
     async def _request(
         self, call: Call, messages: AsyncIterator[bytes], read: Read
     ) -> AsyncIterator[Message]:
-        """The call's message, whose bytes count while it is worked on."""
-        try:
-            async with self._readers, asyncio.timeout(READ_SECONDS):
-                data = await _first(messages)
-        except TimeoutError:
-            raise DeadlineMissed(f"the request did not arrive within {READ_SECONDS:g} s") from None
-        with self._admission.holding(len(data)):
+        """The call's message.
+
+        Its bytes count twice while it is worked on: a file in it is copied when it is looked at.
+        """
+        with metrics.in_flight.labels("none").track_inprogress():
+            data = await self._reading.first(messages)
+        with self._admission.holding(2 * len(data)):
             request = _parsed(data, read)
             call.received(request, len(data))
             del data
             with metrics.in_flight.labels(call.flow).track_inprogress():
                 yield request
-
-
-async def _first(messages: AsyncIterator[bytes]) -> bytes:
-    async for message in messages:
-        return message
-    raise InvalidInput(("request", "is missing"))
 
 
 def _parsed(data: bytes, read: Read) -> Message:

@@ -7,12 +7,10 @@ import math
 from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 from gateway.events import Drawn, Event, Progressed, Queued
-from gateway.stages.backlog import Backlog, Steps
+from gateway.stages.backlog import Backlog, SamplingStage, Steps
 
-SamplingStage = Literal["prior", "decoder"]
 # Of one picture at one stage, frame by frame: (seconds of the base network, seconds of the rest).
 Plan = list[tuple[float, float]]
 # Of the time of those admitted before, the share that they may take with a new one ahead of them: other

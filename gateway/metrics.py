@@ -25,7 +25,7 @@ STATUSES = (
 )
 
 # Why a request is refused on arrival: no place, no memory, no place in a stage, or no time.
-DOOR_REASONS = ("requests", "bytes", "rows", "deadline")
+DOOR_REASONS = ("reading", "requests", "bytes", "rows", "deadline")
 
 requests = Counter("unclip_requests", "Finished requests.", ["flow", "status"])
 request_seconds = Histogram(

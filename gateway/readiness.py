@@ -19,6 +19,7 @@ from unclip.internal.v1 import stage_service_pb2
 
 logger = logging.getLogger(__name__)
 DESCRIBING: tuple[StageName, ...] = ("prior", "decoder")  # whose descriptions make up the model
+MOST_ASKED = 8  # replicas of a stage that one look asks
 Description = stage_service_pb2.DescribeResponse
 
 
@@ -48,6 +49,8 @@ class StageWatch:
         self._described: dict[StageName, Description] = {}
         self._fresh: set[StageName] = set()  # sleeping stages that need not be asked again
         self._looking: asyncio.Task[None] | None = None
+        # A sleeping text encoder is not asked; a decoder of another version makes its old texts useless.
+        self._tells_of_texts = "decoder" if "text_encoder" in sleeping else "text_encoder"
         self._down: tuple[StageName, ...] = tuple(channel.name for channel in stages.channels)
 
     @property
@@ -91,7 +94,7 @@ class StageWatch:
         )
 
     async def _look_together(self) -> None:
-        """One look for all who need one now."""
+        """A look that all who wait for one share."""
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self.look())
         await asyncio.shield(self._looking)
@@ -106,12 +109,24 @@ class StageWatch:
         try:
             await channel.ping()
             if self._is_asked(channel.name):
-                self._note(channel.name, await channel.describe())
+                await self._describe(channel)
         except (DeadlineMissed, Overloaded):
             return True  # busy
         except ServiceError:
             return False
         return True
+
+    async def _describe(self, channel: StageChannel) -> None:
+        """Ask some replicas at once, so that the loads of many are known soon."""
+        backlog = self._stages.backlog(channel.name)
+        asked = min(backlog.replicas + 1, MOST_ASKED) if backlog and backlog.known else 1
+        answers = await asyncio.gather(*(channel.describe() for _ in range(asked)), return_exceptions=True)
+        errors = [answer for answer in answers if isinstance(answer, BaseException)]
+        for answer in answers:
+            if not isinstance(answer, BaseException):
+                self._note(channel.name, answer)
+        if len(errors) == len(answers):
+            raise errors[0]
 
     def _is_asked(self, name: StageName) -> bool:
         """Whether a replica is asked to describe itself.
@@ -125,11 +140,10 @@ class StageWatch:
     def _note(self, name: StageName, description: Description) -> None:
         self._described[name] = description
         self._fresh.add(name)
-        if name == "text_encoder":
+        if name == self._tells_of_texts:
             self._stages.text_encoder.serves(description.model_version)
-        backlogs = {"prior": self._stages.prior.backlog, "decoder": self._stages.decoder.backlog}
-        if name in backlogs:
-            backlogs[name].told(description.load)
+        if (backlog := self._stages.backlog(name)) is not None:
+            backlog.told(description.load)
 
     def _compare(self) -> None:
         versions = {description.model_version for description in self._described.values()}

@@ -44,7 +44,7 @@ class Gateway:
         metrics.show_zeros(FLOWS, [channel.name for channel in self._stages.channels])
         self._watch = StageWatch(self._stages, settings.sleeping_stages)
         self.admission = Admission(
-            {"prior": self._stages.prior.backlog, "decoder": self._stages.decoder.backlog},
+            self._stages.backlogs,
             max_requests=settings.max_requests,
             max_bytes=settings.max_bytes_in_work,
         )

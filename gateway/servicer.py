@@ -11,7 +11,7 @@ import grpc.aio
 
 from gateway import convert, interceptors
 from gateway.admission import Admission
-from gateway.events import Drawn, Indexed, Warned
+from gateway.events import Drawn, Indexed, Previewed, Warned, text_cut
 from gateway.flows.flow import Flow, decode
 from gateway.flows.rank import rank_captions
 from gateway.readiness import Model, StageWatch
@@ -19,7 +19,7 @@ from gateway.settings import Settings, held_bytes
 from gateway.stages import Stages
 from gateway.stages.budget import Budget, Priority
 from gateway.stages.text_encoder import normalised
-from gateway.threads import in_thread
+from gateway.threads import HEADERS, in_thread
 from gateway.validation import Checks, FlowChecks, FlowMessage
 from services.editing.pictures import Header, Pixels, flattened, rgb
 from services.wire.errors import InvalidInput
@@ -65,9 +65,12 @@ class ImageServicer(pb_grpc.ImageServiceServicer):
         if kind is None:
             raise InvalidInput(("request", "is empty; it must be one of generate, inpaint, outpaint or vary"))
         flow, model = await self._checked(getattr(request, kind))
-        async with aclosing(self._events(flow, context, request.ByteSize())) as events:
+        async with aclosing(self._events(flow, context, 2 * request.ByteSize())) as events:
             async for index, event in events:
-                response = await in_thread(convert.to_response, index, event, flow, model)
+                if isinstance(event, Drawn | Previewed):  # which have files to be made
+                    response = await in_thread(convert.to_response, index, event, flow, model)
+                else:
+                    response = convert.to_response(index, event, flow, model)
                 if response is not None:
                     yield response
 
@@ -82,9 +85,11 @@ class ImageServicer(pb_grpc.ImageServiceServicer):
         else:
             for i, caption in enumerate(request.captions):
                 checks.text(f"captions[{i}]", caption)
-        header, request_id = await in_thread(self._picture, checks, request.picture, request.request_id)
+        header, request_id = await in_thread(
+            self._picture, checks, request.picture, request.request_id, pool=HEADERS
+        )
         budget = self._budget(context, request_id)
-        with self._admission.holding(held_bytes(header.pixels, 0, 0), request.ByteSize()):
+        with self._admission.holding(held_bytes(header.pixels, 0, 0), 2 * request.ByteSize()):
             pixels = await in_thread(_on_white, request.picture, header)
             ranked, cut = await rank_captions(pixels, list(request.captions), self._stages, budget)
         captions = [
@@ -102,15 +107,17 @@ class ImageServicer(pb_grpc.ImageServiceServicer):
         texts = await self._stages.text_encoder.embed([request.text], self._budget(context, request_id))
         response = pb.EmbedTextResponse(embedding=texts.embeddings[0].tolist(), request_id=request_id)
         if word := texts.last_words_read[0]:
-            response.warnings.append(convert.to_warning(Warned("text", word)))
+            response.warnings.append(convert.to_warning(text_cut("text", word)))
         return response
 
     async def EmbedImage(self, request: pb.EmbedImageRequest, context: Context) -> pb.EmbedImageResponse:
         """Embed a picture."""
         checks = Checks(self._settings)
-        header, request_id = await in_thread(self._picture, checks, request.picture, request.request_id)
+        header, request_id = await in_thread(
+            self._picture, checks, request.picture, request.request_id, pool=HEADERS
+        )
         budget = self._budget(context, request_id)
-        with self._admission.holding(held_bytes(header.pixels, 0, 0), request.ByteSize()):
+        with self._admission.holding(held_bytes(header.pixels, 0, 0), 2 * request.ByteSize()):
             pixels = await in_thread(_on_white, request.picture, header)
             embedding = await self._stages.image_encoder.encode(pixels, budget)
         return pb.EmbedImageResponse(embedding=normalised(embedding).tolist(), request_id=request_id)
@@ -124,7 +131,7 @@ class ImageServicer(pb_grpc.ImageServiceServicer):
         flow, model = await self._checked(request)
         flow = replace(flow, options=replace(flow.options, preview_interval=0))  # nobody would see them
         pictures: dict[int, pb.Picture] = {}
-        async with aclosing(self._events(flow, context, request.ByteSize())) as events:
+        async with aclosing(self._events(flow, context, 2 * request.ByteSize())) as events:
             async for index, event in events:
                 if isinstance(event, Drawn):
                     pictures[index] = await in_thread(convert.to_picture, event, flow, model)
@@ -140,20 +147,22 @@ class ImageServicer(pb_grpc.ImageServiceServicer):
         checks = FlowChecks(self._settings, model)
         if isinstance(request, pb.GenerateRequest):  # without a file, whose header takes a while to check
             return checks.flow(request), model
-        return await in_thread(checks.flow, request), model
+        return await in_thread(checks.flow, request, pool=HEADERS), model
 
     async def _events(self, flow: Flow, context: Context, size: int) -> AsyncGenerator[Indexed, None]:
-        """Run a flow that may start. Leaving early cancels its work. size: of its message, in bytes."""
+        """Run a flow that may start. Leaving early cancels its work.
+
+        size: the bytes that its message holds.
+        """
         budget = self._budget(context, flow.request_id, flow.options.priority)
         n = flow.options.n
         with self._admission.holding(flow.held_bytes, own=size):
             self._admission.check(flow.demands(), n, budget)
             flow = await flow.prepared()
             with self._admission.admitted(flow.demands(), n, budget) as ticket:
-                async with aclosing(flow.run(self._stages, budget)) as events:
-                    async for index, event in events:
-                        ticket.observe(index, event)
-                        yield index, event
+                async with aclosing(flow.run(self._stages, budget, ticket.observe)) as events:
+                    async for item in events:
+                        yield item
 
     def _budget(self, context: Context, request_id: str, priority: Priority = "interactive") -> Budget:
         interceptors.identify(request_id)

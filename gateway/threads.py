@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from typing import TypeVar, TypeVarTuple, Unpack
 
-P = ParamSpec("P")
+Args = TypeVarTuple("Args")
 Result = TypeVar("Result")
-_threads = ThreadPoolExecutor(4, thread_name_prefix="pictures")
+PICTURES = ThreadPoolExecutor(4, thread_name_prefix="pictures")
+HEADERS = ThreadPoolExecutor(2, thread_name_prefix="headers")  # so that refusals do not wait for pictures
 
 
-async def in_thread(work: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
+async def in_thread(
+    work: Callable[[Unpack[Args]], Result], *args: *Args, pool: ThreadPoolExecutor = PICTURES
+) -> Result:
     """The result of ``work``.
 
     A caller that is cancelled leaves when its work has ended, or will not begin: until then its memory is in
@@ -20,7 +23,7 @@ async def in_thread(work: Callable[P, Result], *args: P.args, **kwargs: P.kwargs
     """
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
-    job = _threads.submit(work, *args, **kwargs)
+    job = pool.submit(work, *args)
     job.add_done_callback(lambda _: loop.call_soon_threadsafe(ended.set))
     try:
         await ended.wait()

@@ -146,20 +146,18 @@ class FlowChecks(Checks):
         assert header is not None
         held = held_bytes(header.pixels + (mask.pixels if mask else 0), width * height, results)
         return Inpaint(
-            options,
-            output,
-            request_id,
-            self._model.sizes,
-            request.prompt,
-            request.picture,
-            header,
-            width,
-            height,
-            self._settings.max_frames,
-            request.mask,
-            mask,
-            MASK_KINDS[request.mask_kind],
-            request.size,
+            options=options,
+            output=output,
+            request_id=request_id,
+            sizes=self._model.sizes,
+            prompt=request.prompt,
+            picture=request.picture,
+            header=header,
+            max_frames=self._settings.max_frames,
+            mask=request.mask,
+            mask_header=mask,
+            mask_kind=MASK_KINDS[request.mask_kind],
+            size=request.size,
             held_bytes=held,
         )
 
@@ -183,17 +181,15 @@ class FlowChecks(Checks):
         assert header is not None
         held = held_bytes(header.pixels, width * height, results)
         return Outpaint(
-            options,
-            output,
-            request_id,
-            self._model.sizes,
-            request.prompt,
-            request.picture,
-            header,
-            width,
-            height,
-            self._settings.max_frames,
-            margins,
+            options=options,
+            output=output,
+            request_id=request_id,
+            sizes=self._model.sizes,
+            prompt=request.prompt,
+            picture=request.picture,
+            header=header,
+            max_frames=self._settings.max_frames,
+            margins=margins,
             held_bytes=held,
         )
 

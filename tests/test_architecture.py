@@ -32,6 +32,7 @@ ORDER = (
     "gateway.settings",
     "gateway.events",
     "gateway.threads",
+    "gateway.reading",
     "gateway.stages",
     "gateway.ledger",
     "gateway.admission",

@@ -10,7 +10,7 @@ from typing import Self
 
 from PIL import Image
 
-from gateway.events import Event, Indexed, Timed, Warned
+from gateway.events import Event, Indexed, Observe, Timed, Warned, text_cut, unobserved
 from gateway.ledger import Demand
 from gateway.stages import Stages
 from gateway.stages.backlog import Steps
@@ -82,8 +82,13 @@ class Flow(abc.ABC):
         """What each picture needs of the sampling stages, in the order it goes through them."""
 
     @abc.abstractmethod
-    def run(self, stages: Stages, budget: Budget) -> AsyncGenerator[Indexed, None]:
-        """Draw the pictures, yielding all that happens; closing the generator cancels the work."""
+    def run(
+        self, stages: Stages, budget: Budget, observe: Observe = unobserved
+    ) -> AsyncGenerator[Indexed, None]:
+        """Draw the pictures, yielding all that happens; closing the generator cancels the work.
+
+        observe: is told of what happens to a picture at once, however slowly it is read.
+        """
 
     def native(self, size: int) -> int:
         """The side that is drawn for a picture of this size, and then reduced to it."""
@@ -120,14 +125,20 @@ class Flow(abc.ABC):
 
 
 async def encoded(
-    stages: Stages, prompt: str, options: Options, budget: Budget
+    stages: Stages, prompt: str, options: Options, budget: Budget, *guidances: float
 ) -> tuple[EncodedText, list[Event]]:
-    """The conditioning of the prompt and of the negative prompt, and what there is to tell of it."""
+    """The conditioning of the prompt and of the negative prompt, and what there is to tell of it.
+
+    guidances: of the networks that the flow uses.
+    """
     started = time.monotonic()
     text = await stages.text_encoder.encode(prompt, options.negative_prompt, budget)
     told: list[Event] = [Timed("text_encoder", time.monotonic() - started)]
     cut = {"prompt": text.prompt.last_word_read, "options.negative_prompt": text.unconditional.last_word_read}
-    return text, told + [Warned(name, word) for name, word in cut.items() if word]
+    told += [text_cut(name, word) for name, word in cut.items() if word]
+    if options.negative_prompt and all(guidance == 1.0 for guidance in guidances):
+        told.append(Warned("options.negative_prompt", "has no effect without guidance", "no effect"))
+    return text, told
 
 
 def decode(data: bytes, header: Header, field: str) -> Image.Image:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 
-from gateway.events import Drawn, Event, Indexed
+from gateway.events import Drawn, Event, Indexed, Observe, unobserved
 from gateway.flows.fan_out import fan_out
 from gateway.flows.flow import Flow, encoded
 from gateway.ledger import Demand
@@ -28,17 +29,20 @@ class Generate(Flow):
         """Candidates, then one picture."""
         return self.prior_demand(), self.decoder_demand(self.native(self.size))
 
-    async def run(self, stages: Stages, budget: Budget) -> AsyncGenerator[Indexed, None]:
+    async def run(
+        self, stages: Stages, budget: Budget, observe: Observe = unobserved
+    ) -> AsyncGenerator[Indexed, None]:
         """Draw pictures of the prompt."""
-        text, before = await encoded(stages, self.prompt, self.options, budget)
-        async with aclosing(
-            fan_out(self.options, lambda s: self._draw(s, text, stages, budget), before)
-        ) as events:
+        options = self.options
+        guidances = (options.prior_guidance, options.decoder_guidance)
+        text, before = await encoded(stages, self.prompt, options, budget, *guidances)
+        draw = partial(self._draw, text, stages, budget)
+        async with aclosing(fan_out(options, draw, before, observe)) as events:
             async for event in events:
                 yield event
 
     async def _draw(
-        self, seed: int, text: EncodedText, stages: Stages, budget: Budget
+        self, text: EncodedText, stages: Stages, budget: Budget, seed: int
     ) -> AsyncGenerator[Event, None]:
         async with self.sample_prior(stages, text, seed, budget) as prior:
             async for event in prior:

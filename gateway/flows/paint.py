@@ -6,9 +6,10 @@ import abc
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import ClassVar, Self
 
-from gateway.events import Drawn, Event, Indexed, Progressed
+from gateway.events import Drawn, Event, Indexed, Observe, Progressed, unobserved
 from gateway.flows.fan_out import fan_out
 from gateway.flows.flow import SEEDS, Flow, decode, encoded
 from gateway.ledger import Demand
@@ -35,7 +36,7 @@ FRAME_STRIDE = 0x9E3779B97F4A7C15
 
 @dataclass(frozen=True)
 class Paint(Flow):
-    """What belongs in the hole of a canvas of ``width`` x ``height`` px, and the file of its picture.
+    """What belongs in the hole of a canvas, and the file of the canvas' picture.
 
     max_frames: it may take to paint. planned: the canvas and its frames, once they are known.
     """
@@ -43,8 +44,6 @@ class Paint(Flow):
     prompt: str
     picture: bytes
     header: Header
-    width: int
-    height: int
     max_frames: int
     planned: tuple[Canvas, list[Frame]] | None = field(default=None, kw_only=True)
     hole_field: ClassVar[str]  # the request's field that says where to paint
@@ -68,25 +67,28 @@ class Paint(Flow):
         sizes = [frame_size(frame.side, self.sizes) for frame in frames]
         return self.prior_demand(), self.decoder_demand(*sizes or [frame_size(1, self.sizes)])
 
-    async def run(self, stages: Stages, budget: Budget) -> AsyncGenerator[Indexed, None]:
+    async def run(
+        self, stages: Stages, budget: Budget, observe: Observe = unobserved
+    ) -> AsyncGenerator[Indexed, None]:
         """Paint the hole, frame by frame. Known pixels stay as they are."""
         assert self.planned is not None
         canvas, frames = self.planned
-        text, before = await encoded(stages, self.prompt, self.options, budget)
-        async with aclosing(
-            fan_out(self.options, lambda s: self._draw(s, canvas, frames, text, stages, budget), before)
-        ) as events:
+        options = self.options
+        guidances = (options.prior_guidance, options.decoder_guidance)
+        text, before = await encoded(stages, self.prompt, options, budget, *guidances)
+        draw = partial(self._draw, canvas, frames, text, stages, budget)
+        async with aclosing(fan_out(options, draw, before, observe)) as events:
             async for event in events:
                 yield event
 
     async def _draw(
         self,
-        seed: int,
         source: Canvas,
         frames: Sequence[Frame],
         text: EncodedText,
         stages: Stages,
         budget: Budget,
+        seed: int,
     ) -> AsyncGenerator[Event, None]:
         async with self.sample_prior(stages, text, seed, budget) as prior:
             async for event in prior:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gateway.events import Warned
+from gateway.events import Warned, text_cut
 from gateway.stages import Stages
 from gateway.stages.budget import Budget
 from gateway.stages.text_encoder import normalised
@@ -37,4 +37,4 @@ async def rank_captions(
     probabilities = weights / weights.sum()
     order = np.argsort(-probabilities, kind="stable")
     ranked = [RankedCaption(captions[i], int(i), float(probabilities[i])) for i in order]
-    return ranked, [Warned(f"captions[{i}]", word) for i, word in enumerate(texts.last_words_read) if word]
+    return ranked, [text_cut(f"captions[{i}]", word) for i, word in enumerate(texts.last_words_read) if word]

@@ -9,8 +9,9 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import partial
 
-from gateway.events import Drawn, Event, Indexed, Timed
+from gateway.events import Drawn, Event, Indexed, Observe, Timed, unobserved
 from gateway.flows.fan_out import fan_out
 from gateway.flows.flow import Flow, decode, encoded
 from gateway.ledger import Demand
@@ -40,17 +41,18 @@ class Vary(Flow):
         steps = max(1, round(base.steps * (1 - self.similarity)))
         return (Demand("decoder", ((replace(base, steps=steps), *raised),)),)
 
-    async def run(self, stages: Stages, budget: Budget) -> AsyncGenerator[Indexed, None]:
+    async def run(
+        self, stages: Stages, budget: Budget, observe: Observe = unobserved
+    ) -> AsyncGenerator[Indexed, None]:
         """Draw pictures like the given one."""
         pixels = await in_thread(self._square)
-        text, before = await encoded(stages, "", self.options, budget)
+        text, before = await encoded(stages, "", self.options, budget, self.options.decoder_guidance)
         started = time.monotonic()
         embedding = await stages.image_encoder.encode(pixels, budget)
         before.append(Timed("image_encoder", time.monotonic() - started))
         start = Start(pixels, self.similarity) if self.similarity > 0 else None
-        async with aclosing(
-            fan_out(self.options, lambda s: self._draw(s, embedding, text, start, stages, budget), before)
-        ) as events:
+        draw = partial(self._draw, embedding, text, start, stages, budget)
+        async with aclosing(fan_out(self.options, draw, before, observe)) as events:
             async for event in events:
                 yield event
 
@@ -59,12 +61,12 @@ class Vary(Flow):
 
     async def _draw(
         self,
-        seed: int,
         embedding: Embedding,
         text: EncodedText,
         start: Start | None,
         stages: Stages,
         budget: Budget,
+        seed: int,
     ) -> AsyncGenerator[Event, None]:
         size = self.native(self.size)
         async with stages.decoder.sample(

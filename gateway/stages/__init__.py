@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gateway.settings import Settings
+from gateway.stages.backlog import Backlog, SamplingStage
 from gateway.stages.channel import StageChannel
 from gateway.stages.decoder import Decoder
 from gateway.stages.image_encoder import ImageEncoder
@@ -44,6 +45,15 @@ class Stages:
     def channels(self) -> tuple[StageChannel, ...]:
         """In the order of the pipeline."""
         return self.text_encoder.channel, self.image_encoder.channel, self.prior.channel, self.decoder.channel
+
+    @property
+    def backlogs(self) -> dict[SamplingStage, Backlog]:
+        """What the sampling stages have told of their load."""
+        return {"prior": self.prior.backlog, "decoder": self.decoder.backlog}
+
+    def backlog(self, name: StageName) -> Backlog | None:
+        """What this stage has told of its load, if it is a sampling stage."""
+        return self.backlogs[name] if name in ("prior", "decoder") else None
 
     async def close(self) -> None:
         """Close the channels."""

@@ -5,9 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
 
 from unclip.internal.v1 import sampling_pb2
 
+SamplingStage = Literal["prior", "decoder"]
 FORGET_SECONDS = 15.0  # after which a replica that tells nothing more does not count
 
 
@@ -70,21 +74,25 @@ class Backlog:
 
         0 while costs are unknown.
         """
-        seconds, evaluations = self._cost(steps.size)
-        return steps.steps * seconds * min(1.0, steps.evaluations / evaluations)
+        sizes, costs = self._costs(steps.size)
+        return steps.steps * costs[-1] * min(1.0, steps.evaluations / sizes[-1])
 
     def alone(self, steps: Steps) -> float:
         """Seconds that one such row takes by itself."""
-        seconds, evaluations = self._cost(steps.size)
-        return steps.steps * seconds * max(1.0, steps.evaluations / evaluations)
+        sizes, costs = self._costs(steps.size)
+        seconds = float(np.interp(steps.evaluations, sizes, costs))
+        return steps.steps * seconds * max(1.0, steps.evaluations / sizes[-1])
 
-    def _cost(self, size: int) -> tuple[float, int]:
-        """Seconds of a call of that size's network, and the evaluations in it, by the last word on it."""
-        told = [(then, c) for then, load in self._recent() for c in load.costs if c.size == size]
-        if not told:
-            return 0.0, 1
-        _, cost = max(told, key=lambda item: item[0])
-        return cost.seconds, cost.evaluations
+    def _costs(self, size: int) -> tuple[list[int], list[float]]:
+        """Evaluations in calls of that size's network, and seconds of these, by the last word on them.
+
+        They are in ascending order; the last call is a full one.
+        """
+        for _, load in sorted(self._recent(), key=lambda item: item[0], reverse=True):
+            told = sorted((c.evaluations, c.seconds) for c in load.costs if c.size == size)
+            if told:
+                return [count for count, _ in told], [seconds for _, seconds in told]
+        return [1], [0.0]
 
     def _recent(self) -> list[tuple[float, sampling_pb2.EngineLoad]]:
         now = self.clock()

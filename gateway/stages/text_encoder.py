@@ -56,6 +56,10 @@ class TextEncoder:
         metrics.text_cache.labels("miss" if missing else "hit").inc()
         if missing:
             response = await self._encode(missing, budget)
+            if found and response.model_version != version:  # both texts are of one version
+                found = {}
+                missing = list(dict.fromkeys(texts))
+                response = await self._encode(missing, budget)
             found |= dict(zip(missing, response.texts, strict=True))
             self._version = response.model_version
             if self._cache.maxsize:

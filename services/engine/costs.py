@@ -8,9 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 SMOOTHING = 0.2  # weight of the newest measurement in the moving average
-OUTLIER = (
-    3.0  # times the estimate: the most that a measurement counts as, so that one stall is soon forgotten
-)
+OUTLIER = 3.0  # times the estimate, at most: what a measurement counts as, so that a stall is soon forgotten
 
 
 @dataclass(frozen=True)
@@ -78,6 +76,10 @@ class CostModel:
     def networks(self) -> Iterable[str]:
         """The networks that were measured."""
         return self._seconds.keys()
+
+    def measured_sizes(self, network: str) -> Iterable[int]:
+        """The evaluations of its calls that were measured, up to a full one's."""
+        return (size for size in self._seconds[network] if size <= self.sizes.full(network))
 
     def measured(self, network: str, evaluations: int, seconds: float) -> None:
         """Learn from a step."""

@@ -92,9 +92,10 @@ class StepEngine(Generic[R]):
             while True:
                 events = await admitted.outbox.take(deadline, self._heartbeat_seconds)
                 for event in events or [self._sign_of_life(job)]:
-                    yield event
                     if isinstance(event, Finished):
                         ending = "finished"
+                    yield event
+                    if isinstance(event, Finished):
                         return
         except DeadlineMissed:
             ending = "deadline"

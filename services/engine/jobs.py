@@ -71,11 +71,6 @@ class Job:
         """Whether all rows are."""
         return all(row.finished for row in self.rows)
 
-    @property
-    def slowest(self) -> Row:
-        """The row with the most to go."""
-        return max(self.rows, key=lambda row: sum(segment.steps for segment in row.left()))
-
 
 @dataclass(frozen=True)
 class Batch:

@@ -165,8 +165,9 @@ class Scheduler:
         if self._load is None:
             sizes = self.costs.sizes
             prices = tuple(
-                NetworkCost(network, self.costs.seconds(network, sizes.full(network)), sizes.full(network))
+                NetworkCost(network, self.costs.seconds(network, evaluations), evaluations)
                 for network in self.costs.networks
+                for evaluations in sorted({*self.costs.measured_sizes(network), sizes.full(network)})
             )
             running = count_rows(self._begun())
             backlog = self._seconds(row for job in self._line(self.jobs) for row in job.rows)

@@ -109,10 +109,9 @@ async def test_a_group_reports_its_slowest_row() -> None:
 async def test_a_deadline_is_kept_in_the_middle_of_a_step() -> None:
     gate = threading.Event()
     engine = engine_of(Device(gate=gate.wait))
-    started = time.monotonic()
-    with pytest.raises(DeadlineMissed):
-        await collect(engine.run(work(), deadline=started + 0.1))
-    assert time.monotonic() - started < 5
+    async with asyncio.timeout(5):
+        with pytest.raises(DeadlineMissed):
+            await collect(engine.run(work(), deadline=time.monotonic() + 0.1))
     assert engine.load.running == 0
     gate.set()
     assert (await collect(engine.run(work())))[-1] == Finished([2])

@@ -116,8 +116,9 @@ async def test_the_first_step_of_a_network_which_warms_up_teaches_nothing() -> N
     await collect(engine.run(work(1)))
     assert not list(engine._scheduler.costs.networks)
     await collect(engine.run(work(3), deadline=time.monotonic() + 0.5))
-    (cost,) = engine.load.costs
-    assert cost.seconds < 0.1
+    costs = engine.load.costs
+    assert [cost.evaluations for cost in costs] == [1, engine._scheduler.costs.sizes.full("net")]
+    assert costs[0].seconds < 0.1
 
 
 async def test_a_result_that_cannot_be_made_fails_alone() -> None:

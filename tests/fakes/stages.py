@@ -37,7 +37,9 @@ PriorResponse = prior_service_pb2.SamplePriorResponse
 DecoderResponse = decoder_service_pb2.SampleDecoderResponse
 
 
-def load_of(backlog: float = 0.0, seconds: float = 0.001, max_rows: int = 64, rows: int = 0) -> Any:
+def load_of(
+    backlog: float = 0.0, seconds: float = 0.001, max_rows: int = 64, rows: int = 0, replica: str = "one"
+) -> Any:
     """What a replica tells of itself.
 
     Seconds of work it has, and seconds of a call of any of its networks.
@@ -47,7 +49,7 @@ def load_of(backlog: float = 0.0, seconds: float = 0.001, max_rows: int = 64, ro
         for size in (0, *SIZES)
     ]
     return sampling_pb2.EngineLoad(
-        replica="one", backlog_seconds=backlog, max_rows=max_rows, rows_running=rows, costs=costs
+        replica=replica, backlog_seconds=backlog, max_rows=max_rows, rows_running=rows, costs=costs
     )
 
 

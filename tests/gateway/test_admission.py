@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from gateway import admission
 from gateway.admission import Admission
 from gateway.events import Drawn, Progressed, Queued
 from gateway.ledger import Demand
 from gateway.stages.backlog import Backlog, Steps
 from gateway.stages.budget import Budget
+from services.engine import scheduler
 from services.wire.errors import DeadlineMissed, Overloaded
 from unclip.internal.v1 import sampling_pb2
 
@@ -209,3 +211,21 @@ def test_of_a_picture_in_frames_the_stage_has_one_frame_at_a_time() -> None:
     desk.hears("decoder", backlog=8.0)  # half a second of it ours
     assert desk.admission.ledgers["decoder"].foreign == pytest.approx(7.5)
     assert desk.admission.ledgers["decoder"].wait(1e9) == pytest.approx(11.5)
+
+
+def test_a_row_alone_costs_what_a_small_call_does() -> None:
+    backlog = Backlog(lambda: 0.0)
+    costs = [
+        sampling_pb2.NetworkCost(size=64, seconds=seconds, evaluations=evaluations)
+        for evaluations, seconds in ((8, 0.4), (2, 0.1))
+    ]
+    backlog.told(sampling_pb2.EngineLoad(replica="one", costs=costs))
+    assert backlog.alone(Steps(64, 10, 2)) == pytest.approx(1.0)
+    assert backlog.alone(Steps(64, 10, 5)) == pytest.approx(2.5)
+    assert backlog.alone(Steps(64, 10, 1)) == pytest.approx(1.0), "as much as the smallest that was measured"
+    assert backlog.work(Steps(64, 10, 2)) == pytest.approx(1.0), "a quarter of a full call"
+    assert backlog.alone(Steps(256, 10, 2)) == 0, "never measured"
+
+
+def test_the_door_and_the_engine_let_wait_alike() -> None:
+    assert admission.STRETCH == scheduler.STRETCH

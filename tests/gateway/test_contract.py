@@ -102,6 +102,16 @@ async def test_a_prompt_that_is_cut_is_a_warning() -> None:
         assert [r.warning.field for r in [r async for r in stream] if r.HasField("warning")] == ["prompt"]
 
 
+async def test_a_negative_prompt_without_guidance_is_a_warning(front: Front) -> None:
+    options = pb.SamplingOptions(negative_prompt="snow", prior_guidance=1, decoder_guidance=1)
+    response = await front.images.Generate(pb.GenerateRequest(prompt="a fox", options=options))
+    assert [(w.code, w.field) for w in response.warnings] == [
+        (pb.WARNING_CODE_NO_EFFECT, "options.negative_prompt")
+    ]
+    options.decoder_guidance = 3
+    assert not (await front.images.Generate(pb.GenerateRequest(prompt="a fox", options=options))).warnings
+
+
 @pytest.mark.parametrize("size", [(256, 256), (300, 200), (90, 140)])
 async def test_inpainting_changes_nothing_outside_the_mask(front: Front, size: tuple[int, int]) -> None:
     source = noise(size[1], size[0])
@@ -170,6 +180,8 @@ async def test_varying_tells_its_similarity(front: Front) -> None:
     picture = png_of(noise(100, 80))
     told = (await front.images.Vary(pb.VaryRequest(picture=picture))).pictures[0]
     assert told.similarity == pytest.approx(0.3)
+    assert told.options.HasField("decoder_steps")
+    assert not told.options.HasField("prior_steps"), "it asks no prior"
     assert front.stages.pictures[-1].HasField("start")
     await front.images.Vary(pb.VaryRequest(picture=picture, similarity=0))
     assert not front.stages.pictures[-1].HasField("start")

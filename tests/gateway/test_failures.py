@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Any
 
 import grpc.aio
@@ -152,9 +151,8 @@ async def test_a_silent_connection_is_left() -> None:
                 images: Any = image_service_pb2_grpc.ImageServiceStub(channel)
                 await images.Generate(FOX)
                 silent.set()
-                started = time.monotonic()
-                assert (await images.Generate(FOX, timeout=30)).pictures
-                assert time.monotonic() - started < 20
+                async with asyncio.timeout(20):
+                    assert (await images.Generate(FOX, timeout=30)).pictures
         finally:
             await gateway.stop(0)
             server.close()
@@ -190,9 +188,8 @@ async def test_stopping_ends_when_the_work_ends_though_health_is_watched() -> No
             images: Any = image_service_pb2_grpc.ImageServiceStub(channel)
             running = asyncio.ensure_future(images.Generate(FOX))
             await until(lambda: bool(stages.tasks))
-            started = time.monotonic()
-            await gateway.stop(30)
-            assert time.monotonic() - started < 5
+            async with asyncio.timeout(5):
+                await gateway.stop(30)
             assert (await running).pictures
 
 

@@ -13,7 +13,7 @@ from gateway.stages import Stages
 from gateway.stages.budget import Budget
 from services.wire.errors import StageUnavailable
 from services.wire.stages import STAGES
-from tests.fakes.stages import FakeStages, addresses_of, serve_fake_stages
+from tests.fakes.stages import FakeStages, addresses_of, load_of, serve_fake_stages
 
 
 async def test_a_full_stage_is_up() -> None:
@@ -48,6 +48,50 @@ async def test_texts_are_cached_though_the_encoder_sleeps() -> None:
         await clients.close()
 
 
+async def test_what_an_older_sleeping_encoder_made_is_not_used() -> None:
+    stages = FakeStages()
+    async with serve_fake_stages(stages) as address:
+        clients = Stages.connect(Settings(**addresses_of(address)))
+        watch = StageWatch(clients, sleeping=["text_encoder"])
+        await watch.look()
+        budget = Budget(10, "id")
+        await clients.text_encoder.encode("a fox", "", budget)
+        stages.versions = dict.fromkeys(STAGES, "next")
+        await watch.look()
+        await clients.text_encoder.encode("a fox", "", budget)
+        assert stages.texts == ["a fox", "", "a fox", ""]
+        assert "text_encoder" not in stages.described
+        await clients.close()
+
+
+async def test_both_texts_of_a_request_are_of_one_version() -> None:
+    """The encoder is another while its old answers are still in the cache."""
+    stages = FakeStages()
+    async with serve_fake_stages(stages) as address:
+        clients = Stages.connect(Settings(**addresses_of(address)))
+        budget = Budget(10, "id")
+        await clients.text_encoder.encode("a fox", "", budget)
+        await clients.text_encoder.encode("a cat", "", budget)
+        stages.versions["text_encoder"] = "next"
+        stages.texts.clear()
+        await clients.text_encoder.encode("an owl", "", budget)
+        assert stages.texts == ["an owl", "an owl", ""]
+        await clients.close()
+
+
+async def test_one_look_hears_of_many_replicas() -> None:
+    stages = FakeStages()
+    async with serve_fake_stages(stages) as address:
+        clients = Stages.connect(Settings(**addresses_of(address)))
+        watch = StageWatch(clients)
+        for replicas in range(1, 6):
+            stages.load = load_of(replica=str(replicas))
+            await watch.look()
+        assert clients.decoder.backlog.replicas == 5
+        assert stages.described.count("decoder") == 1 + 2 + 3 + 4 + 5
+        await clients.close()
+
+
 async def test_stages_that_may_sleep_are_described_only_when_need_be() -> None:
     stages = FakeStages()
     async with serve_fake_stages(stages) as address:
@@ -58,7 +102,7 @@ async def test_stages_that_may_sleep_are_described_only_when_need_be() -> None:
         assert sorted(stages.described) == ["decoder", "prior", "text_encoder"]
         stages.described.clear()
         await watch.look()
-        assert sorted(stages.described) == ["decoder", "text_encoder"]
+        assert sorted(set(stages.described)) == ["decoder", "text_encoder"]
 
         stages.versions = dict.fromkeys(STAGES, "next")
         await watch.look()  # finds that versions differ, so that the next look asks again

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import grpc.aio
+import numpy as np
 import pytest
 from google.protobuf.message import Message
 
-from gateway import interceptors
+from gateway import reading
+from gateway.events import Drawn, Event, Progressed
+from gateway.flows.fan_out import fan_out
+from gateway.flows.flow import Options
 from gateway.threads import in_thread
+from services.wire.errors import DeadlineMissed, Overloaded
 from tests.fakes.stages import FakeStages
-from tests.gateway.conftest import FOX, Front, fronting, refusal, until
+from tests.gateway.conftest import FOX, Front, fronting, refusal, retry_delay, until
 from unclip.v1 import image_service_pb2 as pb
 
 
@@ -23,7 +29,7 @@ def is_idle(front: Front) -> bool:
 
 
 async def test_a_request_that_does_not_arrive_loses_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interceptors, "READ_SECONDS", 0.3)
+    monkeypatch.setattr(reading, "READ_SECONDS", 0.3)
     async with fronting(FakeStages(), max_requests=1) as front:
         embed: Any = front.channel.stream_unary(
             "/unclip.v1.ImageService/EmbedText", request_serializer=Message.SerializeToString
@@ -36,17 +42,41 @@ async def test_a_request_that_does_not_arrive_loses_its_place(monkeypatch: pytes
         assert (await front.images.Generate(FOX)).pictures
 
 
-async def test_few_messages_are_received_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interceptors, "READ_SECONDS", 0.5)
+async def test_callers_who_say_nothing_give_up_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "CONTESTED_SECONDS", 0.3)
     async with fronting(FakeStages()) as front:
         embed: Any = front.channel.stream_unary(
             "/unclip.v1.ImageService/EmbedText", request_serializer=Message.SerializeToString
         )
         silent: list[Any] = [embed() for _ in range(20)]
         await until(lambda: front.gateway.admission._requests == 20)
-        assert (await front.images.Generate(FOX)).pictures  # its turn comes
-        for call in silent:
+        assert (await front.images.Generate(FOX, timeout=10)).pictures  # long before READ_SECONDS
+        endings = [asyncio.ensure_future(refusal(call)) for call in silent]
+        done, _ = await asyncio.wait(endings, return_when=asyncio.FIRST_COMPLETED)
+        error = done.pop().result()
+        assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert retry_delay(error)
+        for call in (*silent, *endings):
             call.cancel()
+
+
+async def test_a_turn_to_be_received_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "READ_SECONDS", 0.2)
+    gate = reading.Reading(1)
+
+    async def silence() -> AsyncIterator[bytes]:
+        await asyncio.sleep(30)
+        yield b""
+
+    holders = [asyncio.ensure_future(gate.first(silence())) for _ in range(3)]
+    endings = await asyncio.gather(*holders, return_exceptions=True)
+    assert isinstance(endings[0], DeadlineMissed)
+    assert isinstance(endings[2], Overloaded | DeadlineMissed)
+
+    async def message() -> AsyncIterator[bytes]:
+        yield b"a fox"
+
+    assert await gate.first(message()) == b"a fox"
 
 
 async def test_a_request_takes_no_longer_than_the_service_allows() -> None:
@@ -112,3 +142,29 @@ async def test_a_slow_reader_holds_up_its_own_pictures_only() -> None:
         while (response := await slow.read()) is not grpc.aio.EOF:
             previews += response.HasField("preview")
         assert previews == 199
+
+
+async def test_what_was_admitted_is_done_and_told_though_nobody_reads() -> None:
+    """Else its time would stay booked, and others would be refused for it."""
+    told: list[Event] = []
+
+    async def draw(seed: int) -> AsyncGenerator[Event, None]:
+        for step in range(200):
+            yield Progressed("decoder", step, 200)
+        yield Drawn(np.zeros((4, 4, 3), np.uint8))
+
+    options = Options(
+        n=10,
+        seed=1,
+        prior_steps=1,
+        prior_guidance=1,
+        decoder_steps=1,
+        decoder_guidance=1,
+        upsampler_steps=1,
+        prior_candidates=1,
+        preview_interval=0,
+    )
+    events = fan_out(options, draw, [], lambda _, event: told.append(event))
+    await anext(events)
+    await until(lambda: sum(isinstance(event, Drawn) for event in told) == 10)
+    assert sum([isinstance(event, Drawn) async for _, event in events]) == 10

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 
 import pytest
 
 from services.serving.worker import Worker
-from services.wire.errors import InvalidInput, StageUnavailable
+from services.wire.errors import InvalidInput, Overloaded, StageUnavailable
 
 
 def fail(error: Exception) -> None:
@@ -44,4 +45,17 @@ async def test_a_worker_that_hangs_is_unhealthy() -> None:
         worker.check()
     gate.set()
     await running
+    worker.check()
+
+
+async def test_a_worker_with_much_to_do_refuses_and_says_for_how_long() -> None:
+    worker = Worker(most_seconds=0.1)
+    await worker.run(time.sleep, 0.04)
+    running = [asyncio.create_task(worker.run(time.sleep, 0.04)) for _ in range(3)]
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded) as refusal:
+        await worker.run(time.sleep, 0.04)
+    assert 0.05 < refusal.value.retry_after < 1
+    await asyncio.gather(*running)
+    await worker.run(time.sleep, 0)
     worker.check()

@@ -102,25 +102,21 @@ class Painter:
         flows = []
         for i, (canvas, prompt) in enumerate(zip(canvases, prompts, strict=True)):
             height, width = canvas.hole.shape
-            header = Header(width, height)
-            picture = encode_picture(canvas.pixels)
-            mask = encode_picture(np.repeat(canvas.hole[..., None], 3, axis=2).astype(np.uint8) * 255)
+            mask = np.repeat(canvas.hole[..., None], 3, axis=2).astype(np.uint8) * 255
             flows.append(
                 Inpaint(
-                    settings.options(seed + i),
-                    Output(),
-                    str(i),
-                    self._frame_sizes(settings),
-                    prompt,
-                    picture,
-                    header,
-                    width,
-                    height,
-                    MAX_FRAMES,
-                    mask,
-                    header,
-                    "luminance",
-                    0,
+                    options=settings.options(seed + i),
+                    output=Output(),
+                    request_id=str(i),
+                    sizes=self.decoder.sizes,
+                    prompt=prompt,
+                    picture=encode_picture(canvas.pixels),
+                    header=Header(width, height),
+                    max_frames=MAX_FRAMES,
+                    mask=encode_picture(mask),
+                    mask_header=Header(width, height),
+                    mask_kind="luminance",
+                    size=0,
                 )
             )
         return self._draw(flows)
@@ -134,17 +130,15 @@ class Painter:
             height, width = pixels.shape[:2]
             flows.append(
                 Outpaint(
-                    settings.options(seed + i),
-                    Output(),
-                    str(i),
-                    self._frame_sizes(settings),
-                    prompt,
-                    encode_picture(pixels),
-                    Header(width, height),
-                    width + margins.left + margins.right,
-                    height + margins.top + margins.bottom,
-                    MAX_FRAMES,
-                    margins,
+                    options=settings.options(seed + i),
+                    output=Output(),
+                    request_id=str(i),
+                    sizes=self.decoder.sizes,
+                    prompt=prompt,
+                    picture=encode_picture(pixels),
+                    header=Header(width, height),
+                    max_frames=MAX_FRAMES,
+                    margins=margins,
                 )
             )
         return self._draw(flows)
@@ -159,10 +153,6 @@ class Painter:
             options = settings.options(seed + i)
             flows.append(Vary(options, Output(), str(i), sizes, picture, header, similarity, settings.size))
         return np.stack(self._draw(flows))
-
-    def _frame_sizes(self, settings: Settings) -> tuple[int, ...]:
-        """Edits are painted at the size of the settings, whatever the canvas."""
-        return (settings.size,)
 
     def _draw(self, flows: Sequence[Flow]) -> list[Pictures]:
         return asyncio.run(self._draw_all(flows))
