@@ -20,7 +20,7 @@ from services.wire.errors import DeadlineMissed, Overloaded
 from services.wire.stages import spoken
 
 # Of a request's time, the share that its forecast may take: steps do not always cost the same. It is smaller
-# while other gateways are at work, of whose requests no stage has heard yet.
+# while other gateways are at work, of whose newest requests this one has not heard yet.
 SHARE = 0.75
 SHARE_BESIDE_OTHERS = 0.7
 FOREIGN_SECONDS = 0.5  # of work at a stage that is not ours: there are other gateways
@@ -47,6 +47,11 @@ class Admission:
         self._numbers = itertools.count()
         self._requests = 0
         self._bytes = 0
+
+    @property
+    def at_work(self) -> bool:
+        """Whether requests that were admitted are under way."""
+        return any(ledger.entries for ledger in self.ledgers.values())
 
     @contextlib.contextmanager
     def place(self) -> Iterator[None]:

@@ -81,6 +81,10 @@ class Call:
         if self._log_prompts and (prompt := getattr(request, "prompt", "")):
             self._fields["prompt"] = prompt
 
+    def refused(self, reason: str) -> None:
+        """Note what the caller is told."""
+        self._fields["reason"] = reason
+
     def sent(self, response: Message) -> None:
         """Count what goes to the caller."""
         metrics.sent_bytes.labels(self.flow).inc(response.ByteSize())
@@ -233,6 +237,7 @@ async def _refuse(error: Exception, call: Call, context: Context) -> None:
     if status.code == code_pb2.INTERNAL:
         logger.error("unforeseen error", exc_info=error)
     code = grpc_code(status)
+    call.refused(status.message)
     call.ended(code.name.lower())
     await context.abort(code, status.message, rpc_status.to_status(status).trailing_metadata)
 

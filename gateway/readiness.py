@@ -6,6 +6,7 @@ The gateway looks at its stages now and then, and is ready once it knows its mod
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from unclip.internal.v1 import stage_service_pb2
 
 logger = logging.getLogger(__name__)
 DESCRIBING: tuple[StageName, ...] = ("prior", "decoder")  # whose descriptions make up the model
+LISTEN_SECONDS = 0.25
 MOST_ASKED = 8  # replicas of a stage that one look asks
 Description = stage_service_pb2.DescribeResponse
 
@@ -69,6 +71,12 @@ class StageWatch:
         if self._down != before:
             logger.info("all stages answer" if not self._down else f"not answering: {', '.join(self._down)}")
         self._compare()
+
+    async def listen(self, name: StageName) -> None:
+        """Hear of a stage's load from one of its replicas, whatever becomes of that."""
+        channel = next(channel for channel in self._stages.channels if channel.name == name)
+        with contextlib.suppress(ServiceError):
+            self._note(name, await channel.describe())
 
     async def model(self, *needed: StageName) -> Model:
         """The model as last seen.
@@ -153,6 +161,14 @@ class StageWatch:
         if (decoder := self._described.get("decoder")) is not None:
             metrics.model.clear()
             metrics.model.labels(decoder.model_name, decoder.model_version).set(1)
+
+
+async def keep_listening(watch: StageWatch, name: StageName, at_work: Callable[[], bool]) -> None:
+    """Hear of a stage's load often while this gateway is at work, since others may be, too."""
+    while True:
+        await asyncio.sleep(LISTEN_SECONDS)
+        if at_work():
+            await watch.listen(name)
 
 
 async def keep_looking(watch: StageWatch, interval: float, told: Callable[[], Awaitable[None]]) -> None:

@@ -17,7 +17,7 @@ from gateway import metrics
 from gateway.admission import Admission
 from gateway.draining import Draining
 from gateway.interceptors import FLOWS, Chain
-from gateway.readiness import StageWatch, keep_looking
+from gateway.readiness import StageWatch, keep_listening, keep_looking
 from gateway.servicer import ImageServicer
 from gateway.settings import Settings, UnknownSetting, listening_address, load_settings
 from gateway.stages import Stages
@@ -54,7 +54,7 @@ class Gateway:
         self._server = grpc.aio.server(
             interceptors=(chain, self._draining), options=_server_options(settings)
         )
-        self._looking: asyncio.Task[None] | None = None
+        self._watching: list[asyncio.Task[None]] = []
         self._stop_metrics: Callable[[], None] = lambda: None
         self.port = settings.port
 
@@ -76,7 +76,12 @@ class Gateway:
         await self._health.set(LIVE, health_pb2.HealthCheckResponse.SERVING)
         await self._server.start()
         interval = self._settings.look_interval
-        self._looking = asyncio.create_task(keep_looking(self._watch, interval, self._show_readiness))
+        looks = [keep_looking(self._watch, interval, self._show_readiness)]
+        looks += [
+            keep_listening(self._watch, name, lambda: self.admission.at_work)
+            for name in self._stages.backlogs
+        ]
+        self._watching = [asyncio.create_task(look) for look in looks]
 
     def _serve_metrics(self) -> None:
         settings = self._settings
@@ -105,8 +110,8 @@ class Gateway:
         """
         await self._health.enter_graceful_shutdown()
         self._draining.stop()
-        if self._looking is not None:
-            self._looking.cancel()
+        for task in self._watching:
+            task.cancel()
         await self._server.stop(grace)
         await self._stages.close()
         self._stop_metrics()

@@ -11,17 +11,17 @@ import asyncio
 import contextlib
 import itertools
 import json
+import multiprocessing
 import random
 import time
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import click
 import grpc
 import grpc.aio
-from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from rich.table import Table
 
@@ -33,7 +33,8 @@ from deploy.local.settings import load_stack_settings
 from deploy.local.signals import stop_on_signals
 from gateway.settings import load_settings
 from tests.bench.machine import describe_machine
-from tests.gateway.conftest import refused_by
+from tests.bench.work import Work
+from tests.statuses import refused_by
 from unclip.v1 import image_service_pb2 as pb
 from unclip.v1 import image_service_pb2_grpc
 
@@ -152,44 +153,6 @@ class Callers:
         return outcomes, len(counted) / seconds, offered / seconds
 
 
-@dataclass(frozen=True)
-class Work:
-    """Steps of rows since the stages started: all, those in vain, and the prior's."""
-
-    steps: float
-    in_vain: float
-    prior_steps: float
-
-    @classmethod
-    def now(cls, metrics: str) -> Work:
-        """By the metrics that Ray exports."""
-        with urllib.request.urlopen(metrics, timeout=10) as answer:
-            families = list(text_string_to_metric_families(answer.read().decode()))
-        samples = [sample for family in families for sample in family.samples]
-
-        def total(name: str, **labels: str) -> float:
-            found = (s for s in samples if s.name == name and labels.items() <= s.labels.items())
-            return sum(sample.value for sample in found)
-
-        return cls(
-            total("ray_unclip_row_steps_total"),
-            total("ray_unclip_row_steps_in_vain_total"),
-            total("ray_unclip_row_steps_total", application="prior"),
-        )
-
-    def share_in_vain(self, before: Work, outcomes: Outcomes) -> float:
-        """Of the steps since then, at most.
-
-        A picture that was missed counts whole, since it may have been drawn too late. One that a stage
-        refused counts with the prior's steps.
-        """
-        steps = self.steps - before.steps
-        missed = outcomes.missed + outcomes.failed
-        started = max(len(outcomes.done) + outcomes.refused_late + missed, 1)
-        priors = (self.prior_steps - before.prior_steps) * outcomes.refused_late
-        return (self.in_vain - before.in_vain + (steps * missed + priors) / started) / max(steps, 1)
-
-
 @contextlib.contextmanager
 def gateways_running(stages: str, count: int) -> Iterator[list[str]]:
     """So many gateways in front of the stages."""
@@ -208,10 +171,25 @@ def quantile(values: Sequence[float], share: float) -> float:
     return round(1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))], 1) if ordered else 0.0
 
 
+def measure_apart(
+    addresses: Sequence[str], metrics: str, loads: Sequence[float], seconds: float
+) -> tuple[float, list[Row]]:
+    """``measure`` in a process of its own, so that callers do not share one with Ray's driver."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        return process.submit(_measure, addresses, metrics, loads, seconds).result()
+
+
+def _measure(
+    addresses: Sequence[str], metrics: str, loads: Sequence[float], seconds: float
+) -> tuple[float, list[Row]]:
+    return asyncio.run(measure(addresses, metrics, loads, seconds))
+
+
 async def measure(
-    addresses: Sequence[str], metrics: str, loads: Sequence[float], seconds: float, console: Console
+    addresses: Sequence[str], metrics: str, loads: Sequence[float], seconds: float
 ) -> tuple[float, list[Row]]:
     """The peak at these gateways, and a row for each kind of deadline and load."""
+    console = Console(stderr=True)
     rows = []
     async with contextlib.AsyncExitStack() as stack:
         channels = [
@@ -219,13 +197,18 @@ async def measure(
             for address in addresses
         ]
         callers = Callers([image_service_pb2_grpc.ImageServiceStub(channel) for channel in channels])
-        peak = await callers.closed_loop(seconds)
+        peak = await callers.closed_loop(2 * seconds)  # which all the others are compared with
         console.print(f"{len(addresses)} gateway(s): peak {peak:.2f} pictures a second")
         for (name, deadline), load in itertools.product(DEADLINES.items(), loads):
             before = Work.now(metrics)
             outcomes, rate, offered = await callers.open_loop(load * peak, deadline, seconds)
             await asyncio.sleep(5)  # Ray exports its metrics every few seconds
-            wasted = Work.now(metrics).share_in_vain(before, outcomes)
+            wasted = Work.now(metrics).share_in_vain(
+                before,
+                done=len(outcomes.done),
+                refused_late=outcomes.refused_late,
+                missed=outcomes.missed + outcomes.failed,
+            )
             refusals = len(outcomes.refused) + outcomes.refused_late
             asked = len(outcomes.done) + refusals + outcomes.missed + outcomes.failed
             rows.append(
@@ -258,7 +241,6 @@ async def measure(
 def main(seconds: float, loads: str, gateways: str) -> None:
     """Overload the local stack, print a table and write out/bench/overload.json."""
     stop_on_signals()
-    console = Console(stderr=True)
     multiples = [float(load) for load in loads.split(",")]
     port = free_port()
     settings = load_stack_settings().model_copy(update={"metrics_port": port})
@@ -268,7 +250,7 @@ def main(seconds: float, loads: str, gateways: str) -> None:
         for count in map(int, gateways.split(",")):
             with gateways_running(stages, count) as addresses:
                 metrics = f"http://{NODE_ADDRESS}:{port}/metrics"
-                peak, measured = asyncio.run(measure(addresses, metrics, multiples, seconds, console))
+                peak, measured = measure_apart(addresses, metrics, multiples, seconds)
                 peaks[count] = peak
                 rows += measured
     table = Table(*(name.replace("_", " ") for name in asdict(rows[0])))

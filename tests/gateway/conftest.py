@@ -16,9 +16,7 @@ from typing import Any
 import grpc.aio
 import numpy as np
 import pytest
-from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_status import rpc_status
 from PIL import Image
 
 from gateway.server import Gateway
@@ -73,35 +71,6 @@ def png_of(picture: Image.Image | np.ndarray, kind: str = "PNG", **options: Any)
 def pixels(data: bytes, mode: str = "RGB") -> np.ndarray:
     """A file's pixels."""
     return np.asarray(Image.open(io.BytesIO(data)).convert(mode))
-
-
-def violations(error: grpc.aio.AioRpcError) -> list[str]:
-    """The fields that a refusal names."""
-    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT, error
-    status = rpc_status.from_call(error)  # type: ignore[arg-type]
-    bad = error_details_pb2.BadRequest()
-    assert status is not None
-    assert status.details[0].Unpack(bad)
-    assert all(v.description for v in bad.field_violations)
-    return [v.field for v in bad.field_violations]
-
-
-def retry_delay(error: grpc.aio.AioRpcError) -> float | None:
-    """The seconds that a refusal names; None if it names none."""
-    status = rpc_status.from_call(error)  # type: ignore[arg-type]
-    info = error_details_pb2.RetryInfo()
-    for detail in status.details if status else ():
-        if detail.Unpack(info):
-            return float(info.retry_delay.ToMilliseconds() / 1000)
-    return None
-
-
-def refused_by(error: grpc.aio.AioRpcError) -> str:
-    """Who refused: the gateway or a stage; empty for another error."""
-    status = rpc_status.from_call(error)  # type: ignore[arg-type]
-    info = error_details_pb2.ErrorInfo()
-    told = any(detail.Unpack(info) for detail in status.details) if status else False
-    return info.metadata["refused_by"] if told else ""
 
 
 async def refusal(call: Any) -> grpc.aio.AioRpcError:

@@ -12,7 +12,8 @@ from PIL import Image
 
 from tests.editing.test_pictures import declared
 from tests.fakes.stages import FakeStages
-from tests.gateway.conftest import Front, fronting, png_of, refusal, violations
+from tests.gateway.conftest import Front, fronting, png_of, refusal
+from tests.statuses import violations
 from unclip.v1 import image_service_pb2 as pb
 
 SQUARE = png_of(Image.new("RGB", (32, 32), "red"))

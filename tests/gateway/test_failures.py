@@ -14,17 +14,8 @@ from gateway.server import Gateway
 from gateway.settings import Settings
 from services.wire.errors import DeadlineMissed, Overloaded, StageMismatch
 from tests.fakes.stages import FakeStages, addresses_of, serve_fake_stages
-from tests.gateway.conftest import (
-    FOX,
-    SERVING,
-    fronting,
-    health,
-    png_of,
-    refusal,
-    refused_by,
-    retry_delay,
-    until,
-)
+from tests.gateway.conftest import FOX, SERVING, fronting, health, png_of, refusal, until
+from tests.statuses import refused_by, retry_delay
 from unclip.v1 import image_service_pb2 as pb
 from unclip.v1 import image_service_pb2_grpc
 
@@ -198,9 +189,9 @@ async def test_connections_are_opened_anew_and_calls_on_the_old_ones_end() -> No
     async with fronting(stages, max_connection_seconds=0.5, look_interval=60) as front:
         held = asyncio.ensure_future(front.images.Generate(FOX))
         await until(lambda: len(stages.tasks) == 1)
-        await asyncio.sleep(0.6)
         channel = front.gateway._stages.prior.channel
         before = channel._channel
+        await asyncio.sleep(0.6)
         stages.delay = 0
         assert (await front.images.Generate(FOX)).pictures
         assert channel._channel is not before

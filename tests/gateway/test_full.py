@@ -14,19 +14,8 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from PIL import Image
 
 from tests.fakes.stages import FakeStages, load_of
-from tests.gateway.conftest import (
-    FOX,
-    SERVING,
-    Front,
-    fronting,
-    health,
-    png_of,
-    refusal,
-    refused_by,
-    retry_delay,
-    until,
-    violations,
-)
+from tests.gateway.conftest import FOX, SERVING, Front, fronting, health, png_of, refusal, until
+from tests.statuses import refused_by, retry_delay, violations
 from unclip.v1 import image_service_pb2 as pb
 
 LARGE = 2**32 - 1

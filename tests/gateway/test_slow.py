@@ -19,7 +19,8 @@ from gateway.flows.flow import Options
 from gateway.threads import in_thread
 from services.wire.errors import DeadlineMissed, Overloaded
 from tests.fakes.stages import FakeStages
-from tests.gateway.conftest import FOX, Front, fronting, refusal, retry_delay, until
+from tests.gateway.conftest import FOX, Front, fronting, refusal, until
+from tests.statuses import retry_delay
 from unclip.v1 import image_service_pb2 as pb
 
 
