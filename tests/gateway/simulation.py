@@ -18,8 +18,8 @@ from typing import Any
 from gateway import readiness
 from gateway.admission import Admission
 from gateway.events import Drawn, Progressed, Queued, Step
-from gateway.ledger import Demand, SamplingStage, Ticket
-from gateway.stages.backlog import Backlog, Steps
+from gateway.ledger import Demand, Ticket
+from gateway.stages.backlog import Backlog, SamplingStage, Steps
 from gateway.stages.budget import Budget
 from services.engine import (
     CallSizes,
