@@ -15,9 +15,12 @@ from pydantic import ValidationError
 
 from gateway import metrics
 from gateway.admission import Admission
+from gateway.calls import FLOWS
 from gateway.draining import Draining
-from gateway.interceptors import FLOWS, Chain
+from gateway.images import Images
+from gateway.interceptors import Chain
 from gateway.readiness import StageWatch, keep_listening, keep_looking
+from gateway.reading import Reading
 from gateway.servicer import ImageServicer
 from gateway.settings import Settings, UnknownSetting, listening_address, load_settings
 from gateway.stages import Stages
@@ -50,7 +53,7 @@ class Gateway:
         )
         self._health = health.aio.HealthServicer()
         self._draining = Draining()
-        chain = Chain(self.admission, settings)
+        chain = Chain(self.admission, Reading(settings.readers), settings)
         self._server = grpc.aio.server(
             interceptors=(chain, self._draining), options=_server_options(settings)
         )
@@ -60,8 +63,8 @@ class Gateway:
 
     async def start(self) -> None:
         """Listen, and start looking at the stages. Raises PortTaken."""
-        servicer = ImageServicer(self._settings, self._stages, self._watch, self.admission)
-        image_service_pb2_grpc.add_ImageServiceServicer_to_server(servicer, self._server)
+        images = Images(self._settings, self._stages, self._watch, self.admission)
+        image_service_pb2_grpc.add_ImageServiceServicer_to_server(ImageServicer(images), self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)

@@ -1,29 +1,20 @@
-"""The public ImageService: check the request, run its flow, tell what comes of it."""
+"""The public ImageService over gRPC."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, TypeVar
 
 import grpc.aio
 
-from gateway import convert, interceptors
-from gateway.admission import Admission
-from gateway.events import Drawn, Indexed, Previewed, Warned, text_cut
-from gateway.flows.flow import Flow, decode
-from gateway.flows.rank import rank_captions
-from gateway.readiness import Model, StageWatch
-from gateway.settings import Settings, held_bytes
-from gateway.stages import Stages
-from gateway.stages.budget import Budget, Priority
-from gateway.stages.text_encoder import normalised
-from gateway.threads import HEADERS, in_thread
-from gateway.validation import Checks, FlowChecks, FlowMessage
-from services.editing.pictures import Header, Pixels, flattened, rgb
+from gateway import convert
+from gateway.events import Drawn, Previewed, Warned
+from gateway.images import Images
+from gateway.threads import in_thread
+from gateway.validation import FlowMessage
 from services.wire.errors import InvalidInput
-from services.wire.stages import StageName
 from unclip.v1 import image_service_pb2 as pb
 from unclip.v1 import image_service_pb2_grpc as pb_grpc
 
@@ -32,16 +23,10 @@ Response = TypeVar("Response", pb.GenerateResponse, pb.InpaintResponse, pb.Outpa
 
 
 class ImageServicer(pb_grpc.ImageServiceServicer):
-    """Every method checks all of its request before any stage works.
+    """What its methods raise becomes a status in the chain."""
 
-    What it raises becomes a status in the chain.
-    """
-
-    def __init__(self, settings: Settings, stages: Stages, watch: StageWatch, admission: Admission) -> None:
-        self._settings = settings
-        self._stages = stages
-        self._watch = watch
-        self._admission = admission
+    def __init__(self, images: Images) -> None:
+        self._images = images
 
     async def Generate(self, request: pb.GenerateRequest, context: Context) -> pb.GenerateResponse:
         """Draw pictures of a sentence."""
@@ -64,8 +49,9 @@ class ImageServicer(pb_grpc.ImageServiceServicer):
         kind = request.WhichOneof("request")
         if kind is None:
             raise InvalidInput(("request", "is empty; it must be one of generate, inpaint, outpaint or vary"))
-        flow, model = await self._checked(getattr(request, kind))
-        async with aclosing(self._events(flow, context, 2 * request.ByteSize())) as events:
+        flow, model = await self._images.checked(getattr(request, kind))
+        events = self._images.events(flow, context.time_remaining(), request.ByteSize())
+        async with aclosing(events):
             async for index, event in events:
                 if isinstance(event, Drawn | Previewed):  # which have files to be made
                     response = await in_thread(convert.to_response, index, event, flow, model)
@@ -78,60 +64,27 @@ class ImageServicer(pb_grpc.ImageServiceServicer):
         self, request: pb.RankCaptionsRequest, context: Context
     ) -> pb.RankCaptionsResponse:
         """Order captions by how well they fit a picture."""
-        checks = Checks(self._settings)
-        most = self._settings.max_captions
-        if not 2 <= len(request.captions) <= most:
-            checks.problem("captions", f"has {len(request.captions)}; from 2 to {most} are allowed")
-        else:
-            for i, caption in enumerate(request.captions):
-                checks.text(f"captions[{i}]", caption)
-        header, request_id = await in_thread(
-            self._picture, checks, request.picture, request.request_id, pool=HEADERS
-        )
-        budget = self._budget(context, request_id)
-        with self._admission.holding(held_bytes(header.pixels, 0, 0), 2 * request.ByteSize()):
-            pixels = await in_thread(_on_white, request.picture, header)
-            ranked, cut = await rank_captions(pixels, list(request.captions), self._stages, budget)
-        captions = [
-            pb.RankedCaption(caption=r.caption, probability=r.probability, index=r.index) for r in ranked
-        ]
-        warnings = [convert.to_warning(event) for event in cut]
-        return pb.RankCaptionsResponse(captions=captions, request_id=request_id, warnings=warnings)
+        return await self._images.rank(request, context.time_remaining())
 
     async def EmbedText(self, request: pb.EmbedTextRequest, context: Context) -> pb.EmbedTextResponse:
         """Embed a text."""
-        checks = Checks(self._settings)
-        checks.text("text", request.text)
-        request_id = checks.request_id(request.request_id)
-        checks.finish()
-        texts = await self._stages.text_encoder.embed([request.text], self._budget(context, request_id))
-        response = pb.EmbedTextResponse(embedding=texts.embeddings[0].tolist(), request_id=request_id)
-        if word := texts.last_words_read[0]:
-            response.warnings.append(convert.to_warning(text_cut("text", word)))
-        return response
+        return await self._images.embed_text(request, context.time_remaining())
 
     async def EmbedImage(self, request: pb.EmbedImageRequest, context: Context) -> pb.EmbedImageResponse:
         """Embed a picture."""
-        checks = Checks(self._settings)
-        header, request_id = await in_thread(
-            self._picture, checks, request.picture, request.request_id, pool=HEADERS
-        )
-        budget = self._budget(context, request_id)
-        with self._admission.holding(held_bytes(header.pixels, 0, 0), 2 * request.ByteSize()):
-            pixels = await in_thread(_on_white, request.picture, header)
-            embedding = await self._stages.image_encoder.encode(pixels, budget)
-        return pb.EmbedImageResponse(embedding=normalised(embedding).tolist(), request_id=request_id)
+        return await self._images.embed_image(request, context.time_remaining())
 
     async def GetModel(self, request: pb.GetModelRequest, context: Context) -> pb.GetModelResponse:
         """Say what is served, its limits and defaults."""
-        return convert.to_model(await self._watch.model("prior"), self._settings)
+        return await self._images.model()
 
     async def _pictures(self, request: FlowMessage, context: Context, response: Response) -> Response:
         """Check and run a flow, and fill the response with its pictures."""
-        flow, model = await self._checked(request)
+        flow, model = await self._images.checked(request)
         flow = replace(flow, options=replace(flow.options, preview_interval=0))  # nobody would see them
         pictures: dict[int, pb.Picture] = {}
-        async with aclosing(self._events(flow, context, 2 * request.ByteSize())) as events:
+        events = self._images.events(flow, context.time_remaining(), request.ByteSize())
+        async with aclosing(events):
             async for index, event in events:
                 if isinstance(event, Drawn):
                     pictures[index] = await in_thread(convert.to_picture, event, flow, model)
@@ -140,47 +93,3 @@ class ImageServicer(pb_grpc.ImageServiceServicer):
         response.pictures.extend(pictures[index] for index in sorted(pictures))
         response.request_id = flow.request_id
         return response
-
-    async def _checked(self, request: FlowMessage) -> tuple[Flow, Model]:
-        needed: tuple[StageName, ...] = () if isinstance(request, pb.VaryRequest) else ("prior",)
-        model = await self._watch.model(*needed)
-        checks = FlowChecks(self._settings, model)
-        if isinstance(request, pb.GenerateRequest):  # without a file, whose header takes a while to check
-            return checks.flow(request), model
-        return await in_thread(checks.flow, request, pool=HEADERS), model
-
-    async def _events(self, flow: Flow, context: Context, size: int) -> AsyncGenerator[Indexed, None]:
-        """Run a flow that may start. Leaving early cancels its work.
-
-        size: the bytes that its message holds.
-        """
-        budget = self._budget(context, flow.request_id, flow.options.priority)
-        n = flow.options.n
-        with self._admission.holding(flow.held_bytes, own=size):
-            self._admission.check(flow.demands(), n, budget)
-            flow = await flow.prepared()
-            with self._admission.admitted(flow.demands(), n, budget) as ticket:
-                async with aclosing(flow.run(self._stages, budget, ticket.observe)) as events:
-                    async for item in events:
-                        yield item
-
-    def _budget(self, context: Context, request_id: str, priority: Priority = "interactive") -> Budget:
-        interceptors.identify(request_id)
-        left = context.time_remaining()
-        most = self._settings.request_timeout
-        is_deadline = left is not None and left < most
-        return Budget(most if left is None else min(left, most), request_id, priority, is_deadline)
-
-    @staticmethod
-    def _picture(checks: Checks, data: bytes, request_id: str) -> tuple[Header, str]:
-        """The checked header of a picture that is only looked at, and the request's id."""
-        header = checks.picture("picture", data, reducible=True)
-        identified = checks.request_id(request_id)
-        checks.finish()
-        assert header is not None
-        return header, identified
-
-
-def _on_white(data: bytes, header: Header) -> Pixels:
-    """(H, W, 3) of a picture as it looks."""
-    return rgb(flattened(decode(data, header, "picture")).convert("RGBA"))

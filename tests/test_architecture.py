@@ -40,6 +40,8 @@ ORDER = (
     "gateway.readiness",
     "gateway.validation",
     "gateway.convert",
+    "gateway.calls",
+    "gateway.images",
     "gateway.interceptors",
     "gateway.servicer",
     "gateway.draining",

@@ -50,6 +50,11 @@ RECIPES: dict[str, Recipe] = {
     help="Examples of one step instead of the recipe's; a GPU wants more than a CPU.",
 )
 @click.option(
+    "--learning-rate",
+    type=click.FloatRange(min=0, min_open=True),
+    help="The peak instead of the recipe's; to go on from weights, a smaller one.",
+)
+@click.option(
     "--threads", type=int, default=os.cpu_count(), show_default="all cores", help="Of torch, on a CPU."
 )
 @click.option(
@@ -82,6 +87,7 @@ def main(
     out: Path,
     minutes: float,
     batch: int | None,
+    learning_rate: float | None,
     threads: int,
     scenes: int,
     start_from: Path | None,
@@ -101,6 +107,7 @@ def main(
             recipe.config,
             minutes=minutes,
             batch=batch or recipe.config.batch,
+            learning_rate=learning_rate or recipe.config.learning_rate,
             scenes=scenes,
             start_from=start_from,
             compiled=compiled,

@@ -1,0 +1,128 @@
+"""A call of the public service, whichever door it comes through: its place, its time, and its end.
+
+A call is a span of its caller's trace, a line in the log and counts in the metrics, whatever becomes of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import ExitStack, asynccontextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from google.protobuf.message import Message
+from google.rpc import code_pb2
+
+from gateway import metrics
+from gateway.admission import Admission
+from gateway.settings import Settings
+from services.telemetry import tracing
+from services.wire.errors import DeadlineMissed, grpc_code, to_status
+from unclip.v1 import image_service_pb2 as pb
+
+logger = logging.getLogger(__name__)
+FLOWS = (
+    "generate",
+    "inpaint",
+    "outpaint",
+    "vary",
+    "rank_captions",
+    "embed_text",
+    "embed_image",
+    "get_model",
+    "none",
+)
+EXPIRY_SLACK = 0.1
+TimeLeft = Callable[[], float | None]  # seconds until the caller's deadline; None: there is none
+_current: ContextVar[Call] = ContextVar("call")
+
+
+class Call:
+    """One call from its arrival to its end: its flow, its status, and what is told of it."""
+
+    def __init__(
+        self, method: str, metadata: Iterable[tuple[str, str | bytes]], time_left: TimeLeft, log_prompts: bool
+    ) -> None:
+        self.time_left = time_left
+        self._log_prompts = log_prompts
+        self.flow = "none" if method == "stream" else method  # a stream's is known when it has been read
+        self._fields: dict[str, Any] = {}
+        self.span = tracing.start_server_span(method, tracing.received(metadata))
+        self._started = time.monotonic()
+        _current.set(self)
+
+    def note(self, **fields: object) -> None:
+        """Add fields to the log line."""
+        self._fields |= fields
+
+    def received(self, request: Message, size: int) -> None:
+        """Note what was read. size: in bytes, as it came."""
+        if isinstance(request, pb.StreamRequest) and (kind := request.WhichOneof("request")):
+            self.flow = kind
+            request = getattr(request, kind)
+        self.span.update_name(self.flow)
+        metrics.received_bytes.labels(self.flow).inc(size)
+        if self._log_prompts and (prompt := getattr(request, "prompt", "")):
+            self._fields["prompt"] = prompt
+
+    def sent(self, size: int) -> None:
+        """Count bytes that go to the caller."""
+        metrics.sent_bytes.labels(self.flow).inc(size)
+
+    def ended(self, status: str) -> None:
+        """Tell it all."""
+        seconds = time.monotonic() - self._started
+        metrics.observe_end(self.flow, status, seconds)
+        tracing.finish(self.span, status)
+        fields = {"flow": self.flow, **self._fields, "status": status, "seconds": round(seconds, 4)}
+        logger.info("%s %s", self.flow, status, extra={**fields, "trace_id": tracing.trace_id(self.span)})
+
+    def left_status(self) -> str:
+        """The status of a call whose caller has left."""
+        left = self.time_left()
+        # A caller whose deadline passes cancels the call itself, about when it would have expired here.
+        return "cancelled" if left is None or left > EXPIRY_SLACK else "deadline_exceeded"
+
+    @asynccontextmanager
+    async def answering(
+        self, admission: Admission, settings: Settings, until_sent: ExitStack
+    ) -> AsyncIterator[None]:
+        """A place and a time for the call, and its end, whatever that is. What is raised comes out again.
+
+        until_sent: is closed when the answer has been sent, or cannot be sent any more; so long it has its
+        place.
+        """
+        most = settings.request_timeout
+        try:
+            until_sent.enter_context(admission.place())
+            try:
+                async with asyncio.timeout(most) as limit:
+                    yield
+            except TimeoutError:
+                if not limit.expired():
+                    raise
+                raise DeadlineMissed(f"it took longer than {most:g} s") from None
+        except Exception as error:
+            self._refused(error)
+            raise
+        except (asyncio.CancelledError, GeneratorExit):
+            self.ended(self.left_status())
+            raise
+        self.ended("ok")
+
+    def _refused(self, error: Exception) -> None:
+        status = to_status(error)
+        if status.code == code_pb2.INTERNAL:
+            logger.error("unforeseen error", exc_info=error)
+        self.note(reason=status.message)
+        self.ended(grpc_code(status).name.lower())
+
+
+def identify(request_id: str) -> None:
+    """Name the request of the call that is being answered, for the log and the trace."""
+    call = _current.get()
+    call.note(request_id=request_id)
+    call.span.set_attribute("unclip.request_id", request_id)

@@ -1,0 +1,138 @@
+"""What the public service does, whichever door a request comes through.
+
+Everything wrong with a request is found before any stage works. What is raised becomes a status at the door.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from gateway import convert
+from gateway.admission import Admission
+from gateway.calls import identify
+from gateway.events import Indexed, Warned, text_cut
+from gateway.flows.flow import Flow, decode
+from gateway.flows.rank import rank_captions
+from gateway.readiness import Model, StageWatch
+from gateway.settings import Settings, held_bytes
+from gateway.stages import Stages
+from gateway.stages.budget import Budget, Priority
+from gateway.stages.text_encoder import normalised
+from gateway.threads import HEADERS, in_thread
+from gateway.validation import Checks, FlowChecks, FlowMessage
+from services.editing.pictures import Header, Pixels, flattened, rgb
+from services.wire.stages import StageName
+from unclip.v1 import image_service_pb2 as pb
+
+
+class Images:
+    """Checks requests, admits them, and runs their flows. time_left: seconds, or None without a deadline."""
+
+    def __init__(self, settings: Settings, stages: Stages, watch: StageWatch, admission: Admission) -> None:
+        self.settings = settings
+        self._stages = stages
+        self._watch = watch
+        self._admission = admission
+
+    async def checked(self, request: FlowMessage) -> tuple[Flow, Model]:
+        """The flow that a message asks for, and the model it is for. Raises InvalidInput."""
+        needed: tuple[StageName, ...] = () if isinstance(request, pb.VaryRequest) else ("prior",)
+        model = await self._watch.model(*needed)
+        checks = FlowChecks(self.settings, model)
+        if isinstance(request, pb.GenerateRequest):  # without a file, whose header takes a while to check
+            return checks.flow(request), model
+        return await in_thread(checks.flow, request, pool=HEADERS), model
+
+    async def events(self, flow: Flow, time_left: float | None, size: int) -> AsyncGenerator[Indexed, None]:
+        """Run a flow that may start. Leaving early cancels its work.
+
+        size: the bytes of its message.
+        """
+        budget = self._budget(time_left, flow.request_id, flow.options.priority)
+        n = flow.options.n
+        with self._admission.holding(flow.held_bytes, own=2 * size):
+            self._admission.check(flow.demands(), n, budget)
+            flow = await flow.prepared()
+            with self._admission.admitted(flow.demands(), n, budget) as ticket:
+                async with aclosing(flow.run(self._stages, budget, ticket.observe)) as events:
+                    async for item in events:
+                        yield item
+
+    async def rank(self, request: pb.RankCaptionsRequest, time_left: float | None) -> pb.RankCaptionsResponse:
+        """Order captions by how well they fit a picture."""
+        checks = Checks(self.settings)
+        most = self.settings.max_captions
+        if not 2 <= len(request.captions) <= most:
+            checks.problem("captions", f"has {len(request.captions)}; from 2 to {most} are allowed")
+        else:
+            for i, caption in enumerate(request.captions):
+                checks.text(f"captions[{i}]", caption)
+        header, request_id = await self._header(checks, request)
+        budget = self._budget(time_left, request_id)
+        with self._admission.holding(held_bytes(header.pixels, 0, 0), 2 * request.ByteSize()):
+            pixels = await in_thread(_on_white, request.picture, header)
+            ranked, cut = await rank_captions(pixels, list(request.captions), self._stages, budget)
+        captions = [
+            pb.RankedCaption(caption=r.caption, probability=r.probability, index=r.index) for r in ranked
+        ]
+        return pb.RankCaptionsResponse(captions=captions, request_id=request_id, warnings=_messages(cut))
+
+    async def embed_text(self, request: pb.EmbedTextRequest, time_left: float | None) -> pb.EmbedTextResponse:
+        """Embed a text."""
+        checks = Checks(self.settings)
+        checks.text("text", request.text)
+        request_id = checks.request_id(request.request_id)
+        checks.finish()
+        texts = await self._stages.text_encoder.embed([request.text], self._budget(time_left, request_id))
+        cut = [text_cut("text", word) for word in texts.last_words_read if word]
+        return pb.EmbedTextResponse(
+            embedding=texts.embeddings[0].tolist(), request_id=request_id, warnings=_messages(cut)
+        )
+
+    async def embed_image(
+        self, request: pb.EmbedImageRequest, time_left: float | None
+    ) -> pb.EmbedImageResponse:
+        """Embed a picture."""
+        checks = Checks(self.settings)
+        header, request_id = await self._header(checks, request)
+        budget = self._budget(time_left, request_id)
+        with self._admission.holding(held_bytes(header.pixels, 0, 0), 2 * request.ByteSize()):
+            pixels = await in_thread(_on_white, request.picture, header)
+            embedding = await self._stages.image_encoder.encode(pixels, budget)
+        return pb.EmbedImageResponse(embedding=normalised(embedding).tolist(), request_id=request_id)
+
+    async def model(self) -> pb.GetModelResponse:
+        """What is served, its limits and defaults."""
+        return convert.to_model(await self._watch.model("prior"), self.settings)
+
+    def _budget(self, time_left: float | None, request_id: str, priority: Priority = "interactive") -> Budget:
+        identify(request_id)
+        most = self.settings.request_timeout
+        is_deadline = time_left is not None and time_left < most
+        seconds = most if time_left is None else min(time_left, most)
+        return Budget(seconds, request_id, priority, is_deadline)
+
+    async def _header(
+        self, checks: Checks, request: pb.RankCaptionsRequest | pb.EmbedImageRequest
+    ) -> tuple[Header, str]:
+        """The checked header of a picture that is only looked at, and the request's id."""
+
+        def check() -> tuple[Header | None, str]:
+            header = checks.picture("picture", request.picture, reducible=True)
+            return header, checks.request_id(request.request_id)
+
+        header, request_id = await in_thread(check, pool=HEADERS)
+        checks.finish()
+        assert header is not None
+        return header, request_id
+
+
+def _messages(warnings: list[Warned]) -> list[Any]:
+    return [convert.to_warning(event) for event in warnings]
+
+
+def _on_white(data: bytes, header: Header) -> Pixels:
+    """(H, W, 3) of a picture as it looks."""
+    return rgb(flattened(decode(data, header, "picture")).convert("RGBA"))
