@@ -17,6 +17,7 @@ from gateway import metrics
 from gateway.admission import Admission
 from gateway.calls import FLOWS
 from gateway.draining import Draining
+from gateway.http.server import HttpServer
 from gateway.images import Images
 from gateway.interceptors import Chain
 from gateway.readiness import StageWatch, keep_listening, keep_looking
@@ -53,7 +54,11 @@ class Gateway:
         )
         self._health = health.aio.HealthServicer()
         self._draining = Draining()
-        chain = Chain(self.admission, Reading(settings.readers), settings)
+        reading = Reading(settings.readers)
+        images = Images(settings, self._stages, self._watch, self.admission)
+        self.http = HttpServer(images, self.admission, reading, settings)
+        self._servicer = ImageServicer(images)
+        chain = Chain(self.admission, reading, settings)
         self._server = grpc.aio.server(
             interceptors=(chain, self._draining), options=_server_options(settings)
         )
@@ -63,8 +68,7 @@ class Gateway:
 
     async def start(self) -> None:
         """Listen, and start looking at the stages. Raises PortTaken."""
-        images = Images(self._settings, self._stages, self._watch, self.admission)
-        image_service_pb2_grpc.add_ImageServiceServicer_to_server(ImageServicer(images), self._server)
+        image_service_pb2_grpc.add_ImageServiceServicer_to_server(self._servicer, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
@@ -75,6 +79,7 @@ class Gateway:
             reason = f"cannot listen on {address}: is the port in use, or is this no address of this machine?"
             raise PortTaken(f"{reason} UNCLIP_PORT and UNCLIP_HOST change it") from None
         self._serve_metrics()
+        await self._serve_http()
         await self._show_readiness()
         await self._health.set(LIVE, health_pb2.HealthCheckResponse.SERVING)
         await self._server.start()
@@ -96,6 +101,15 @@ class Gateway:
             reason = f"cannot serve metrics: is port {settings.metrics_port} in use?"
             raise PortTaken(f"{reason} UNCLIP_METRICS_PORT changes it") from None
 
+    async def _serve_http(self) -> None:
+        if self._settings.http_port is None:
+            return
+        try:
+            await self.http.start()
+        except OSError:
+            reason = f"cannot serve the Images API: is port {self._settings.http_port} in use?"
+            raise PortTaken(f"{reason} UNCLIP_HTTP_PORT changes it") from None
+
     async def _show_readiness(self) -> None:
         """Ready means: this process takes calls and knows its model.
 
@@ -115,7 +129,7 @@ class Gateway:
         self._draining.stop()
         for task in self._watching:
             task.cancel()
-        await self._server.stop(grace)
+        await asyncio.gather(self._server.stop(grace), self.http.stop(grace))
         await self._stages.close()
         self._stop_metrics()
 

@@ -41,6 +41,14 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(default=50051, ge=0, le=65535)
+    # Where the Images API listens; 0: on a port that is drawn; not set: nowhere.
+    http_port: int | None = Field(default=None, ge=0, le=65535)
+    # How callers reach it, for pictures that answers name by URL; empty: as they wrote it in their request.
+    http_url: str = ""
+    # Where these pictures are kept for an hour: in memory, so many bytes of them at most, or in a store that
+    # several gateways share: file:///folder, s3://bucket/prefix, gs://bucket, az://container.
+    picture_store: str = Field(default="memory", pattern=r"^(memory|(file|s3|gs|az)://.+)$")
+    picture_store_bytes: int = Field(default=64 * 2**20, ge=2**20)
     # Where Prometheus finds /metrics; 0: nowhere.
     metrics_port: int = Field(default=0, ge=0, le=65535)
     # How log lines are written; prompts are in them only if asked for.
@@ -115,6 +123,7 @@ class Settings(BaseSettings):
         return {
             PREFIX + name.upper(): ",".join(value) if isinstance(value, tuple) else str(value)
             for name, value in values.items()
+            if value is not None
         }
 
     @property

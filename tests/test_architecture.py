@@ -44,6 +44,7 @@ ORDER = (
     "gateway.images",
     "gateway.interceptors",
     "gateway.servicer",
+    "gateway.http",
     "gateway.draining",
     "gateway.server",
     "gateway.probe",

@@ -1,0 +1,1 @@
+"""The Images API: the public service over HTTP, in OpenAI's shape."""

@@ -1,0 +1,100 @@
+"""Requests of the Images API as messages of the contract."""
+
+from __future__ import annotations
+
+from gateway.http import schema
+from gateway.http.errors import HttpError
+from services.wire.errors import InvalidInput
+from unclip.v1 import image_service_pb2 as pb
+
+ALIAS = "dall-e-2"
+FORMATS = {
+    "png": pb.OUTPUT_FORMAT_PNG,
+    "jpeg": pb.OUTPUT_FORMAT_JPEG,
+    "webp": pb.OUTPUT_FORMAT_WEBP,
+}
+
+
+def check_model(asked: str | None, served: str) -> None:
+    """Raises HttpError, a 404, for another model than the one that is served."""
+    if asked not in (None, "", served, ALIAS):
+        raise HttpError(404, f"the model {asked!r:.80} is not served here", "model", "model_not_found")
+
+
+def generation(body: schema.Generation, request_id: str) -> pb.GenerateRequest:
+    """Draw a sentence. Pictures are square."""
+    return pb.GenerateRequest(
+        prompt=body.prompt,
+        size=_side(body.size),
+        options=_options(body),
+        output=_output(body),
+        request_id=request_id,
+    )
+
+
+def edit(
+    body: schema.Edit, picture: bytes, mask: bytes, request_id: str
+) -> pb.InpaintRequest | pb.OutpaintRequest:
+    """Paint the hole of a mask, or of the picture's transparency; or extend the picture."""
+    if body.outpaint is None:
+        return pb.InpaintRequest(
+            prompt=body.prompt,
+            picture=picture,
+            mask=mask,
+            size=min(schema.sides(body.size) or (0,)),
+            options=_options(body),
+            output=_output(body),
+            request_id=request_id,
+        )
+    if mask:
+        raise InvalidInput(("mask", "cannot be given with outpaint, whose hole is around the picture"))
+    if schema.sides(body.size) is not None:
+        raise InvalidInput(("size", "cannot be given with outpaint; the result has the margins' size"))
+    return pb.OutpaintRequest(
+        prompt=body.prompt,
+        picture=picture,
+        margins=pb.Margins(**body.outpaint.model_dump()),
+        options=_options(body),
+        output=_output(body),
+        request_id=request_id,
+    )
+
+
+def variation(body: schema.Variation, picture: bytes, request_id: str) -> pb.VaryRequest:
+    """Draw pictures like one."""
+    return pb.VaryRequest(
+        picture=picture,
+        size=_side(body.size),
+        similarity=body.similarity,
+        options=_options(body),
+        output=_output(body),
+        request_id=request_id,
+    )
+
+
+def _side(size: str | None) -> int:
+    sides = schema.sides(size)
+    if sides is None:
+        return 0
+    if sides[0] != sides[1]:
+        raise InvalidInput(
+            ("size", f"is {size}; pictures are drawn square, such as {max(sides)}x{max(sides)}")
+        )
+    return sides[0]
+
+
+def _options(body: schema.Common) -> pb.SamplingOptions:
+    return pb.SamplingOptions(
+        n=body.n,
+        seed=body.seed,
+        decoder_steps=body.steps,
+        decoder_guidance=body.guidance,
+        negative_prompt=body.negative_prompt or "",
+    )
+
+
+def _output(body: schema.Common) -> pb.Output:
+    quality = body.output_compression
+    return pb.Output(
+        format=FORMATS[body.output_format or "png"], quality=None if quality is None else max(quality, 1)
+    )

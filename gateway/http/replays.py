@@ -1,0 +1,86 @@
+"""Idempotency keys: a request that is sent again joins the first one, or gets the answer that it got.
+
+Clients send a request again when an answer does not come in time. Without a key the work would be done twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from services.wire.errors import InvalidInput
+
+HEADER = "idempotency-key"
+MAX_KEY = 255
+KEEP_SECONDS = 600.0
+MOST_BYTES = 32 * 2**20  # of answers that are kept
+
+
+@dataclass(eq=False)
+class Entry:
+    """The work for one key. waiting: how many callers wait for it. size: of its answer."""
+
+    fingerprint: bytes
+    work: asyncio.Task[bytes]
+    began: float
+    waiting: int = 0
+    size: int = 0
+
+
+class Replays:
+    """Answers by key. Failures are not kept: the next request with the key tries again."""
+
+    def __init__(self, most_bytes: int = MOST_BYTES, clock: Callable[[], float] = time.monotonic) -> None:
+        self._most_bytes = most_bytes
+        self._clock = clock
+        self._entries: OrderedDict[str, Entry] = OrderedDict()
+
+    async def answer(self, key: str, fingerprint: bytes, work: Callable[[], Awaitable[bytes]]) -> bytes:
+        """The answer of ``work``, or of an earlier one with this key.
+
+        The work is cancelled when nobody waits for it any more. Raises InvalidInput if the key was used for
+        another request.
+        """
+        if len(key) > MAX_KEY or not key.isprintable():
+            raise InvalidInput((HEADER, f"must be printable and at most {MAX_KEY} characters"))
+        self._forget()
+        entry = self._entries.get(key)
+        if entry is None:
+            entry = Entry(fingerprint, asyncio.ensure_future(_done(work)), self._clock())
+            self._entries[key] = entry
+        elif entry.fingerprint != fingerprint:
+            raise InvalidInput((HEADER, "was used for another request"))
+        entry.waiting += 1
+        try:
+            answer = await asyncio.shield(entry.work)
+        except BaseException:
+            self._left(key, entry)
+            raise
+        entry.waiting -= 1
+        entry.size = len(answer)
+        return answer
+
+    def _left(self, key: str, entry: Entry) -> None:
+        """A caller has gone away, or its work has failed."""
+        entry.waiting -= 1
+        if entry.waiting and not entry.work.done():
+            return
+        entry.work.cancel()
+        if self._entries.get(key) is entry:
+            del self._entries[key]
+
+    def _forget(self) -> None:
+        """Drop old answers, and the oldest ones that are too much."""
+        oldest = self._clock() - KEEP_SECONDS
+        held = sum(entry.size for entry in self._entries.values())
+        for key, entry in list(self._entries.items()):
+            if entry.work.done() and (entry.began < oldest or held > self._most_bytes):
+                held -= entry.size
+                del self._entries[key]
+
+
+async def _done(work: Callable[[], Awaitable[bytes]]) -> bytes:
+    return await work()
