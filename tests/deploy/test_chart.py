@@ -12,15 +12,11 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from services.bundles.bundle import ROOT
-from tests.deploy.conftest import CHART, VALUES, Helm
+from tests.deploy.conftest import CHART, VALUES, Helm, of_kind
 
 KUBERAY = ROOT.parent / "shared/kuberay/rayservice.v1.schema.json"
 KUBERNETES = "1.34"
 STAGES = ("text_encoder", "image_encoder", "prior", "decoder")
-
-
-def of_kind(objects: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
-    return [o for o in objects if o["kind"] == kind]
 
 
 def serve_configs(objects: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -1,0 +1,28 @@
+"""The Images API in the chart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.deploy.conftest import Helm, of_kind
+
+
+def test_the_images_api_is_exposed_beside_grpc(helm: Helm, tmp_path: Path) -> None:
+    values = tmp_path / "values.yaml"
+    values.write_text(
+        "gateway: {ingress: {enabled: true, host: images.example.com, className: nginx, tlsSecret: tls},"
+        " http: {url: 'https://images.example.com', pictureStore: 's3://pictures'}}"
+    )
+    objects = helm.objects("values.yaml", "-f", str(values))
+    (ingress,) = of_kind(objects, "Ingress")
+    backend = ingress["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"]
+    service = next(s for s in of_kind(objects, "Service") if s["metadata"]["name"] == backend["name"])
+    assert {port["name"]: port["targetPort"] for port in service["spec"]["ports"]}["http"] == "http"
+    (deployment,) = of_kind(objects, "Deployment")
+    container = deployment["spec"]["template"]["spec"]["containers"][0]
+    settings = {variable["name"]: variable["value"] for variable in container["env"]}
+    port = next(p["containerPort"] for p in container["ports"] if p["name"] == "http")
+    assert settings["UNCLIP_HTTP_PORT"] == str(port)
+    assert settings["UNCLIP_PICTURE_STORE"] == "s3://pictures"
+    policy = next(p for p in of_kind(objects, "NetworkPolicy") if p["metadata"]["name"] == "unclip-gateway")
+    assert {"protocol": "TCP", "port": "http"} in policy["spec"]["ingress"][0]["ports"]
