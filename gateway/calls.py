@@ -29,6 +29,8 @@ FLOWS = (
     "inpaint",
     "outpaint",
     "vary",
+    "mix",
+    "interpolate",
     "rank_captions",
     "embed_text",
     "embed_image",

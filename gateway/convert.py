@@ -50,7 +50,7 @@ def to_picture(drawn: Drawn, flow: Flow, model: Model) -> pb.Picture:
 def to_options(flow: Flow, seed: int) -> pb.SamplingOptions:
     """The options that took effect for one picture."""
     options = flow.options
-    uses_prior = not isinstance(flow, Vary)
+    uses_prior = any(demand.stage == "prior" for demand in flow.demands())
     return pb.SamplingOptions(
         n=1,
         seed=seed,

@@ -12,6 +12,7 @@ from typing import Any
 from gateway import convert
 from gateway.admission import Admission
 from gateway.calls import identify
+from gateway.checks import Checks
 from gateway.events import Indexed, Warned, text_cut
 from gateway.flows.flow import Flow, decode
 from gateway.flows.rank import rank_captions
@@ -21,7 +22,7 @@ from gateway.stages import Stages
 from gateway.stages.budget import Budget, Priority
 from gateway.stages.text_encoder import normalised
 from gateway.threads import HEADERS, in_thread
-from gateway.validation import Checks, FlowChecks, FlowMessage
+from gateway.validation import FlowChecks, FlowMessage
 from services.editing.pictures import Header, Pixels, flattened, rgb
 from services.wire.stages import StageName
 from unclip.v1 import image_service_pb2 as pb
@@ -38,7 +39,7 @@ class Images:
 
     async def checked(self, request: FlowMessage) -> tuple[Flow, Model]:
         """The flow that a message asks for, and the model it is for. Raises InvalidInput."""
-        needed: tuple[StageName, ...] = () if isinstance(request, pb.VaryRequest) else ("prior",)
+        needed: tuple[StageName, ...] = ("prior",) if _needs_prior(request) else ()
         model = await self._watch.model(*needed)
         checks = FlowChecks(self.settings, model)
         if isinstance(request, pb.GenerateRequest):  # without a file, whose header takes a while to check
@@ -127,6 +128,14 @@ class Images:
         checks.finish()
         assert header is not None
         return header, request_id
+
+
+def _needs_prior(request: FlowMessage) -> bool:
+    if isinstance(request, pb.MixRequest):
+        return any(source.HasField("prompt") for source in request.sources)
+    if isinstance(request, pb.InterpolateRequest):
+        return request.start.HasField("prompt") or request.end.HasField("prompt")
+    return not isinstance(request, pb.VaryRequest)
 
 
 def _messages(warnings: list[Warned]) -> list[Any]:

@@ -19,7 +19,18 @@ from unclip.v1 import image_service_pb2 as pb
 from unclip.v1 import image_service_pb2_grpc as pb_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
-Response = TypeVar("Response", pb.GenerateResponse, pb.InpaintResponse, pb.OutpaintResponse, pb.VaryResponse)
+Response = TypeVar(
+    "Response",
+    pb.GenerateResponse,
+    pb.InpaintResponse,
+    pb.OutpaintResponse,
+    pb.VaryResponse,
+    pb.MixResponse,
+    pb.InterpolateResponse,
+)
+
+
+KINDS = tuple(field.name for field in pb.StreamRequest.DESCRIPTOR.oneofs_by_name["request"].fields)
 
 
 class ImageServicer(pb_grpc.ImageServiceServicer):
@@ -44,11 +55,19 @@ class ImageServicer(pb_grpc.ImageServiceServicer):
         """Draw pictures like the given one."""
         return await self._pictures(request, context, pb.VaryResponse())
 
+    async def Mix(self, request: pb.MixRequest, context: Context) -> pb.MixResponse:
+        """Draw pictures of what several pictures and prompts have in common."""
+        return await self._pictures(request, context, pb.MixResponse())
+
+    async def Interpolate(self, request: pb.InterpolateRequest, context: Context) -> pb.InterpolateResponse:
+        """Draw the way from one picture or prompt to another."""
+        return await self._pictures(request, context, pb.InterpolateResponse())
+
     async def Stream(self, request: pb.StreamRequest, context: Context) -> AsyncIterator[pb.StreamResponse]:
-        """Any of the four flows, with what happens on the way."""
+        """Any of the flows that draw, with what happens on the way."""
         kind = request.WhichOneof("request")
         if kind is None:
-            raise InvalidInput(("request", "is empty; it must be one of generate, inpaint, outpaint or vary"))
+            raise InvalidInput(("request", f"is empty; it must be one of {', '.join(KINDS)}"))
         flow, model = await self._images.checked(getattr(request, kind))
         events = self._images.events(flow, context.time_remaining(), request.ByteSize())
         async with aclosing(events):

@@ -38,6 +38,8 @@ ORDER = (
     "gateway.admission",
     "gateway.flows",
     "gateway.readiness",
+    "gateway.checks",
+    "gateway.drawing_checks",
     "gateway.validation",
     "gateway.convert",
     "gateway.calls",

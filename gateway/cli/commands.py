@@ -12,7 +12,8 @@ import click
 import grpc
 
 from gateway.cli.client import Client
-from gateway.cli.draws import SAMPLING, draws
+from gateway.cli.draws import SAME_COUNT, SAMPLING, draws
+from gateway.cli.sources import Weighted, source_of
 from gateway.settings import CLIENT_ADDRESS
 from unclip.v1 import image_service_pb2 as pb
 from unclip.v1 import image_service_pb2_grpc as pb_grpc
@@ -48,6 +49,8 @@ def main(context: click.Context, address: str, timeout: float, wait: bool) -> No
     unclip inpaint fox.png "an owl on a sandy beach" --mask hole.png -o owl.png
     unclip outpaint fox.png "a fox on a sandy beach" --left 128 --right 128
     unclip vary fox.png -n 4 --similarity 0.5
+    unclip mix fox.png "in the snow" --weights 0.6 0.4
+    unclip interpolate fox.png owl.png --frames 7
     unclip rank fox.png "a fox on a sandy beach" "a cat in the snow"
     """
     options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
@@ -133,15 +136,71 @@ def outpaint(
 @main.command(epilog="Example: unclip vary fox.png -n 4 --similarity 0.5 -o foxes.png")
 @PICTURE
 @click.option("--similarity", type=float, help="From 0 (only what it shows) to 1 (nearly a copy).")
+@click.option("--from", "from_text", default="", help="What it shows, in words; with --to.")
+@click.option("--to", "to_text", default="", help="What it is to show instead.")
+@click.option("--strength", type=float, help="How far it is turned from the one to the other, from 0 to 1.")
 @SIZE
 @SAMPLING
 @draws("vary")
 def vary(
-    picture: Path, similarity: float | None, size: int, options: pb.SamplingOptions, output: pb.Output
+    picture: Path,
+    similarity: float | None,
+    from_text: str,
+    to_text: str,
+    strength: float | None,
+    size: int,
+    options: pb.SamplingOptions,
+    output: pb.Output,
 ) -> pb.VaryRequest:
     """Draw pictures like PICTURE."""
     return pb.VaryRequest(
-        picture=picture.read_bytes(), similarity=similarity, size=size, options=options, output=output
+        picture=picture.read_bytes(),
+        similarity=similarity,
+        from_text=from_text,
+        to_text=to_text,
+        text_strength=strength,
+        size=size,
+        options=options,
+        output=output,
+    )
+
+
+@main.command(cls=Weighted, epilog='Example: unclip mix fox.png "in the snow" --weights 0.6 0.4 -o mix.png')
+@click.argument("sources", nargs=-1, required=True)
+@click.option("--weights", "weights", type=float, multiple=True, help="How much each counts, in their order.")
+@SIZE
+@SAMPLING
+@draws("mix")
+def mix(
+    sources: tuple[str, ...],
+    weights: tuple[float, ...],
+    size: int,
+    options: pb.SamplingOptions,
+    output: pb.Output,
+) -> pb.MixRequest:
+    """Draw pictures of what SOURCES, files or prompts, have in common."""
+    given = [source_of(source) for source in sources]
+    return pb.MixRequest(sources=given, weights=weights, size=size, options=options, output=output)
+
+
+@main.command(epilog="Example: unclip interpolate fox.png owl.png --frames 7 --sheet way.png")
+@click.argument("start")
+@click.argument("end")
+@click.option("--frames", type=click.IntRange(0, 2**31), default=5, show_default=True, help="Pictures.")
+@SIZE
+@SAME_COUNT
+@draws("interpolate")
+def interpolate(
+    start: str, end: str, frames: int, size: int, options: pb.SamplingOptions, output: pb.Output
+) -> pb.InterpolateRequest:
+    """Draw the way from START to END, files or prompts."""
+    return pb.InterpolateRequest(
+        start=source_of(start),
+        end=source_of(end),
+        frames=frames,
+        size=size,
+        options=options,
+        output=output,
     )
 
 

@@ -29,8 +29,7 @@ def option_set(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
 
 
 FILE = click.Path(dir_okay=False, path_type=Path)
-SAMPLING = option_set(
-    click.option("-n", "n", type=int, default=1, show_default=True, help="Pictures to make."),
+SAME_COUNT = option_set(
     click.option("--seed", type=int, help="Makes the same pictures again; drawn if absent."),
     click.option("--negative", "negative_prompt", default="", help="What the pictures should not show."),
     click.option("--prior-steps", type=int, help="Denoising steps of the prior."),
@@ -59,6 +58,9 @@ SAMPLING = option_set(
     click.option("--quality", type=click.IntRange(1, 100), help="Of .jpg and .webp files."),
     click.option("--sheet", type=FILE, help="Also write all pictures on one sheet."),
 )
+SAMPLING = option_set(
+    click.option("-n", "n", type=int, default=1, show_default=True, help="Pictures to make."), SAME_COUNT
+)
 
 
 def draws(kind: str) -> Callable[[Callable[..., Any]], Callable[..., None]]:
@@ -83,7 +85,8 @@ def draws(kind: str) -> Callable[[Callable[..., Any]], Callable[..., None]]:
             if sheet is not None:
                 format_of(sheet, "--sheet")
             request = build(options=options, output=wanted, **arguments)
-            _draw(client, pb.StreamRequest(**{kind: request}), Files(output, options.n), sheet)
+            count = request.frames if isinstance(request, pb.InterpolateRequest) else options.n
+            _draw(client, pb.StreamRequest(**{kind: request}), Files(output, count), sheet)
 
         return click.pass_obj(command)
 

@@ -6,22 +6,21 @@ A slow reader holds up nothing but previews. So what was admitted is soon done, 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
 from gateway import metrics
 from gateway.events import Drawn, Event, Indexed, Observe, Previewed, Step, Timed
-from gateway.flows.flow import SEEDS, Options
 
 MAX_UNREAD = 64  # previews that wait for a slow reader; then its pictures wait too
-Draw = Callable[[int], AsyncGenerator[Event, None]]  # of the picture with this seed; it ends with a Drawn
+Drawing = tuple[int, AsyncGenerator[Event, None]]  # a picture's seed, and its events, which end with a Drawn
 
 
 async def fan_out(
-    options: Options, draw: Draw, before: Sequence[Event], observe: Observe
+    drawings: Sequence[Drawing], before: Sequence[Event], observe: Observe
 ) -> AsyncGenerator[Indexed, None]:
-    """Draw picture i from ``seed + i``. before: what has happened for all of them.
+    """Draw all pictures. before: what has happened for all of them.
 
     observe: is told of an event when it happens, which may be long before it is read.
 
@@ -34,10 +33,9 @@ async def fan_out(
         if not isinstance(event, Timed):
             yield 0, event
 
-    async def one(index: int) -> None:
-        seed = (options.seed + index) % SEEDS
+    async def one(index: int, seed: int, drawing: AsyncGenerator[Event, None]) -> None:
         seconds: dict[Step, float] = dict(shared)
-        async with aclosing(draw(seed)) as events:
+        async with aclosing(drawing) as events:
             async for event in events:
                 if isinstance(event, Timed):
                     seconds[event.stage] = seconds.get(event.stage, 0.0) + event.seconds
@@ -53,8 +51,8 @@ async def fan_out(
     async def all_of_them() -> None:
         try:
             async with asyncio.TaskGroup() as group:
-                for index in range(options.n):
-                    group.create_task(one(index))
+                for index, (seed, drawing) in enumerate(drawings):
+                    group.create_task(one(index, seed, drawing))
         except ExceptionGroup as failures:
             told.put_nowait(failures.exceptions[0])
         else:

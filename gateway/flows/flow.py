@@ -45,6 +45,11 @@ class Options:
     priority: Priority = "interactive"
 
     @property
+    def seeds(self) -> list[int]:
+        """Of each picture."""
+        return [(self.seed + index) % SEEDS for index in range(self.n)]
+
+    @property
     def decoder(self) -> DecoderOptions:
         """The decoder's part."""
         return DecoderOptions(
@@ -125,18 +130,19 @@ class Flow(abc.ABC):
 
 
 async def encoded(
-    stages: Stages, prompt: str, options: Options, budget: Budget, *guidances: float
+    stages: Stages, prompt: str, options: Options, budget: Budget, *guidances: float, field: str = "prompt"
 ) -> tuple[EncodedText, list[Event]]:
     """The conditioning of the prompt and of the negative prompt, and what there is to tell of it.
 
-    guidances: of the networks that the flow uses.
+    guidances: of the networks that the flow uses; none: the negative prompt is not spoken of.
+    field: what the request calls the prompt.
     """
     started = time.monotonic()
     text = await stages.text_encoder.encode(prompt, options.negative_prompt, budget)
     told: list[Event] = [Timed("text_encoder", time.monotonic() - started)]
-    cut = {"prompt": text.prompt.last_word_read, "options.negative_prompt": text.unconditional.last_word_read}
+    cut = {field: text.prompt.last_word_read, "options.negative_prompt": text.unconditional.last_word_read}
     told += [text_cut(name, word) for name, word in cut.items() if word]
-    if options.negative_prompt and all(guidance == 1.0 for guidance in guidances):
+    if options.negative_prompt and guidances and all(guidance == 1.0 for guidance in guidances):
         told.append(Warned("options.negative_prompt", "has no effect without guidance", "no effect"))
     return text, told
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
-from functools import partial
 
 from gateway.events import Drawn, Event, Indexed, Observe, unobserved
 from gateway.flows.fan_out import fan_out
@@ -36,8 +35,8 @@ class Generate(Flow):
         options = self.options
         guidances = (options.prior_guidance, options.decoder_guidance)
         text, before = await encoded(stages, self.prompt, options, budget, *guidances)
-        draw = partial(self._draw, text, stages, budget)
-        async with aclosing(fan_out(options, draw, before, observe)) as events:
+        drawings = [(seed, self._draw(text, stages, budget, seed)) for seed in self.options.seeds]
+        async with aclosing(fan_out(drawings, before, observe)) as events:
             async for event in events:
                 yield event
 

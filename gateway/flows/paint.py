@@ -6,7 +6,6 @@ import abc
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import ClassVar, Self
 
 from gateway.events import Drawn, Event, Indexed, Observe, Progressed, unobserved
@@ -76,8 +75,10 @@ class Paint(Flow):
         options = self.options
         guidances = (options.prior_guidance, options.decoder_guidance)
         text, before = await encoded(stages, self.prompt, options, budget, *guidances)
-        draw = partial(self._draw, canvas, frames, text, stages, budget)
-        async with aclosing(fan_out(options, draw, before, observe)) as events:
+        drawings = [
+            (seed, self._draw(canvas, frames, text, stages, budget, seed)) for seed in self.options.seeds
+        ]
+        async with aclosing(fan_out(drawings, before, observe)) as events:
             async for event in events:
                 yield event
 

@@ -9,9 +9,11 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from functools import partial
 
-from gateway.events import Drawn, Event, Indexed, Observe, Timed, unobserved
+import numpy as np
+
+from gateway.events import Drawn, Event, Indexed, Observe, Timed, Warned, text_cut, unobserved
+from gateway.flows.embeddings import turned
 from gateway.flows.fan_out import fan_out
 from gateway.flows.flow import Flow, decode, encoded
 from gateway.ledger import Demand
@@ -24,16 +26,26 @@ from services.editing.pictures import Header, Pixels, centre_square, reduced
 
 
 @dataclass(frozen=True)
+class Change:
+    """What is to become different, in words: from one text to another, and how far, in [0, 1]."""
+
+    from_text: str
+    to_text: str
+    strength: float
+
+
+@dataclass(frozen=True)
 class Vary(Flow):
     """A picture's file and its checked header.
 
-    How similar to stay, in [0, 1]; the side of the results in px.
+    How similar to stay, in [0, 1]; the side of the results in px; what is to change.
     """
 
     picture: bytes
     header: Header
     similarity: float
     size: int
+    change: Change | None = None
 
     def demands(self) -> tuple[Demand, ...]:
         """One picture; the more similar, the fewer steps of the base network."""
@@ -50,11 +62,28 @@ class Vary(Flow):
         started = time.monotonic()
         embedding = await stages.image_encoder.encode(pixels, budget)
         before.append(Timed("image_encoder", time.monotonic() - started))
+        if self.change is not None:
+            embedding, told = await self._changed(embedding, self.change, stages, budget)
+            before += told
         start = Start(pixels, self.similarity) if self.similarity > 0 else None
-        draw = partial(self._draw, embedding, text, start, stages, budget)
-        async with aclosing(fan_out(self.options, draw, before, observe)) as events:
+        drawings = [
+            (seed, self._draw(embedding, text, start, stages, budget, seed)) for seed in self.options.seeds
+        ]
+        async with aclosing(fan_out(drawings, before, observe)) as events:
             async for event in events:
                 yield event
+
+    async def _changed(
+        self, embedding: Embedding, change: Change, stages: Stages, budget: Budget
+    ) -> tuple[Embedding, list[Event]]:
+        """The embedding, turned along what the texts differ in (DALL-E 2, section 3.3)."""
+        texts = await stages.text_encoder.embed([change.from_text, change.to_text], budget)
+        words = zip(("from_text", "to_text"), texts.last_words_read, strict=True)
+        told: list[Event] = [text_cut(field, word) for field, word in words if word]
+        before, after = texts.embeddings
+        if np.allclose(before, after):
+            return embedding, [*told, Warned("to_text", "says the same as from_text", "no effect")]
+        return turned(embedding, after - before, change.strength), told
 
     def _square(self) -> Pixels:
         return centre_square(decode(self.picture, self.header, "picture"), self.native(self.size))

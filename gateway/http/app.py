@@ -60,6 +60,16 @@ class ImagesApi:
         message = messages.variation(body, files.file("image"), request_id)
         return await self._pictures(request, message, body, "image_generation")
 
+    async def mix(self, request: Request, body: schema.MixBody) -> Any:
+        """Draw pictures of what pictures and prompts have in common."""
+        message = messages.mix(body, await self._admitted(request, body))
+        return await self._pictures(request, message, body, "image_generation")
+
+    async def interpolate(self, request: Request, body: schema.Interpolation) -> Any:
+        """Draw the way from one picture or prompt to another."""
+        message = messages.interpolation(body, await self._admitted(request, body))
+        return await self._pictures(request, message, body, "image_generation")
+
     async def rank(self, request: Request) -> schema.Ranking:
         """Order captions by how well they fit a picture."""
         files = await Files.read(request, "image")
@@ -169,6 +179,8 @@ def build_app(images: Images, store: Store, public_url: str) -> FastAPI:
     app.post("/v1/images/generations", **streamed)(api.generate)
     app.post("/v1/images/edits", **streamed, openapi_extra=edit_form)(api.edit)
     app.post("/v1/images/variations", **pictures, openapi_extra=vary_form)(api.vary)
+    app.post("/v1/images/mix", **pictures)(api.mix)
+    app.post("/v1/images/interpolations", **pictures)(api.interpolate)
     app.post("/v1/images/rank", responses=errors, openapi_extra=rank_form)(api.rank)
     app.post("/v1/embeddings", responses=errors)(api.embed)
     app.get("/v1/models", responses=errors)(api.models)

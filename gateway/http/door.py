@@ -19,16 +19,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway import metrics
 from gateway.admission import Admission
 from gateway.calls import Call
+from gateway.checks import MAX_REQUEST_ID
 from gateway.http.errors import HttpError, told_of
 from gateway.reading import Reading
 from gateway.settings import Settings
-from gateway.validation import MAX_REQUEST_ID
 
 PREFIX = "/v1/"
 FLOWS = {
     "/v1/images/generations": "generate",
     "/v1/images/edits": "inpaint",
     "/v1/images/variations": "vary",
+    "/v1/images/mix": "mix",
+    "/v1/images/interpolations": "interpolate",
     "/v1/images/rank": "rank_captions",
     "/v1/embeddings": "embed_text",
 }

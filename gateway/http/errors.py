@@ -95,4 +95,6 @@ def told_of(error: Exception) -> Told:
 
 def param_of(name: str) -> str:
     """What a field of the contract is called here."""
+    if name.endswith(".picture"):
+        return f"{name.removesuffix('.picture')}.image"
     return PARAMS.get(name, name.removeprefix("options."))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+
 from gateway.http import schema
 from gateway.http.errors import HttpError
 from services.wire.errors import InvalidInput
@@ -66,10 +69,49 @@ def variation(body: schema.Variation, picture: bytes, request_id: str) -> pb.Var
         picture=picture,
         size=_side(body.size),
         similarity=body.similarity,
+        from_text=body.from_text or "",
+        to_text=body.to_text or "",
+        text_strength=body.text_strength,
         options=_options(body),
         output=_output(body),
         request_id=request_id,
     )
+
+
+def mix(body: schema.MixBody, request_id: str) -> pb.MixRequest:
+    """Draw what pictures and prompts have in common."""
+    return pb.MixRequest(
+        sources=[_source(f"sources[{i}]", source) for i, source in enumerate(body.sources)],
+        weights=body.weights or (),
+        size=_side(body.size),
+        options=_options(body),
+        output=_output(body),
+        request_id=request_id,
+    )
+
+
+def interpolation(body: schema.Interpolation, request_id: str) -> pb.InterpolateRequest:
+    """Draw the way from one picture or prompt to another."""
+    return pb.InterpolateRequest(
+        start=_source("start", body.start),
+        end=_source("end", body.end),
+        frames=body.frames,
+        size=_side(body.size),
+        options=_options(body),
+        output=_output(body),
+        request_id=request_id,
+    )
+
+
+def _source(param: str, source: schema.Source) -> pb.Source:
+    if (source.image is None) == (source.prompt is None):
+        raise InvalidInput((param, "must have either image or prompt"))
+    if source.image is None:
+        return pb.Source(prompt=source.prompt or "")
+    try:
+        return pb.Source(picture=base64.b64decode(source.image, validate=True))
+    except (binascii.Error, ValueError):
+        raise InvalidInput((f"{param}.image", "is no base64")) from None
 
 
 def _side(size: str | None) -> int:

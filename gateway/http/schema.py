@@ -118,6 +118,33 @@ class Variation(Common):
         le=1,
         description="From 0, like it in meaning, to 1, the picture itself. Extension.",
     )
+    from_text: str | None = Field(default=None, description="What it shows, in words. Extension.")
+    to_text: str | None = Field(default=None, description="What it is to show instead. Extension.")
+    text_strength: float | None = Field(
+        default=None, ge=0, le=1, description="How far from the one to the other. Extension."
+    )
+
+
+class Source(Body):
+    """A picture, in base64, or a prompt: one of them."""
+
+    image: str | None = Field(default=None, json_schema_extra={"contentEncoding": "base64"})
+    prompt: str | None = None
+
+
+class MixBody(Common):
+    """POST /v1/images/mix. Extension."""
+
+    sources: list[Source] = Field(min_length=2, max_length=8)
+    weights: list[Annotated[float, Field(allow_inf_nan=False)]] | None = Field(default=None, max_length=8)
+
+
+class Interpolation(Common):
+    """POST /v1/images/interpolations. Extension. ``n`` has no meaning; frames says how many pictures."""
+
+    start: Source
+    end: Source
+    frames: Count = 5
 
 
 class Embeddings(Body):

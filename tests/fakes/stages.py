@@ -53,6 +53,10 @@ def load_of(
     )
 
 
+def _embedding(text: str) -> Any:
+    return to_message(np.array([1, len(text), 0, 2], np.float32))
+
+
 @dataclass(eq=False)
 class FakeStages(
     text_encoder_service_pb2_grpc.TextEncoderServiceServicer,
@@ -77,6 +81,7 @@ class FakeStages(
     busy: set[str] = field(default_factory=set)  # stages that never get round to describing themselves
     versions: dict[str, str] = field(default_factory=dict)  # of the model, where it is not "0"
     last_word_read: str = ""
+    lengths: bool = False  # whether texts of other lengths have other embeddings
     load: Any = field(default_factory=load_of)
     default_steps: int = 2
     described: list[str] = field(default_factory=list)
@@ -92,7 +97,7 @@ class FakeStages(
         self.texts += request.texts
         conditioning = [
             text_encoder_service_pb2.TextConditioning(
-                embedding=EMBEDDING,
+                embedding=_embedding(text) if self.lengths else EMBEDDING,
                 states=to_message(np.ones((TOKENS, DIM), np.float32)),
                 mask=to_message(np.ones(TOKENS, np.bool_)),
                 last_word_read=self.last_word_read if len(text) > 100 else "",

@@ -15,7 +15,6 @@ from google.protobuf.message import Message
 from gateway import reading
 from gateway.events import Drawn, Event, Progressed
 from gateway.flows.fan_out import fan_out
-from gateway.flows.flow import Options
 from gateway.threads import in_thread
 from services.wire.errors import DeadlineMissed, Overloaded
 from tests.fakes.stages import FakeStages
@@ -149,23 +148,13 @@ async def test_what_was_admitted_is_done_and_told_though_nobody_reads() -> None:
     """Else its time would stay booked, and others would be refused for it."""
     told: list[Event] = []
 
-    async def draw(seed: int) -> AsyncGenerator[Event, None]:
+    async def draw() -> AsyncGenerator[Event, None]:
         for step in range(200):
             yield Progressed("decoder", step, 200)
         yield Drawn(np.zeros((4, 4, 3), np.uint8))
 
-    options = Options(
-        n=10,
-        seed=1,
-        prior_steps=1,
-        prior_guidance=1,
-        decoder_steps=1,
-        decoder_guidance=1,
-        upsampler_steps=1,
-        prior_candidates=1,
-        preview_interval=0,
-    )
-    events = fan_out(options, draw, [], lambda _, event: told.append(event))
+    drawings = [(seed, draw()) for seed in range(10)]
+    events = fan_out(drawings, [], lambda _, event: told.append(event))
     await anext(events)
     await until(lambda: sum(isinstance(event, Drawn) for event in told) == 10)
     assert sum([isinstance(event, Drawn) async for _, event in events]) == 10

@@ -175,3 +175,24 @@ async def test_the_document_is_served_and_names_every_path(api: Api) -> None:
     assert (await api.http.get("/docs")).status_code == 200
     operations = [op for path in document["paths"].values() for op in path.values()]
     assert all("422" not in op["responses"] for op in operations)
+
+
+async def test_pictures_and_prompts_are_mixed_and_interpolated(api: Api) -> None:
+    picture = {"image": base64.b64encode(png_of(noise())).decode()}
+    mixed = await api.http.post(
+        "/v1/images/mix",
+        json={"sources": [picture, {"prompt": "in the snow"}], "weights": [0.6, 0.4], "size": "256x256"},
+    )
+    assert mixed.status_code == 200, mixed.text
+    way = await api.http.post(
+        "/v1/images/interpolations", json={"start": picture, "end": {"prompt": "a cat"}, "frames": 3}
+    )
+    assert len(way.json()["data"]) == 3
+    for body, param in (
+        ({"sources": [picture]}, "sources"),
+        ({"sources": [picture, {}]}, "sources[1]"),
+        ({"sources": [picture, {"image": "!"}]}, "sources[1].image"),
+        ({"sources": [picture, {"image": base64.b64encode(b"no").decode()}]}, "sources[1].image"),
+    ):
+        answer = await api.http.post("/v1/images/mix", json=body)
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)

@@ -1,0 +1,93 @@
+"""Checks of what all requests for pictures have, and their defaults, against the model that is served."""
+
+from __future__ import annotations
+
+import secrets
+
+from gateway.checks import Checks
+from gateway.flows.flow import Options, Output
+from gateway.readiness import Model
+from gateway.settings import Settings
+from gateway.stages.budget import Priority
+from services.editing.pictures import OutputFormat
+from unclip.v1 import image_service_pb2 as pb
+
+FORMATS: dict[int, OutputFormat] = {
+    pb.OUTPUT_FORMAT_UNSPECIFIED: "PNG",
+    pb.OUTPUT_FORMAT_PNG: "PNG",
+    pb.OUTPUT_FORMAT_WEBP: "WEBP",
+    pb.OUTPUT_FORMAT_JPEG: "JPEG",
+}
+PRIORITIES: dict[int, Priority] = {
+    pb.PRIORITY_UNSPECIFIED: "interactive",
+    pb.PRIORITY_INTERACTIVE: "interactive",
+    pb.PRIORITY_BATCH: "batch",
+}
+
+
+class DrawingChecks(Checks):
+    """Checks of sizes, options and output."""
+
+    def __init__(self, settings: Settings, model: Model) -> None:
+        super().__init__(settings)
+        self._model = model
+
+    def results(self, n: int, width: int, height: int) -> int:
+        """Pixels of all pictures of the answer."""
+        most = self._settings.max_result_pixels
+        pixels = n * width * height
+        if 1 < n <= self._settings.max_n and pixels > most:
+            self.problem("options.n", f"{n} pictures have {pixels} pixels; at most {most} are allowed in all")
+        return pixels
+
+    def size(self, size: int) -> int:
+        """The side of square pictures; 0 is the deployment's default."""
+        largest = self._model.sizes[-1]
+        if size > largest:
+            self.problem("size", f"is {size}; at most {largest} is allowed")
+        return min(size, largest) or self._model.decoder.size
+
+    def output(self, given: pb.Output) -> Output:
+        """How pictures go back."""
+        quality = given.quality if given.HasField("quality") else Output.quality
+        self.in_range("output.quality", quality, 1, 100)
+        if given.format not in FORMATS:
+            self.problem("output.format", f"is {given.format}; see OutputFormat for what is allowed")
+        return Output(FORMATS.get(given.format, "PNG"), quality)
+
+    def options(self, given: pb.SamplingOptions) -> Options:
+        """How to sample, every default filled in."""
+        settings = self._settings
+        prior = self._model.prior
+        decoder = self._model.decoder
+        present = {field.name for field, _ in given.ListFields()}
+
+        def value(field: str, default: float, low: float, high: float) -> float:
+            if field not in present:
+                # A limit below the model's default is no fault of the caller's.
+                return min(max(default, low), high)
+            found = float(getattr(given, field))
+            self.in_range(f"options.{field}", found, low, high)
+            return found
+
+        if given.negative_prompt:
+            self.text("options.negative_prompt", given.negative_prompt)
+        if given.priority not in PRIORITIES:
+            self.problem("options.priority", f"is {given.priority}; see Priority for what is allowed")
+        guidance = settings.max_guidance
+        steps = settings.max_steps
+        return Options(
+            n=int(value("n", 1, 1, settings.max_n)),
+            seed=given.seed if given.HasField("seed") else secrets.randbits(32),
+            prior_steps=int(value("prior_steps", prior.steps, 1, steps)),
+            prior_guidance=value("prior_guidance", prior.guidance, 0, guidance),
+            decoder_steps=int(value("decoder_steps", decoder.steps, 1, steps)),
+            decoder_guidance=value("decoder_guidance", decoder.guidance, 0, guidance),
+            upsampler_steps=int(value("upsampler_steps", decoder.upsampler_steps, 1, steps)),
+            prior_candidates=int(
+                value("prior_candidates", prior.candidates, 1, settings.max_prior_candidates)
+            ),
+            preview_interval=given.preview_interval,
+            negative_prompt=given.negative_prompt,
+            priority=PRIORITIES.get(given.priority, "interactive"),
+        )
