@@ -61,7 +61,7 @@ test-deploy: setup setup-node ## Run the tests that take minutes: scaling, rollo
 check: setup setup-node ## Format, lint, strict types, contract lint, fresh stubs and dashboards
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
-	@$(BIN)/mypy services gateway deploy tests
+	@$(BIN)/mypy services gateway deploy clients/python/unclip_client tests
 	@node_modules/.bin/buf lint protos
 	@$(BIN)/python -m deploy.protos --check
 	@$(BIN)/python -m deploy.monitoring.dashboards --check

@@ -17,6 +17,7 @@ from services.bundles.bundle import ROOT
 # From the ground up: a room imports rooms above it in this list, and its own.
 ORDER = (
     "unclip",
+    "unclip_client",
     "services.diffusion",
     "services.engine",
     "services.wire",
@@ -70,18 +71,23 @@ CLOSED = {
     "services.wire": {"grpc", "google", "numpy", "unclip"},
     "services.telemetry": {"opentelemetry", "pythonjsonlogger"},
     "services.editing": {"numpy", "PIL"},
+    "unclip_client": {"grpc", "google", "PIL", "unclip"},
 }
 # Of the services, the gateway knows only what stages and gateway share; the stages do not know one another.
 SHARED = {"services.wire", "services.telemetry", "services.editing"}
 STAGES = {"services.text_encoder", "services.image_encoder", "services.prior", "services.decoder"}
 
 
+CLIENT = ROOT / "clients/python"
+
+
 @cache
 def modules() -> dict[str, Path]:
     """Every module of ours by its name."""
-    files = [file for top in ("services", "gateway", "deploy") for file in sorted((ROOT / top).rglob("*.py"))]
-    names = (".".join(file.relative_to(ROOT).with_suffix("").parts) for file in files)
-    return {name.removesuffix(".__init__"): file for name, file in zip(names, files, strict=True)}
+    tops = [(ROOT, top) for top in ("services", "gateway", "deploy")] + [(CLIENT, "unclip_client")]
+    files = [(root, file) for root, top in tops for file in sorted((root / top).rglob("*.py"))]
+    names = (".".join(file.relative_to(root).with_suffix("").parts) for root, file in files)
+    return {name.removesuffix(".__init__"): file for name, (_, file) in zip(names, files, strict=True)}
 
 
 def imported(file: Path) -> Iterator[str]:
@@ -101,7 +107,7 @@ def room_of(name: str) -> str | None:
 
 
 def ours(name: str) -> bool:
-    return name.split(".")[0] in ("services", "gateway", "deploy", "unclip")
+    return name.split(".")[0] in ("services", "gateway", "deploy", "unclip", "unclip_client")
 
 
 def test_every_room_is_in_the_list() -> None:

@@ -9,14 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-import grpc
 
-from gateway.cli.client import Client
+from gateway.cli.client import exiting, say_waiting
 from gateway.cli.draws import SAME_COUNT, SAMPLING, draws
 from gateway.cli.sources import Weighted, source_of
 from gateway.settings import CLIENT_ADDRESS
 from unclip.v1 import image_service_pb2 as pb
-from unclip.v1 import image_service_pb2_grpc as pb_grpc
+from unclip_client import Client
 
 SIZE = click.option(
     "--size", type=click.IntRange(0, 2**31), default=0, help="Side in pixels; 0: the model's default."
@@ -53,16 +52,15 @@ def main(context: click.Context, address: str, timeout: float, wait: bool) -> No
     unclip interpolate fox.png owl.png --frames 7
     unclip rank fox.png "a fox on a sandy beach" "a cat in the snow"
     """
-    options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-    channel = context.with_resource(grpc.insecure_channel(address, options=options))
-    context.obj = Client(pb_grpc.ImageServiceStub(channel), address, timeout, wait=wait)
+    client = Client(address, timeout=timeout, wait=wait, on_wait=say_waiting)
+    context.obj = context.with_resource(client)
 
 
 @main.command(epilog='Example: unclip generate "a red apple on a wooden table" -n 4 --seed 7 -o apple.png')
 @click.argument("prompt")
 @SIZE
 @SAMPLING
-@draws("generate")
+@draws()
 def generate(prompt: str, size: int, options: pb.SamplingOptions, output: pb.Output) -> pb.GenerateRequest:
     """Draw pictures of PROMPT."""
     return pb.GenerateRequest(prompt=prompt, size=size, options=options, output=output)
@@ -83,7 +81,7 @@ def generate(prompt: str, size: int, options: pb.SamplingOptions, output: pb.Out
 )
 @SIZE
 @SAMPLING
-@draws("inpaint")
+@draws()
 def inpaint(
     picture: Path,
     prompt: str,
@@ -115,7 +113,7 @@ def inpaint(
 @click.option("--right", type=click.IntRange(0, 2**31), default=0, help="Pixels to add at the right.")
 @click.option("--bottom", type=click.IntRange(0, 2**31), default=0, help="Pixels to add at the bottom.")
 @SAMPLING
-@draws("outpaint")
+@draws()
 def outpaint(
     picture: Path,
     prompt: str,
@@ -141,7 +139,7 @@ def outpaint(
 @click.option("--strength", type=float, help="How far it is turned from the one to the other, from 0 to 1.")
 @SIZE
 @SAMPLING
-@draws("vary")
+@draws()
 def vary(
     picture: Path,
     similarity: float | None,
@@ -170,7 +168,7 @@ def vary(
 @click.option("--weights", "weights", type=float, multiple=True, help="How much each counts, in their order.")
 @SIZE
 @SAMPLING
-@draws("mix")
+@draws()
 def mix(
     sources: tuple[str, ...],
     weights: tuple[float, ...],
@@ -189,7 +187,7 @@ def mix(
 @click.option("--frames", type=click.IntRange(0, 2**31), default=5, show_default=True, help="Pictures.")
 @SIZE
 @SAME_COUNT
-@draws("interpolate")
+@draws()
 def interpolate(
     start: str, end: str, frames: int, size: int, options: pb.SamplingOptions, output: pb.Output
 ) -> pb.InterpolateRequest:
@@ -210,8 +208,9 @@ def interpolate(
 @click.pass_obj
 def rank(client: Client, picture: Path, captions: tuple[str, ...]) -> None:
     """Tell which of the CAPTIONS fits PICTURE best."""
-    response = client.rank(pb.RankCaptionsRequest(picture=picture.read_bytes(), captions=captions))
-    for ranked in response.captions:
+    with exiting():
+        captions_ranked = client.rank(picture, captions)
+    for ranked in captions_ranked:
         click.echo(f"{100 * ranked.probability:6.2f} %  {ranked.caption}")
 
 
@@ -219,7 +218,8 @@ def rank(client: Client, picture: Path, captions: tuple[str, ...]) -> None:
 @click.pass_obj
 def model(client: Client) -> None:
     """Show what is served: model, sizes, limits, defaults, licences."""
-    response = client.model()
+    with exiting():
+        response = client.model()
     click.echo(f"{response.name} {response.version}")
     click.echo(f"sizes: {', '.join(map(str, response.sizes))}; by default {response.default_size}")
     for title, message in (("limits", response.limits), ("defaults", response.defaults)):

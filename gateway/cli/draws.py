@@ -9,10 +9,12 @@ from typing import Any, TypeVar
 
 import click
 
-from gateway.cli.client import Client, console
+from gateway.cli.client import console, exiting
 from gateway.cli.files import Files, format_of, write, write_sheet
 from gateway.cli.progress import Bars
 from unclip.v1 import image_service_pb2 as pb
+from unclip_client import Client, Picture, Preview, Progress, Warned
+from unclip_client.requests import FlowRequest
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -63,7 +65,7 @@ SAMPLING = option_set(
 )
 
 
-def draws(kind: str) -> Callable[[Callable[..., Any]], Callable[..., None]]:
+def draws() -> Callable[[Callable[..., Any]], Callable[..., None]]:
     """A command that makes pictures: the function builds its request, the rest is the same for all."""
 
     def decorate(build: Callable[..., Any]) -> Callable[..., None]:
@@ -86,33 +88,31 @@ def draws(kind: str) -> Callable[[Callable[..., Any]], Callable[..., None]]:
                 format_of(sheet, "--sheet")
             request = build(options=options, output=wanted, **arguments)
             count = request.frames if isinstance(request, pb.InterpolateRequest) else options.n
-            _draw(client, pb.StreamRequest(**{kind: request}), Files(output, count), sheet)
+            _draw(client, request, Files(output, count), sheet)
 
         return click.pass_obj(command)
 
     return decorate
 
 
-def _draw(client: Client, request: pb.StreamRequest, files: Files, sheet: Path | None) -> None:
+def _draw(client: Client, request: FlowRequest, files: Files, sheet: Path | None) -> None:
     """Run a request; every picture is written as soon as it is there, whatever becomes of the others."""
     made: dict[int, bytes] = {}
     lines: list[str] = []
     try:
-        with Bars(files.count) as bars:
-            for response in client.stream(request):
-                index = response.picture_index
-                event = response.WhichOneof("event")
-                if event == "progress":
-                    bars.show(index, response.progress)
-                elif event == "preview":
-                    write(files[index].with_suffix(".preview.png"), response.preview.data)
-                elif event == "warning":
-                    text = f"{response.warning.field} {response.warning.message}"
+        with exiting(), Bars(files.count) as bars:
+            for event in client.stream(request):
+                if isinstance(event, Progress):
+                    bars.show(event)
+                elif isinstance(event, Preview):
+                    write(files[event.index].with_suffix(".preview.png"), event.data)
+                elif isinstance(event, Warned):
+                    text = f"{event.field} {event.message}"
                     console.print(text, style="yellow", markup=False, highlight=False)
-                elif event == "picture":
-                    made[index] = response.picture.data
-                    write(files[index], response.picture.data)
-                    lines.append(_line(files[index], response.picture))
+                elif isinstance(event, Picture):
+                    made[event.index] = event.data
+                    write(files[event.index], event.data)
+                    lines.append(_line(files[event.index], event.message))
     finally:
         for line in sorted(lines):
             click.echo(line)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich import progress
+from rich.progress import TaskID
 
 from gateway.cli.client import console
-from unclip.v1 import image_service_pb2 as pb
+from unclip_client import Progress
 
 
 class Bars:
@@ -13,30 +14,30 @@ class Bars:
 
     def __init__(self, n: int) -> None:
         self._n = n
-        self._tasks: dict[int, TaskID] = {}
-        self._done: dict[tuple[int, int], int] = {}
-        self._progress = Progress(
-            TextColumn("{task.description:>14}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
+        self._tasks: dict[str, TaskID] = {}
+        self._done: dict[tuple[str, int], int] = {}
+        self._bars = progress.Progress(
+            progress.TextColumn("{task.description:>14}"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TimeElapsedColumn(),
             console=console,
         )
 
     def __enter__(self) -> Bars:
-        self._progress.start()
+        self._bars.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        self._bars.stop()
 
-    def show(self, index: int, progress: pb.Progress) -> None:
+    def show(self, event: Progress) -> None:
         """A picture has taken a step in a stage, for one of the frames that it is painted in."""
-        stage = progress.stage
+        stage = event.stage
         if stage not in self._tasks:
-            name = pb.Stage.Name(stage).removeprefix("STAGE_").lower().replace("_", " ")
-            frames = 1 if stage == pb.STAGE_PRIOR else max(progress.frames, 1)
-            self._tasks[stage] = self._progress.add_task(name, total=self._n * frames * progress.steps)
-        self._done[stage, index] = progress.frame * progress.steps + progress.step
+            frames = 1 if stage == "prior" else max(event.frames, 1)
+            total = self._n * frames * event.steps
+            self._tasks[stage] = self._bars.add_task(stage.replace("_", " "), total=total)
+        self._done[stage, event.index] = event.frame * event.steps + event.step
         done = sum(steps for (of, _), steps in self._done.items() if of == stage)
-        self._progress.update(self._tasks[stage], completed=done)
+        self._bars.update(self._tasks[stage], completed=done)
