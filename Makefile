@@ -63,6 +63,7 @@ check: setup setup-node ## Format, lint, strict types, contract lint, fresh stub
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy services gateway deploy clients/python/unclip_client tests
 	@node_modules/.bin/buf lint protos
+	@node_modules/.bin/buf breaking protos --against protos/released.binpb
 	@$(BIN)/python -m deploy.protos --check
 	@$(BIN)/python -m deploy.monitoring.dashboards --check
 
