@@ -37,6 +37,14 @@ FLOWS = (
     "get_model",
     "none",
 )
+KINDS: dict[type[Message], str] = {
+    pb.GenerateRequest: "generate",
+    pb.InpaintRequest: "inpaint",
+    pb.OutpaintRequest: "outpaint",
+    pb.VaryRequest: "vary",
+    pb.MixRequest: "mix",
+    pb.InterpolateRequest: "interpolate",
+}
 EXPIRY_SLACK = 0.1
 TimeLeft = Callable[[], float | None]  # seconds until the caller's deadline; None: there is none
 _current: ContextVar[Call] = ContextVar("call")
@@ -63,8 +71,8 @@ class Call:
     def received(self, request: Message, size: int) -> None:
         """Note what was read. size: in bytes, as it came."""
         if isinstance(request, pb.StreamRequest) and (kind := request.WhichOneof("request")):
-            self.flow = kind
             request = getattr(request, kind)
+        self.flow = KINDS.get(type(request), self.flow)
         self.span.update_name(self.flow)
         metrics.received_bytes.labels(self.flow).inc(size)
         if self._log_prompts and (prompt := getattr(request, "prompt", "")):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from google.protobuf import duration_pb2
 
 from gateway.events import Drawn, Event, Previewed, Progressed, Queued, Step, Warned
-from gateway.flows.flow import Flow
+from gateway.flows.flow import Flow, Output
 from gateway.flows.vary import Vary
+from gateway.provenance import Made, Signer
 from gateway.readiness import Model
 from gateway.settings import Settings
-from services.editing.pictures import encode_picture
+from services.editing.pictures import Pixels, encode_picture
 from unclip.v1 import image_service_pb2 as pb
 
 STEPS: dict[Step, pb.Stage.ValueType] = {
@@ -23,7 +24,21 @@ WARNINGS = {"text cut": pb.WARNING_CODE_TEXT_CUT, "no effect": pb.WARNING_CODE_N
 FORMATS = {"PNG": pb.OUTPUT_FORMAT_PNG, "WEBP": pb.OUTPUT_FORMAT_WEBP, "JPEG": pb.OUTPUT_FORMAT_JPEG}
 
 
-def to_picture(drawn: Drawn, flow: Flow, model: Model) -> pb.Picture:
+def file_of(
+    pixels: Pixels, flow: Flow, model: Model, signer: Signer | None, output: Output | None = None
+) -> bytes:
+    """A picture's file, with its provenance if there is a signer. output: instead of what was asked for.
+
+    It compresses: not on the event loop.
+    """
+    output = output or flow.output
+    data = encode_picture(pixels, output.form, output.quality)
+    if signer is None:
+        return data
+    return signer.signed(data, output.form, Made(model.name, model.version, flow.edits, flow.given))
+
+
+def to_picture(drawn: Drawn, flow: Flow, model: Model, signer: Signer | None) -> pb.Picture:
     """A finished picture as a file, with all that it takes to make it again.
 
     It compresses: not on the event loop.
@@ -35,7 +50,7 @@ def to_picture(drawn: Drawn, flow: Flow, model: Model) -> pb.Picture:
         times.append(pb.StageTime(stage=STEPS[step], duration=duration))
     height, width = drawn.pixels.shape[:2]
     return pb.Picture(
-        data=encode_picture(drawn.pixels, flow.output.form, flow.output.quality),
+        data=file_of(drawn.pixels, flow, model, signer),
         width=width,
         height=height,
         seed=drawn.seed,
@@ -70,7 +85,9 @@ def to_warning(event: Warned) -> pb.Warning:
     return pb.Warning(code=WARNINGS[event.kind], field=event.field, message=event.message)
 
 
-def to_response(index: int, event: Event, flow: Flow, model: Model) -> pb.StreamResponse | None:
+def to_response(
+    index: int, event: Event, flow: Flow, model: Model, signer: Signer | None
+) -> pb.StreamResponse | None:
     """An event of picture ``index`` as a stream's message; None for one that callers are not told of."""
     response = pb.StreamResponse(picture_index=index, request_id=flow.request_id)
     if isinstance(event, Queued) and event.position == 0:
@@ -81,11 +98,12 @@ def to_response(index: int, event: Event, flow: Flow, model: Model) -> pb.Stream
         response.progress.CopyFrom(to_progress(event))
     elif isinstance(event, Previewed):
         height, width = event.pixels.shape[:2]
-        response.preview.CopyFrom(pb.Preview(data=encode_picture(event.pixels), width=width, height=height))
+        data = file_of(event.pixels, flow, model, signer, Output())
+        response.preview.CopyFrom(pb.Preview(data=data, width=width, height=height))
     elif isinstance(event, Warned):
         response.warning.CopyFrom(to_warning(event))
     elif isinstance(event, Drawn):
-        response.picture.CopyFrom(to_picture(event, flow, model))
+        response.picture.CopyFrom(to_picture(event, flow, model, signer))
     else:
         return None
     return response

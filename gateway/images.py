@@ -16,6 +16,7 @@ from gateway.checks import Checks
 from gateway.events import Indexed, Warned, text_cut
 from gateway.flows.flow import Flow, decode
 from gateway.flows.rank import rank_captions
+from gateway.provenance import Signer
 from gateway.readiness import Model, StageWatch
 from gateway.settings import Settings, held_bytes
 from gateway.stages import Stages
@@ -33,6 +34,7 @@ class Images:
 
     def __init__(self, settings: Settings, stages: Stages, watch: StageWatch, admission: Admission) -> None:
         self.settings = settings
+        self.signer = Signer.of(settings) if settings.provenance else None
         self._stages = stages
         self._watch = watch
         self._admission = admission
@@ -103,6 +105,10 @@ class Images:
             pixels = await in_thread(_on_white, request.picture, header)
             embedding = await self._stages.image_encoder.encode(pixels, budget)
         return pb.EmbedImageResponse(embedding=normalised(embedding).tolist(), request_id=request_id)
+
+    async def name(self) -> str:
+        """The model that is served."""
+        return (await self._watch.model()).name
 
     async def model(self) -> pb.GetModelResponse:
         """What is served, its limits and defaults."""

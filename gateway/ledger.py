@@ -112,7 +112,9 @@ class Ticket:
     def __init__(self, entries: Mapping[SamplingStage, Entry], plans: Mapping[SamplingStage, Plan]) -> None:
         self._entries = entries
         self._plans = plans
-        self._ended: dict[int, int] = {}  # by picture: frames that the decoder has ended
+        self._ended: dict[
+            tuple[SamplingStage, int], int
+        ] = {}  # by stage and picture: frames that it has ended
 
     def observe(self, index: int, event: Event) -> None:
         """Something has happened to picture ``index``."""
@@ -136,13 +138,13 @@ class Ticket:
         if entry is None or index not in entry.left:
             return
         plan = self._plans[stage]
-        ended = self._ended.get(index, 0)
+        ended = self._ended.get((stage, index), 0)
         (base, rest), *later = plan[min(ended, len(plan) - 1) :]
         now = base + rest
         if isinstance(event, Progressed):
             share = 1 - event.step / max(event.steps, 1)
             now = rest * share if event.stage == "upsampler" else base * share + rest
             if share == 0 and (event.stage == "upsampler" or not rest):
-                self._ended[index] = ended + 1
+                self._ended[stage, index] = ended + 1
         entry.arrived[index] = now
         entry.left[index] = now + sum(first + second for first, second in later)

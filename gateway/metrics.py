@@ -22,6 +22,8 @@ STATUSES = (
     "unavailable",
     "failed_precondition",
     "internal",
+    "not_found",
+    "unimplemented",
 )
 
 # Why a request is refused on arrival: no place, no memory, no place in a stage, or no time.

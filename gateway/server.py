@@ -20,6 +20,7 @@ from gateway.draining import Draining
 from gateway.http.server import HttpServer
 from gateway.images import Images
 from gateway.interceptors import Chain
+from gateway.provenance import ProvenanceError
 from gateway.readiness import StageWatch, keep_listening, keep_looking
 from gateway.reading import Reading
 from gateway.servicer import ImageServicer
@@ -174,7 +175,7 @@ def main() -> None:
         logs.configure(settings.log_format)
         tracing.export_spans("unclip-gateway")
         asyncio.run(serve(settings))
-    except (PortTaken, UnknownSetting, ValidationError) as error:
+    except (PortTaken, ProvenanceError, UnknownSetting, ValidationError) as error:
         sys.exit(f"gateway: {error}")
 
 

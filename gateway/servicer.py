@@ -69,13 +69,14 @@ class ImageServicer(pb_grpc.ImageServiceServicer):
         if kind is None:
             raise InvalidInput(("request", f"is empty; it must be one of {', '.join(KINDS)}"))
         flow, model = await self._images.checked(getattr(request, kind))
+        signer = self._images.signer
         events = self._images.events(flow, context.time_remaining(), request.ByteSize())
         async with aclosing(events):
             async for index, event in events:
                 if isinstance(event, Drawn | Previewed):  # which have files to be made
-                    response = await in_thread(convert.to_response, index, event, flow, model)
+                    response = await in_thread(convert.to_response, index, event, flow, model, signer)
                 else:
-                    response = convert.to_response(index, event, flow, model)
+                    response = convert.to_response(index, event, flow, model, signer)
                 if response is not None:
                     yield response
 
@@ -106,7 +107,9 @@ class ImageServicer(pb_grpc.ImageServiceServicer):
         async with aclosing(events):
             async for index, event in events:
                 if isinstance(event, Drawn):
-                    pictures[index] = await in_thread(convert.to_picture, event, flow, model)
+                    pictures[index] = await in_thread(
+                        convert.to_picture, event, flow, model, self._images.signer
+                    )
                 elif isinstance(event, Warned):
                     response.warnings.append(convert.to_warning(event))
         response.pictures.extend(pictures[index] for index in sorted(pictures))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -45,10 +45,17 @@ class Settings(BaseSettings):
     http_port: int | None = Field(default=None, ge=0, le=65535)
     # How callers reach it, for pictures that answers name by URL; empty: as they wrote it in their request.
     http_url: str = ""
+    # How answers give pictures if a request does not say: as OpenAI did, or "b64_json".
+    http_response_format: Literal["url", "b64_json"] = "url"
     # Where these pictures are kept for an hour: in memory, so many bytes of them at most, or in a store that
     # several gateways share: file:///folder, s3://bucket/prefix, gs://bucket, az://container.
     picture_store: str = Field(default="memory", pattern=r"^(memory|(file|s3|gs|az)://.+)$")
-    picture_store_bytes: int = Field(default=64 * 2**20, ge=2**20)
+    picture_store_bytes: int = Field(default=64 * 2**20, ge=32 * 2**20)
+    # Whether pictures carry a C2PA manifest, and the PEM files that sign it: a certificate chain and its
+    # ES256 key. Without them a key is made at start, which nobody vouches for, and is named as such.
+    provenance: bool = True
+    provenance_certificate: str = ""
+    provenance_key: str = ""
     # Where Prometheus finds /metrics; 0: nowhere.
     metrics_port: int = Field(default=0, ge=0, le=65535)
     # How log lines are written; prompts are in them only if asked for.
@@ -107,6 +114,8 @@ class Settings(BaseSettings):
         largest = pictures + self.max_request_bytes
         if self.max_result_pixels < self.max_picture_pixels:
             raise ValueError("max_result_pixels: must be at least max_picture_pixels")
+        if bool(self.provenance_certificate) != bool(self.provenance_key):
+            raise ValueError("provenance_certificate and provenance_key: both are needed, or none")
         if largest > self.max_bytes_in_work:
             reason = "the largest request that the other limits allow"
             raise ValueError(f"max_bytes_in_work: must be at least {largest}, for {reason}")

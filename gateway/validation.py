@@ -245,4 +245,5 @@ class FlowChecks(DrawingChecks):
 
 
 def _pixels(sources: Sequence[Source]) -> int:
-    return sum(source.header.pixels for source in sources if source.header)
+    """Of the largest picture; they are decoded one after another."""
+    return max((source.header.pixels for source in sources if source.header), default=0)

@@ -34,6 +34,7 @@ ORDER = (
     "gateway.events",
     "gateway.threads",
     "gateway.reading",
+    "gateway.provenance",
     "gateway.stages",
     "gateway.ledger",
     "gateway.admission",

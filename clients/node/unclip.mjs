@@ -27,8 +27,14 @@ export function call(client, method, request, seconds = 600) {
 }
 
 /** What happens to a request's pictures: an async iterable. Leaving early cancels the work. */
-export function stream(client, request, seconds = 600) {
-  return client.Stream(request, { deadline: new Date(Date.now() + 1000 * seconds) });
+export async function* stream(client, request, seconds = 600) {
+  const call = client.Stream(request, { deadline: new Date(Date.now() + 1000 * seconds) });
+  try {
+    yield* call;
+  } finally {
+    call.on("error", () => {}); // of the cancellation, which nobody reads
+    call.cancel();
+  }
 }
 
 /** What a program can read of an error: {fields: {name: what is wrong}, retryAfter: seconds or null}. */

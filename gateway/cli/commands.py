@@ -215,6 +215,22 @@ def rank(client: Client, picture: Path, captions: tuple[str, ...]) -> None:
 
 
 @main.command()
+@PICTURE
+def verify(picture: Path) -> None:
+    """Say where PICTURE comes from, who signed that, and whether it was changed since.
+
+    Exit code 1 if it says nothing, or was changed.
+    """
+    from gateway.cli.provenance import read
+
+    report = read(picture)
+    for line in report.lines:
+        click.echo(f"{picture}: {line}")
+    if not report.valid:
+        raise SystemExit(1)
+
+
+@main.command()
 @click.pass_obj
 def model(client: Client) -> None:
     """Show what is served: model, sizes, limits, defaults, licences."""

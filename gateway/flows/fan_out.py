@@ -28,7 +28,10 @@ async def fan_out(
     """
     told: asyncio.Queue[Indexed | Exception | None] = asyncio.Queue()
     unread = asyncio.Semaphore(MAX_UNREAD)
-    shared = {event.stage: event.seconds for event in before if isinstance(event, Timed)}
+    shared: dict[Step, float] = {}
+    for event in before:
+        if isinstance(event, Timed):
+            shared[event.stage] = shared.get(event.stage, 0.0) + event.seconds
     for event in before:
         if not isinstance(event, Timed):
             yield 0, event

@@ -6,7 +6,7 @@ import abc
 import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
-from typing import Self
+from typing import ClassVar, Self
 
 from PIL import Image
 
@@ -77,6 +77,12 @@ class Flow(abc.ABC):
     request_id: str
     sizes: tuple[int, ...]
     held_bytes: int = field(default=0, kw_only=True)
+    edits: ClassVar[bool] = False  # a picture that is given, rather than drawing new ones
+
+    @property
+    def given(self) -> tuple[bytes, ...]:
+        """The files of pictures that the results are made of."""
+        return ()
 
     async def prepared(self) -> Self:
         """The flow with what has to be known before its demands can be told exactly; it may be costly."""

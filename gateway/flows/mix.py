@@ -6,17 +6,17 @@ Kandinsky's users mix so; interpolation is DALL-E 2's (arXiv 2204.06125, section
 from __future__ import annotations
 
 import abc
+import math
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
-
-import numpy as np
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from gateway.events import Drawn, Event, Indexed, Observe, Timed, unobserved
 from gateway.flows.embeddings import spherical_mean
 from gateway.flows.fan_out import fan_out
-from gateway.flows.flow import SEEDS, Flow, decode, encoded
+from gateway.flows.flow import SEEDS, Flow, PriorSampling, decode, encoded
 from gateway.ledger import Demand
 from gateway.stages import Stages
 from gateway.stages.budget import Budget
@@ -43,15 +43,27 @@ class Blend(Flow):
 
     sources: tuple[Source, ...]
     size: int
+    shares_noise: ClassVar[bool] = False  # all pictures: so each prompt is sampled once for all of them
+
+    @property
+    def given(self) -> tuple[bytes, ...]:
+        """The pictures among the sources."""
+        return tuple(source.picture for source in self.sources if source.header)
 
     def demands(self) -> tuple[Demand, ...]:
         """Candidates for each prompt, then one picture."""
-        prompts = sum(source.header is None for source in self.sources)
         decoder = self.decoder_demand(self.native(self.size))
-        if not prompts:
-            return (decoder,)
+        return (self.prompts_demand(), decoder) if self.prompts else (decoder,)
+
+    @property
+    def prompts(self) -> int:
+        """Sources that are prompts."""
+        return sum(source.header is None for source in self.sources)
+
+    def prompts_demand(self) -> Demand:
+        """What each picture needs of the prior."""
         prior = self.prior_demand()
-        return Demand("prior", prior.frames * prompts, prior.rows), decoder
+        return Demand("prior", prior.frames * self.prompts, prior.rows)
 
     async def run(
         self, stages: Stages, budget: Budget, observe: Observe = unobserved
@@ -63,14 +75,22 @@ class Blend(Flow):
         for source in self.sources:
             found, told = await self._understood(source, stages, budget)
             known.append(found)
-            before += told
+            before += [event for event in told if isinstance(event, Timed) or event not in before]
+        if self.shares_noise:
+            for number, found in enumerate(known):
+                if isinstance(found, EncodedText):
+                    async with self._sampled(found, number, options.seed, stages, budget) as prior:
+                        async for event in prior:
+                            observe(0, event)
+                            before.append(event)
+                    known[number] = prior.result
         drawings = [
             (seed, self._draw(index, seed, known, text, stages, budget))
             for index, seed in enumerate(self.seeds)
         ]
         async with aclosing(fan_out(drawings, before, observe)) as events:
-            async for event in events:
-                yield event
+            async for item in events:
+                yield item
 
     @property
     @abc.abstractmethod
@@ -92,6 +112,12 @@ class Blend(Flow):
         embedding = await stages.image_encoder.encode(pixels, budget)
         return embedding, [Timed("image_encoder", time.monotonic() - started)]
 
+    def _sampled(
+        self, text: EncodedText, number: int, seed: int, stages: Stages, budget: Budget
+    ) -> PriorSampling:
+        """Candidates for the prompt that is source ``number``."""
+        return self.sample_prior(stages, text, (seed + number * SOURCE_STRIDE) % SEEDS, budget)
+
     async def _draw(
         self,
         index: int,
@@ -102,16 +128,18 @@ class Blend(Flow):
         budget: Budget,
     ) -> AsyncGenerator[Event, None]:
         embeddings: list[Embedding] = []
+        weights = self.weights(index)
         for number, found in enumerate(known):
-            if isinstance(found, np.ndarray):
-                embeddings.append(found)
+            if not weights[number]:
                 continue
-            own = (seed + number * SOURCE_STRIDE) % SEEDS
-            async with self.sample_prior(stages, found, own, budget) as prior:
-                async for event in prior:
-                    yield event
-            embeddings.append(prior.result)
-        mixed = spherical_mean(embeddings, self.weights(index))
+            if isinstance(found, EncodedText):
+                async with self._sampled(found, number, seed, stages, budget) as prior:
+                    async for event in prior:
+                        yield event
+                embeddings.append(prior.result)
+            else:
+                embeddings.append(found)
+        mixed = spherical_mean(embeddings, [weight for weight in weights if weight])
         size = self.native(self.size)
         async with stages.decoder.sample(
             mixed, text, self.options.decoder, seed=seed, size=size, budget=budget
@@ -143,6 +171,15 @@ class Interpolate(Blend):
 
     All have the same seed, so that nothing changes but what is drawn.
     """
+
+    shares_noise = True
+
+    def prompts_demand(self) -> Demand:
+        """What the prior does once for all pictures, spread over them."""
+        prior = self.prior_demand()
+        ((steps,),) = prior.frames
+        share = math.ceil(steps.steps * self.prompts / self.options.n)
+        return Demand("prior", ((replace(steps, steps=share),),), prior.rows)
 
     @property
     def seeds(self) -> Sequence[int]:

@@ -46,6 +46,12 @@ class Paint(Flow):
     max_frames: int
     planned: tuple[Canvas, list[Frame]] | None = field(default=None, kw_only=True)
     hole_field: ClassVar[str]  # the request's field that says where to paint
+    edits = True
+
+    @property
+    def given(self) -> tuple[bytes, ...]:
+        """The picture with the hole."""
+        return (self.picture,)
 
     @abc.abstractmethod
     def canvas(self) -> Canvas:

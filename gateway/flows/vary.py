@@ -47,6 +47,11 @@ class Vary(Flow):
     size: int
     change: Change | None = None
 
+    @property
+    def given(self) -> tuple[bytes, ...]:
+        """The picture that is varied."""
+        return (self.picture,)
+
     def demands(self) -> tuple[Demand, ...]:
         """One picture; the more similar, the fewer steps of the base network."""
         base, *raised = self.decoder_steps(self.native(self.size))

@@ -5,14 +5,18 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Literal
 
+from starlette.responses import StreamingResponse
+from starlette.types import Send
+
 from gateway import convert
 from gateway.events import Drawn, Indexed, Previewed, Warned
 from gateway.flows.flow import Flow
+from gateway.flows.paint import Inpaint
 from gateway.http import schema
 from gateway.http.door import Visit
 from gateway.http.errors import HttpError, param_of, told_of
@@ -21,7 +25,8 @@ from gateway.images import Images
 from gateway.readiness import Model
 from gateway.threads import in_thread
 from gateway.validation import FlowMessage
-from services.editing.pictures import encode_picture
+from services.editing.canvas import scaled_size
+from services.wire.errors import InvalidInput
 
 Kind = Literal["image_generation", "image_edit"]
 NO_USAGE = {
@@ -30,6 +35,19 @@ NO_USAGE = {
     "total_tokens": 0,
     "input_tokens_details": {"text_tokens": 0, "image_tokens": 0},
 }
+
+
+class EventStream(StreamingResponse):
+    """Server-sent events. What makes them ends with the answer, however that ends."""
+
+    def __init__(self, events: AsyncGenerator[bytes, None]) -> None:
+        super().__init__(events, media_type="text/event-stream", headers={"cache-control": "no-store"})
+        self._events = events
+
+    async def stream_response(self, send: Send) -> None:
+        """Send the events."""
+        async with aclosing(self._events):
+            await super().stream_response(send)
 
 
 class Answers:
@@ -44,29 +62,28 @@ class Answers:
     ) -> schema.Images:
         """All pictures at once."""
         flow, model = await self._checked(message, body, visit)
-        drawn: dict[int, Drawn] = {}
+        made: dict[int, schema.Image] = {}
+        size = ""
         warnings = []
+        response_format = body.response_format or self._images.settings.http_response_format
         async with aclosing(self._events(flow, message, visit)) as events:
             async for index, event in events:
                 if isinstance(event, Drawn):
-                    drawn[index] = event
+                    size = _size(event)
+                    made[index] = await self._image(event, flow, model, response_format, address)
                 elif isinstance(event, Warned):
                     warnings.append(_warning(event))
-        data = [
-            await self._image(drawn[index], flow, model, body.response_format or "url", address)
-            for index in sorted(drawn)
-        ]
         return schema.Images(
             created=int(time.time()),
-            data=data,
+            data=[made[index] for index in sorted(made)],
             output_format=_format(flow),
-            size=_size(drawn[0]),
+            size=size,
             warnings=warnings or None,
         )
 
     async def streamed(
         self, message: FlowMessage, body: schema.Streamed, visit: Visit, kind: Kind
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """Events: partial pictures, then each picture when it is completed. Raises before the first one."""
         flow, model = await self._checked(message, body, visit)
         partials = body.partial_images or 0
@@ -89,8 +106,9 @@ class Answers:
         visit: Visit,
         kind: Kind,
         partials: int,
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         seen: dict[int, int] = {}
+        signer = self._images.signer
         try:
             async with aclosing(events):
                 item: Indexed | None = first
@@ -99,9 +117,11 @@ class Answers:
                     if isinstance(event, Previewed) and seen.get(index, 0) < partials:
                         number = seen.get(index, 0)
                         seen[index] = number + 1
-                        yield await in_thread(_partial, event, index, number, flow, kind)
+                        data = await in_thread(convert.file_of, event.pixels, flow, model, signer)
+                        yield await in_thread(_partial, data, event, index, number, flow, kind)
                     elif isinstance(event, Drawn):
-                        yield await in_thread(_completed, event, index, flow, model, kind)
+                        data = await in_thread(convert.file_of, event.pixels, flow, model, signer)
+                        yield await in_thread(_completed, data, event, index, flow, kind)
                     item = await anext(events, None)
         except Exception as error:
             visit.fail(error)
@@ -111,7 +131,13 @@ class Answers:
 
     async def _checked(self, message: FlowMessage, body: schema.Common, visit: Visit) -> tuple[Flow, Model]:
         visit.call.received(message, 0)
-        return await self._images.checked(message)
+        flow, model = await self._images.checked(message)
+        asked = schema.sides(body.size)
+        if isinstance(flow, Inpaint) and asked is not None:
+            gets = scaled_size(flow.header.width, flow.header.height, flow.size)
+            if gets != asked:
+                raise InvalidInput(("size", f"in the picture's proportions it would be {gets[0]}x{gets[1]}"))
+        return flow, model
 
     def _events(self, flow: Flow, message: FlowMessage, visit: Visit) -> AsyncGenerator[Indexed, None]:
         return self._images.events(flow, visit.call.time_left(), message.ByteSize())
@@ -119,7 +145,7 @@ class Answers:
     async def _image(
         self, drawn: Drawn, flow: Flow, model: Model, response_format: str, address: str
     ) -> schema.Image:
-        picture = await in_thread(convert.to_picture, drawn, flow, model)
+        picture = await in_thread(convert.to_picture, drawn, flow, model, self._images.signer)
         if response_format == "b64_json":
             encoded = await in_thread(base64.b64encode, picture.data)
             return schema.Image(b64_json=encoded.decode(), seed=drawn.seed)
@@ -128,8 +154,7 @@ class Answers:
         return schema.Image(url=f"{address}/files/{name}", seed=drawn.seed)
 
 
-def _partial(event: Previewed, index: int, number: int, flow: Flow, kind: Kind) -> bytes:
-    data = encode_picture(event.pixels, flow.output.form, flow.output.quality)
+def _partial(data: bytes, event: Previewed, index: int, number: int, flow: Flow, kind: Kind) -> bytes:
     height, width = event.pixels.shape[:2]
     return _event(
         f"{kind}.partial_image",
@@ -140,9 +165,8 @@ def _partial(event: Previewed, index: int, number: int, flow: Flow, kind: Kind) 
     )
 
 
-def _completed(event: Drawn, index: int, flow: Flow, model: Model, kind: Kind) -> bytes:
-    picture = convert.to_picture(event, flow, model)
-    common = _common(picture.data, flow, _size(event), index)
+def _completed(data: bytes, event: Drawn, index: int, flow: Flow, kind: Kind) -> bytes:
+    common = _common(data, flow, _size(event), index)
     return _event(f"{kind}.completed", {**common, "usage": NO_USAGE, "seed": event.seed})
 
 

@@ -23,8 +23,9 @@ from gateway.checks import MAX_REQUEST_ID
 from gateway.http.errors import HttpError, told_of
 from gateway.reading import Reading
 from gateway.settings import Settings
+from services.telemetry import tracing
 
-PREFIX = "/v1/"
+PREFIXES = ("/v1/", "/files/")
 FLOWS = {
     "/v1/images/generations": "generate",
     "/v1/images/edits": "inpaint",
@@ -33,13 +34,18 @@ FLOWS = {
     "/v1/images/interpolations": "interpolate",
     "/v1/images/rank": "rank_captions",
     "/v1/embeddings": "embed_text",
+    "/v1/models": "get_model",
 }
+# The most bytes of a request without pictures.
+SMALL = 256 * 2**10
+SMALL_PATHS = ("/v1/images/generations", "/v1/models", "/files/")
+PIECE = 64 * 2**10  # of an answer, sent at a time
 # The seconds that a caller waits: our own header, and the one that OpenAI's clients send.
 TIMEOUTS = ("x-request-timeout", "x-stainless-read-timeout")
 
 
 class Door:
-    """ASGI middleware. Whatever is not below /v1/ passes through."""
+    """ASGI middleware. Whatever is no call and no file passes through."""
 
     def __init__(self, app: ASGIApp, admission: Admission, reading: Reading, settings: Settings) -> None:
         self._app = app
@@ -49,7 +55,7 @@ class Door:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
-        if scope["type"] != "http" or not scope["path"].startswith(PREFIX):
+        if scope["type"] != "http" or not scope["path"].startswith(PREFIXES):
             await self._app(scope, receive, send)
             return
         visit = Visit(scope, receive, send, self._admission, self._settings)
@@ -82,14 +88,15 @@ class Visit:
         self._receive = receive
         self._raw_send = send
         self._admission = admission
-        self._most = settings.max_request_bytes
+        small = scope["path"].startswith(SMALL_PATHS)
+        self._most = min(SMALL, settings.max_request_bytes) if small else settings.max_request_bytes
         self._begun = False
         self.left = False
         self.until_sent = ExitStack()
         headers = Headers(scope=scope)
         self.request_id = _request_id(headers.get("x-request-id", ""))
         left = _seconds(headers)
-        flow = FLOWS.get(scope["path"], "get_model")
+        flow = FLOWS.get(scope["path"], "none")
         loop = asyncio.get_running_loop()
         end = None if left is None else loop.time() + left
         self.call = Call(
@@ -128,7 +135,8 @@ class Visit:
             await asyncio.Event().wait()  # the watch below cancels
             raise AssertionError
 
-        work = asyncio.ensure_future(_run(app, self._scope, receive, self.send))
+        with tracing.current(self.call.span):
+            work = asyncio.ensure_future(_run(app, self._scope, receive, self.send))
         watch = asyncio.ensure_future(self._gone())
         try:
             await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
@@ -147,16 +155,27 @@ class Visit:
         """Note an error that the caller was told of, for the end of the call."""
         self._scope["state"]["error"] = error
 
+    def forget_read_timeout(self) -> None:
+        """The caller reads a stream: it waits so long for each part, not for the whole."""
+        if Headers(scope=self._scope).get(TIMEOUTS[0]) is None:
+            self.call.time_left = lambda: None
+
     async def send(self, message: Message) -> None:
-        """To the caller, with the request's id; the bytes count until they are sent."""
+        """To the caller, with the request's id, in pieces: so that most of it has left when this returns.
+
+        The bytes count until then.
+        """
         if message["type"] == "http.response.start":
             self._begun = True
             identity = (b"x-request-id", self.request_id.encode())
             message = {**message, "headers": [*message.get("headers", ()), identity]}
-        size = len(message.get("body", b""))
-        self.call.sent(size)
-        with self._admission.booked(size):
-            await self._raw_send(message)
+        body = message.get("body", b"")
+        self.call.sent(len(body))
+        with self._admission.booked(len(body)):
+            while len(body) > PIECE:
+                await self._raw_send({**message, "body": body[:PIECE], "more_body": True})
+                body = body[PIECE:]
+            await self._raw_send({**message, "body": body} if "body" in message else message)
 
     async def refuse(self, error: Exception) -> None:
         """Tell the caller of an error, if no answer has begun."""

@@ -35,6 +35,8 @@ TYPES = {
     413: "invalid_request_error",
     429: "rate_limit_error",
 }
+# OpenAI's clients would ask twice again, for what takes as long or fails as before.
+NO_RETRY = {"x-should-retry": "false"}
 CODES = {405: "method_not_allowed", 413: "request_too_large", 429: "rate_limit_exceeded", 504: "timeout"}
 
 
@@ -76,7 +78,7 @@ def told_of(error: Exception) -> Told:
     if isinstance(error, HttpError):
         return Told(error.status, str(error), error.param, error.name)
     if not isinstance(error, ServiceError):
-        return Told(500, "an error in the service; it has been logged")
+        return Told(500, "an error in the service; it has been logged", headers=NO_RETRY)
     status = STATUSES.get(error.code, 500)
     if isinstance(error, InvalidInput):
         params = [param_of(name) for name, _ in error.violations]
@@ -84,7 +86,9 @@ def told_of(error: Exception) -> Told:
             f"{param}: {text}" for param, (_, text) in zip(params, error.violations[:4], strict=False)
         )
         return Told(status, message, params[0])
-    headers = {}
+    headers = NO_RETRY if status in (500, 504) else {}
+    if status == 503:
+        headers = {"retry-after": "1"}
     if isinstance(error, Overloaded):
         headers = {
             "retry-after": str(math.ceil(error.retry_after)),

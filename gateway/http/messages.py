@@ -108,10 +108,15 @@ def _source(param: str, source: schema.Source) -> pb.Source:
         raise InvalidInput((param, "must have either image or prompt"))
     if source.image is None:
         return pb.Source(prompt=source.prompt or "")
+    return pb.Source(picture=decoded(source.image, f"{param}.image"))
+
+
+def decoded(text: str, param: str) -> bytes:
+    """Bytes that are given in base64. Raises InvalidInput naming the parameter."""
     try:
-        return pb.Source(picture=base64.b64decode(source.image, validate=True))
+        return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        raise InvalidInput((f"{param}.image", "is no base64")) from None
+        raise InvalidInput((param, "is no base64")) from None
 
 
 def _side(size: str | None) -> int:

@@ -27,6 +27,13 @@ def form_of(fields: type[BaseModel] | None, files: dict[str, bool]) -> dict[str,
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}}}
 
 
+def json_of(body: type[BaseModel]) -> dict[str, Any]:
+    """The body of a call that is JSON."""
+    described = body.model_json_schema(ref_template=REFERENCE)
+    described.pop("$defs", None)
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": described}}}}
+
+
 def describe(app: FastAPI, *forms: type[BaseModel]) -> None:
     """Have the app tell its document, in which what is not valid is answered with 400 and never with 422.
 

@@ -16,6 +16,8 @@ from services.wire.errors import InvalidInput
 HEADER = "idempotency-key"
 MAX_KEY = 255
 KEEP_SECONDS = 600.0
+# How long work goes on whose callers have all left: one that gave up waiting may be about to ask again.
+GRACE_SECONDS = 10.0
 MOST_BYTES = 32 * 2**20  # of answers that are kept
 
 
@@ -41,8 +43,8 @@ class Replays:
     async def answer(self, key: str, fingerprint: bytes, work: Callable[[], Awaitable[bytes]]) -> bytes:
         """The answer of ``work``, or of an earlier one with this key.
 
-        The work is cancelled when nobody waits for it any more. Raises InvalidInput if the key was used for
-        another request.
+        The work is cancelled when nobody has waited for it for a while. Raises InvalidInput if the key was
+        used for another request.
         """
         if len(key) > MAX_KEY or not key.isprintable():
             raise InvalidInput((HEADER, f"must be printable and at most {MAX_KEY} characters"))
@@ -66,8 +68,16 @@ class Replays:
     def _left(self, key: str, entry: Entry) -> None:
         """A caller has gone away, or its work has failed."""
         entry.waiting -= 1
-        if entry.waiting and not entry.work.done():
-            return
+        if entry.work.done():
+            self._drop(key, entry)
+        elif not entry.waiting:
+            asyncio.get_running_loop().call_later(GRACE_SECONDS, self._drop_if_left, key, entry)
+
+    def _drop_if_left(self, key: str, entry: Entry) -> None:
+        if not entry.waiting and not entry.work.done():
+            self._drop(key, entry)
+
+    def _drop(self, key: str, entry: Entry) -> None:
         entry.work.cancel()
         if self._entries.get(key) is entry:
             del self._entries[key]

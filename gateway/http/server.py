@@ -19,6 +19,7 @@ from gateway.images import Images
 from gateway.reading import Reading
 from gateway.settings import Settings
 
+STALL_MILLISECONDS = 60_000
 KEEP_ALIVE_SECONDS = 75  # longer than load balancers keep a connection without use
 
 
@@ -27,7 +28,7 @@ class HttpServer:
 
     def __init__(self, images: Images, admission: Admission, reading: Reading, settings: Settings) -> None:
         store = store_of(settings)
-        app = build_app(images, store, settings.http_url)
+        app = build_app(images, store)
         self._app = Door(app, admission, reading, settings)
         self._settings = settings
         self._server: _Server | None = None
@@ -38,8 +39,10 @@ class HttpServer:
         """Listen. Raises OSError if the address cannot be listened on."""
         family = socket.AF_INET6 if ":" in self._settings.host else socket.AF_INET
         listening = socket.create_server((self._settings.host, self.port), family=family, backlog=512)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # a caller that reads nothing more is left
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALL_MILLISECONDS)
         self.port = listening.getsockname()[1]
-        self._server = _Server(_config(self._app))
+        self._server = _Server(_config(self._app, 4 * self._settings.max_requests))
         self._serving = asyncio.create_task(self._server.serve(sockets=[listening]))
         while not self._server.started:
             await asyncio.sleep(0.01)
@@ -61,7 +64,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _config(app: ASGIApp) -> uvicorn.Config:
+def _config(app: ASGIApp, connections: int) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         log_config=None,
@@ -69,6 +72,9 @@ def _config(app: ASGIApp) -> uvicorn.Config:
         access_log=False,
         lifespan="off",
         server_header=False,
+        http="h11",  # which bounds headers
+        ws="none",
+        limit_concurrency=connections,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
     )
 

@@ -6,17 +6,25 @@ and shared by all gateways that name them.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import logging
 import re
 import secrets
 import time
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Protocol
 
 import obstore
 from obstore.exceptions import BaseError
 from obstore.store import from_url
 
+from services.wire.errors import StageUnavailable
+
+logger = logging.getLogger(__name__)
 KEEP_SECONDS = 3600.0
+SECONDS = 15.0  # that a store may take
 NAME = re.compile(r"[0-9]{10,12}-[A-Za-z0-9_-]{32,64}\.(png|jpeg|webp)", re.ASCII)
 
 
@@ -61,15 +69,31 @@ class Objects:
 
     async def put(self, name: str, data: bytes) -> None:
         """Keep a file."""
-        await obstore.put_async(self._store, name, data)
+        with _answering():
+            async with asyncio.timeout(SECONDS):
+                await obstore.put_async(self._store, name, data)
 
     async def get(self, name: str) -> bytes | None:
         """The file, if it is there."""
-        try:
-            found = await obstore.get_async(self._store, name)
-            return bytes(await found.bytes_async())
-        except (FileNotFoundError, BaseError):
-            return None
+        with _answering():
+            try:
+                async with asyncio.timeout(SECONDS):
+                    found = await obstore.get_async(self._store, name)
+                    return bytes(await found.bytes_async())
+            except FileNotFoundError:
+                return None
+
+
+@contextlib.contextmanager
+def _answering() -> Iterator[None]:
+    """Raises StageUnavailable if the store does not do what is asked."""
+    try:
+        yield
+    except (BaseError, TimeoutError):
+        logger.warning("the store of pictures fails", exc_info=True)
+        raise StageUnavailable(
+            "the store of pictures does not answer; try again, or ask for b64_json"
+        ) from None
 
 
 def new_name(form: str) -> str:

@@ -34,6 +34,7 @@ from deploy.local.settings import load_stack_settings
 from deploy.local.signals import stop_on_signals
 from gateway.settings import Settings, load_settings
 from tests.bench.machine import describe_machine
+from tests.pictures import drawn
 from unclip.v1 import image_service_pb2 as pb
 from unclip.v1 import image_service_pb2_grpc
 
@@ -85,8 +86,7 @@ class Load:
         asked = request(seed)
         method = self.images.Generate if isinstance(asked, pb.GenerateRequest) else self.images.Vary
         response = await method(asked, timeout=DEADLINE)
-        picture: bytes = response.pictures[0].data
-        return picture
+        return drawn(response.pictures[0].data)
 
     async def run(self) -> None:
         """Draw until stopped."""

@@ -23,5 +23,10 @@ def test_the_wheel_holds_the_client_and_the_contract_and_needs_little(tmp_path: 
         "unclip_client",
         "unclip_client-0.1.0.dist-info",
     }
-    needed = [line.split(" ")[1] for line in metadata.splitlines() if line.startswith("Requires-Dist")]
-    assert needed == ["googleapis-common-protos", "grpcio", "pillow", "protobuf"]
+    lines = [line.split(" ")[1] for line in metadata.splitlines() if line.startswith("Requires-Dist")]
+    needed = {name: version or "0" for name, _, version in (line.partition(">=") for line in lines)}
+    assert list(needed) == ["googleapis-common-protos", "grpcio", "pillow", "protobuf"]
+    stubs = (ROOT / "protos/unclip/v1/image_service_pb2_grpc.py").read_text()
+    assert f"GRPC_GENERATED_VERSION = '{needed['grpcio']}'" in stubs, "which older ones refuse to load"
+    generated = (ROOT / "protos/unclip/v1/image_service_pb2.py").read_text()
+    assert f"# Protobuf Python Version: {needed['protobuf']}" in generated

@@ -26,3 +26,14 @@ def test_the_images_api_is_exposed_beside_grpc(helm: Helm, tmp_path: Path) -> No
     assert settings["UNCLIP_PICTURE_STORE"] == "s3://pictures"
     policy = next(p for p in of_kind(objects, "NetworkPolicy") if p["metadata"]["name"] == "unclip-gateway")
     assert {"protocol": "TCP", "port": "http"} in policy["spec"]["ingress"][0]["ports"]
+
+
+def test_the_key_that_signs_pictures_comes_from_a_secret(helm: Helm, tmp_path: Path) -> None:
+    values = tmp_path / "values.yaml"
+    values.write_text("gateway: {provenance: {secret: signing}}")
+    (deployment,) = of_kind(helm.objects("values.yaml", "-f", str(values)), "Deployment")
+    pod = deployment["spec"]["template"]["spec"]
+    settings = {variable["name"]: variable["value"] for variable in pod["containers"][0]["env"]}
+    mounted = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+    assert settings["UNCLIP_PROVENANCE_KEY"].startswith(mounted["provenance"])
+    assert {"name": "provenance", "secret": {"secretName": "signing", "defaultMode": 0o440}} in pod["volumes"]

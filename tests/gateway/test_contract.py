@@ -15,6 +15,7 @@ from services.editing.frames import Frame, plan
 from services.editing.pictures import Mask
 from tests.fakes.stages import FakeStages
 from tests.gateway.conftest import Front, fronting, pixels, png_of
+from tests.pictures import drawn
 from unclip.internal.v1 import sampling_pb2
 from unclip.v1 import image_service_pb2 as pb
 
@@ -49,7 +50,7 @@ async def test_generate_answers_pictures_with_what_it_takes_to_make_them_again(f
     assert (effective.n, effective.seed, effective.prior_candidates, effective.decoder_steps) == (1, 8, 2, 3)
     assert (effective.prior_steps, effective.decoder_guidance, effective.upsampler_steps) == (2, 2, 1)
     again = await front.images.Generate(pb.GenerateRequest(prompt="a fox", options=effective))
-    assert again.pictures[0].data == response.pictures[1].data
+    assert drawn(again.pictures[0].data) == drawn(response.pictures[1].data)
 
 
 @pytest.mark.parametrize(
@@ -224,8 +225,8 @@ async def test_a_stream_tells_progress_and_previews_and_ends_in_pictures(front: 
         assert [pixels(r.preview.data)[0, 0, 0] for r in mine if r.HasField("preview")] == [2, 4]
         assert mine[-1].picture.seed == 3 + index
     unary = await front.images.Generate(request.generate)
-    pictures = {r.picture_index: r.picture.data for r in responses if r.HasField("picture")}
-    assert [pictures[0], pictures[1]] == [p.data for p in unary.pictures]
+    pictures = {r.picture_index: drawn(r.picture.data) for r in responses if r.HasField("picture")}
+    assert [pictures[0], pictures[1]] == [drawn(p.data) for p in unary.pictures]
 
 
 async def test_priority_and_deadline_go_with_every_call(front: Front) -> None:

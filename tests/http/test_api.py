@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gateway.http import replays
 from gateway.http.store import KEEP_SECONDS, Memory, Objects, expired, new_name
 from tests.fakes.stages import FakeStages
 from tests.gateway.conftest import png_of, until
@@ -127,7 +128,20 @@ async def test_a_key_joins_the_first_request_or_repeats_its_answer() -> None:
         assert (other.status_code, other.json()["error"]["param"]) == (400, "idempotency-key")
 
 
-async def test_a_key_whose_callers_have_all_left_costs_nothing_more() -> None:
+async def test_a_caller_that_gave_up_and_asks_again_finds_its_work_going_on() -> None:
+    stages = FakeStages(step_seconds=0.2)
+    async with serving_http(stages) as api:
+        headers = {"idempotency-key": "one"}
+        first = asyncio.ensure_future(api.http.post(GENERATIONS, json=FOX, headers=headers))
+        await until(lambda: stages.sampling == 1)
+        first.cancel()
+        await asyncio.sleep(0.1)
+        assert (await api.http.post(GENERATIONS, json=FOX, headers=headers)).status_code == 200
+        assert len(stages.pictures) == 1
+
+
+async def test_a_key_whose_callers_have_all_left_costs_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replays, "GRACE_SECONDS", 0.2)
     stages = FakeStages(step_seconds=0.1, default_steps=100)
     async with serving_http(stages) as api:
         headers = {"idempotency-key": "one"}

@@ -10,6 +10,7 @@ import grpc
 import grpc.aio
 import pytest
 
+from tests.pictures import drawn
 from tests.stack.conftest import StageInfo, pixels, quick
 from unclip.v1 import image_service_pb2 as pb
 
@@ -47,7 +48,7 @@ async def test_a_stream_tells_progress_shows_previews_and_ends_in_pictures(image
     pictures = {r.picture_index: r.picture for r in responses if r.HasField("picture")}
     assert {i: p.seed for i, p in pictures.items()} == {0: 7, 1: 8}
     unary = await images.Generate(stream_request(n=2, decoder_steps=6).generate)
-    assert [pictures[0].data, pictures[1].data] == [p.data for p in unary.pictures]
+    assert [drawn(pictures[i].data) for i in (0, 1)] == [drawn(p.data) for p in unary.pictures]
 
 
 async def test_a_cancelled_stream_frees_its_rows_at_the_next_step(images: Any, decoder: StageInfo) -> None:
@@ -96,11 +97,11 @@ async def test_callers_with_other_settings_share_batches_and_pictures_stay_the_s
         stream_request(seed=2, decoder_steps=20, decoder_guidance=1.0).generate,
         stream_request(seed=3, decoder_steps=17, decoder_guidance=2.5).generate,
     ]
-    alone = [(await images.Generate(request)).pictures[0].data for request in requests]
+    alone = [drawn((await images.Generate(request)).pictures[0].data) for request in requests]
     before = (await decoder.load()).steps
     together = await asyncio.gather(*(images.Generate(request) for request in requests))
     steps = (await decoder.load()).steps - before
-    assert [r.pictures[0].data for r in together] == alone
+    assert [drawn(r.pictures[0].data) for r in together] == alone
     assert steps < sum(r.options.decoder_steps + r.options.upsampler_steps for r in requests)
 
 

@@ -12,7 +12,7 @@ import grpc.aio
 from unclip.v1 import image_service_pb2 as pb
 from unclip.v1 import image_service_pb2_grpc
 from unclip_client import requests
-from unclip_client.channels import OPTIONS, credentials_of, metadata_of
+from unclip_client.channels import OPTIONS, credentials_of, is_loopback, metadata_of
 from unclip_client.errors import UnclipError, error_of
 from unclip_client.patience import Patience
 from unclip_client.requests import FlowRequest, Margins, PictureLike, Sampling, file_of, stream_of
@@ -46,6 +46,8 @@ class AsyncClient:
         self._metadata = metadata_of(token)
         self._on_wait = on_wait
         credentials = credentials_of(tls)
+        if token and credentials is None and not is_loopback(address):
+            raise ValueError("a token is sent in the clear without tls; give tls=True")
         self._channel = (
             grpc.aio.insecure_channel(address, options=OPTIONS)
             if credentials is None
@@ -162,7 +164,7 @@ class AsyncClient:
         return sorted(pictures, key=lambda picture: picture.index)
 
     async def stream(self, request: FlowRequest, timeout: float | None = None) -> AsyncIterator[Event]:
-        """What happens to a request's pictures, as it happens. Leaving early cancels the work.
+        """What happens to a request's pictures, as it happens. Leaving early cancels the work: close it then.
 
         The request is made again only while no picture has come.
         """

@@ -27,3 +27,9 @@ def credentials_of(
     if isinstance(tls, bool):
         return grpc.ssl_channel_credentials() if tls else None
     return tls
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an address is this machine's own."""
+    name = address.rpartition(":")[0].strip("[]")
+    return name in ("localhost", "::1") or name.startswith("127.")

@@ -11,7 +11,7 @@ import grpc
 from unclip.v1 import image_service_pb2 as pb
 from unclip.v1 import image_service_pb2_grpc
 from unclip_client import requests
-from unclip_client.channels import OPTIONS, credentials_of, metadata_of
+from unclip_client.channels import OPTIONS, credentials_of, is_loopback, metadata_of
 from unclip_client.errors import UnclipError, error_of
 from unclip_client.patience import Patience
 from unclip_client.requests import FlowRequest, Margins, PictureLike, Sampling, file_of, stream_of
@@ -45,6 +45,8 @@ class Client:
         self._metadata = metadata_of(token)
         self._on_wait = on_wait
         credentials = credentials_of(tls)
+        if token and credentials is None and not is_loopback(address):
+            raise ValueError("a token is sent in the clear without tls; give tls=True")
         self._channel = (
             grpc.insecure_channel(address, options=OPTIONS)
             if credentials is None

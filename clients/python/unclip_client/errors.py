@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
 DETAILS_KEY = "grpc-status-details-bin"
@@ -77,4 +78,7 @@ def _status(error: grpc.RpcError) -> status_pb2.Status:
     """The rich status of a failed call; an empty one if it has none."""
     metadata: Any = error.trailing_metadata() or ()
     trailing = dict(metadata)
-    return status_pb2.Status.FromString(trailing.get(DETAILS_KEY, b""))
+    try:
+        return status_pb2.Status.FromString(trailing.get(DETAILS_KEY, b""))
+    except DecodeError:  # not of this service
+        return status_pb2.Status()

@@ -5,10 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from unclip_client.errors import ServiceFull, Unavailable, UnclipError
-
-UNAVAILABLE_SECONDS = 1.0  # before a service that did not answer is asked again
-UNAVAILABLE_TIMES = 2
+from unclip_client.errors import ServiceFull, UnclipError
 
 
 @dataclass
@@ -18,7 +15,6 @@ class Patience:
     seconds: float
     wait: bool
     _started: float = field(default_factory=time.monotonic)
-    _unavailable: int = 0
 
     @property
     def left(self) -> float:
@@ -27,10 +23,6 @@ class Patience:
 
     def delay(self, error: UnclipError) -> float | None:
         """Seconds until the call should be made again; None if it should not."""
-        delay = None
-        if isinstance(error, ServiceFull):
-            delay = error.retry_after
-        elif isinstance(error, Unavailable) and self._unavailable < UNAVAILABLE_TIMES:
-            self._unavailable += 1
-            delay = UNAVAILABLE_SECONDS
+        # What is unavailable was asked for three times already, by the service itself.
+        delay = error.retry_after if isinstance(error, ServiceFull) else None
         return delay if self.wait and delay is not None and delay < self.left else None

@@ -95,6 +95,8 @@ def file_of(picture: PictureLike) -> bytes:
         return picture
     if isinstance(picture, Path):
         return picture.read_bytes()
+    if picture.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16"):
+        picture = picture.convert("RGB")
     stream = io.BytesIO()
     picture.save(stream, "PNG")
     return stream.getvalue()
