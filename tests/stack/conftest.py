@@ -31,6 +31,7 @@ OPTIONS = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_leng
 class Addresses:
     gateway: str
     stages: str
+    http: str
 
 
 @pytest.fixture(scope="session")
@@ -43,11 +44,12 @@ def receiver() -> Iterator[Receiver]:
 @pytest.fixture(scope="session")
 def stack(receiver: Receiver) -> Iterator[Addresses]:
     """``python -m deploy.local`` on free ports, until it says that it is ready."""
-    gateway, serve, http = free_port(), free_port(), free_port()
+    gateway, serve, ray, http = free_port(), free_port(), free_port(), free_port()
     environment = {
         "UNCLIP_PORT": str(gateway),
         "STACK_GRPC_PORT": str(serve),
-        "STACK_HTTP_PORT": str(http),
+        "STACK_HTTP_PORT": str(ray),
+        "UNCLIP_HTTP_PORT": str(http),
         "STACK_TIMEOUT": "480",
     }
     environment |= receiver.environment
@@ -63,7 +65,7 @@ def stack(receiver: Receiver) -> Iterator[Addresses]:
         lines = []
         for line in process.stderr:
             lines.append(line)
-            if line.startswith("ready:"):
+            if "Ctrl-C" in line:
                 break
         else:
             pytest.fail("the stack did not start:\n" + "".join(lines))
@@ -71,7 +73,7 @@ def stack(receiver: Receiver) -> Iterator[Addresses]:
         reader = threading.Thread(target=process.stderr.read, daemon=True)
         reader.start()
         try:
-            yield Addresses(f"127.0.0.1:{gateway}", f"127.0.0.1:{serve}")
+            yield Addresses(f"127.0.0.1:{gateway}", f"127.0.0.1:{serve}", f"http://127.0.0.1:{http}")
             # make forwards a signal, and a person presses Ctrl-C twice: the clean-up goes on all the same.
             for _ in range(3):  # not SIGINT, which is ignored by all that a shell's background job starts
                 process.terminate()

@@ -69,7 +69,7 @@ def error_of(error: grpc.RpcError, address: str) -> UnclipError:
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return DeadlineExceeded(message, code)
     if code is grpc.StatusCode.UNAVAILABLE:
-        nothing = f"nothing answers at {address}; is the gateway running?"
+        nothing = f"nothing answers at {address}; is the gateway running? (`make serve` starts one)"
         return Unavailable(message if status.code else nothing, code)
     return ServiceFault(message, code)
 
