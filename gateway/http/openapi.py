@@ -10,7 +10,13 @@ from pydantic import BaseModel
 
 REFERENCE = "#/components/schemas/{model}"
 FILE = {"type": "string", "format": "binary"}
-EVENTS = {"text/event-stream": {"schema": {"type": "string"}}}  # of an answer that is streamed
+# An answer that is streamed. The last event has no name, and [DONE] as its data.
+EVENT = {
+    "type": "object",
+    "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
+    "required": ["data"],
+}
+EVENTS = {"text/event-stream": {"schema": EVENT}}
 
 
 def form_of(fields: type[BaseModel] | None, files: dict[str, bool]) -> dict[str, Any]:
