@@ -55,7 +55,6 @@ class Signer:
     """Signs files with a key. chain, key: PEM; the chain begins with the key's own certificate."""
 
     def __init__(self, chain: bytes, key: bytes) -> None:
-        # The service's version is not the model's, which is named as the agent.
         info = c2pa.C2paSignerInfo(c2pa.C2paSigningAlg.ES256, chain, key, None)
         self._signer = c2pa.Signer.from_info(info)
         self._context = c2pa.Context(c2pa.Settings.from_dict(SETTINGS))
@@ -110,7 +109,7 @@ def _manifest(made: Made, ingredients: Sequence[str]) -> dict[str, Any]:
     elif ingredients:
         action["parameters"] = {"ingredientIds": list(ingredients)}
     return {
-        "claim_generator_info": [{"name": "unclip", "version": made.version}],
+        "claim_generator_info": [{"name": "unclip"}],
         "title": "picture",
         "assertions": [{"label": "c2pa.actions", "data": {"actions": actions}}],
     }
@@ -136,7 +135,7 @@ def self_made() -> tuple[bytes, bytes]:
 
 
 def _name(common: str) -> x509.Name:
-    # A common name has 64 characters at most.
+    # Verifiers show the organization.
     return x509.Name(
         [
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, common),
