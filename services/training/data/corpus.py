@@ -28,7 +28,7 @@ class Corpus:
     """Training scenes. pictures: (count, side, side, 3), mapped from ``folder/corpus-{side}-{count}``."""
 
     def __init__(self, folder: Path, count: int, side: int = SIDE) -> None:
-        """Open the corpus in ``folder``, or render it: at 64 px some 400 scenes a second on each core."""
+        """Open the corpus in ``folder``, or render it: at 64 px some 150 scenes a second on each core."""
         self.folder = folder / f"corpus-{side}-{count}"
         self.count = count
         self.side = side
