@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from google.protobuf import duration_pb2
+from google.protobuf.json_format import MessageToDict
 
 from gateway.events import Drawn, Event, Previewed, Progressed, Queued, Step, Warned
 from gateway.flows.flow import Flow, Output
@@ -25,17 +26,26 @@ FORMATS = {"PNG": pb.OUTPUT_FORMAT_PNG, "WEBP": pb.OUTPUT_FORMAT_WEBP, "JPEG": p
 
 
 def file_of(
-    pixels: Pixels, flow: Flow, model: Model, signer: Signer | None, output: Output | None = None
+    pixels: Pixels,
+    flow: Flow,
+    model: Model,
+    signer: Signer | None,
+    *,
+    seed: int | None = None,
+    output: Output | None = None,
 ) -> bytes:
-    """A picture's file, with its provenance if there is a signer. output: instead of what was asked for.
+    """A picture's file, with its provenance if there is a signer.
 
-    It compresses: not on the event loop.
+    seed: of a finished picture, which goes into the file with the settings. output: instead of what was
+    asked for. It compresses: not on the event loop.
     """
     output = output or flow.output
     data = encode_picture(pixels, output.form, output.quality)
     if signer is None:
         return data
-    return signer.signed(data, output.form, Made(model.name, model.version, flow.edits, flow.given))
+    settings = {} if seed is None else MessageToDict(to_options(flow, seed), preserving_proto_field_name=True)
+    made = Made(model.name, model.version, flow.edits, flow.given, settings)
+    return signer.signed(data, output.form, made)
 
 
 def to_picture(drawn: Drawn, flow: Flow, model: Model, signer: Signer | None) -> pb.Picture:
@@ -50,7 +60,7 @@ def to_picture(drawn: Drawn, flow: Flow, model: Model, signer: Signer | None) ->
         times.append(pb.StageTime(stage=STEPS[step], duration=duration))
     height, width = drawn.pixels.shape[:2]
     return pb.Picture(
-        data=file_of(drawn.pixels, flow, model, signer),
+        data=file_of(drawn.pixels, flow, model, signer, seed=drawn.seed),
         width=width,
         height=height,
         seed=drawn.seed,
@@ -98,7 +108,7 @@ def to_response(
         response.progress.CopyFrom(to_progress(event))
     elif isinstance(event, Previewed):
         height, width = event.pixels.shape[:2]
-        data = file_of(event.pixels, flow, model, signer, Output())
+        data = file_of(event.pixels, flow, model, signer, output=Output())
         response.preview.CopyFrom(pb.Preview(data=data, width=width, height=height))
     elif isinstance(event, Warned):
         response.warning.CopyFrom(to_warning(event))

@@ -39,6 +39,11 @@ class Images:
         self._watch = watch
         self._admission = admission
 
+    @property
+    def ready(self) -> bool:
+        """Whether the model is known, so that requests can be checked."""
+        return self._watch.knows_model
+
     async def checked(self, request: FlowMessage) -> tuple[Flow, Model]:
         """The flow that a message asks for, and the model it is for. Raises InvalidInput."""
         needed: tuple[StageName, ...] = ("prior",) if _needs_prior(request) else ()
@@ -109,6 +114,10 @@ class Images:
     async def name(self) -> str:
         """The model that is served."""
         return (await self._watch.model()).name
+
+    async def facts(self) -> pb.GetModelResponse:
+        """As ``model``, but what only the prior tells may be missing."""
+        return convert.to_model(await self._watch.model(), self.settings)
 
     async def model(self) -> pb.GetModelResponse:
         """What is served, its limits and defaults."""

@@ -10,8 +10,8 @@ import io
 import json
 import logging
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +29,7 @@ SELF_MADE = "made by this service itself, not verified by anybody"
 SOURCES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 MIMES: dict[OutputFormat, str] = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 SIGNATURES = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}
+SETTINGS_KEY = "unclip.settings"  # among an action's parameters
 YEARS = datetime.timedelta(days=3650)
 # No thumbnails: they would be larger than the pictures. What is signed here need not be checked again.
 SETTINGS = {"builder": {"thumbnail": {"enabled": False}}, "verify": {"verify_after_sign": False}}
@@ -42,13 +43,15 @@ class ProvenanceError(Exception):
 class Made:
     """What is said of a picture. model, version: who made it. given: the files that it was made of.
 
-    edited: it is the given picture, with parts painted; otherwise it is a new one.
+    edited: it is the given picture, with parts painted; otherwise it is a new one. settings: what makes it
+    again from the same request.
     """
 
     model: str
     version: str
     edited: bool = False
     given: tuple[bytes, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Signer:
@@ -103,11 +106,14 @@ def _manifest(made: Made, ingredients: Sequence[str]) -> dict[str, Any]:
         "digitalSourceType": SOURCES + kind,
         "softwareAgent": {"name": made.model, "version": made.version},
     }
+    parameters: dict[str, Any] = {SETTINGS_KEY: dict(made.settings)} if made.settings else {}
     actions = [action]
     if opens:
         actions.insert(0, {"action": "c2pa.opened", "parameters": {"ingredientIds": list(ingredients)}})
     elif ingredients:
-        action["parameters"] = {"ingredientIds": list(ingredients)}
+        parameters["ingredientIds"] = list(ingredients)
+    if parameters:
+        action["parameters"] = parameters
     return {
         "claim_generator_info": [{"name": "unclip"}],
         "title": "picture",

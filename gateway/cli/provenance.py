@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import c2pa
 
-from gateway.provenance import mime_of
+from gateway.provenance import SETTINGS_KEY, mime_of
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ def read(file: Path) -> Report:
     signature = manifest.get("signature_info", {})
     problems = [status["code"] for status in told.get("validation_status", ())]
     broken = [code for code in problems if code != "signingCredential.untrusted"]
-    lines = [_made(assertion) for assertion in manifest["assertions"] if "actions" in assertion["label"]]
+    actions = [a["data"]["actions"][-1] for a in manifest["assertions"] if "actions" in a["label"]]
+    lines = [line for action in actions for line in _made(action)]
     lines += [f"from: {i.get('title')} ({i.get('relationship')})" for i in manifest.get("ingredients", ())]
     lines.append(f"signed by: {signature.get('issuer', 'unknown')}, {signature.get('time', 'no time')}")
     if broken:
@@ -45,10 +48,12 @@ def read(file: Path) -> Report:
     return Report(not broken, tuple(lines))
 
 
-def _made(assertion: dict[str, dict[str, list[dict[str, object]]]]) -> str:
-    action = assertion["data"]["actions"][-1]
+def _made(action: Mapping[str, Any]) -> list[str]:
     source = str(action.get("digitalSourceType", "")).rpartition("/")[2]
     agent = action.get("softwareAgent")
     name = f"{agent.get('name')} {agent.get('version')}" if isinstance(agent, dict) else str(agent)
     what = {"trainedAlgorithmicMedia": "made by AI", "compositeWithTrainedAlgorithmicMedia": "edited by AI"}
-    return f"{what.get(source, source)}: {name}"
+    lines = [f"{what.get(source, source)}: {name}"]
+    if settings := action.get("parameters", {}).get(SETTINGS_KEY):
+        lines.append("settings: " + ", ".join(f"{name} {value}" for name, value in settings.items()))
+    return lines

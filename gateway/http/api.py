@@ -9,14 +9,16 @@ from typing import Any
 
 import numpy as np
 from fastapi import Request, Response
+from fastapi.responses import PlainTextResponse
 
 from gateway.http import messages, replays, schema
-from gateway.http.answers import Answers, EventStream
+from gateway.http.answers import Answers
 from gateway.http.door import visit_of
 from gateway.http.errors import HttpError
 from gateway.http.forms import BODIES, read_form, read_json
 from gateway.http.replays import Replays
 from gateway.http.store import NAME, Store, expired
+from gateway.http.streams import EventStream
 from gateway.images import Images
 from gateway.threads import in_thread
 from services.wire.errors import InvalidInput
@@ -102,15 +104,23 @@ class ImagesApi:
             data.append(schema.Embedding(index=index, embedding=coded))
         return schema.EmbeddingList(data=data, model=name)
 
+    async def live(self) -> Response:
+        """The process answers."""
+        return PlainTextResponse("ok")
+
+    async def ready(self) -> Response:
+        """Requests can be answered, as far as this process goes."""
+        return PlainTextResponse("ok") if self._images.ready else PlainTextResponse("no model yet", 503)
+
     async def models(self) -> schema.ModelList:
         """What is served."""
-        name = await self._require_model(None)
-        return schema.ModelList(data=[_card(name), _card(messages.ALIAS)])
+        facts = await self._images.facts()
+        return schema.ModelList(data=[_card(name, facts) for name in (facts.name, messages.ALIAS)])
 
     async def model(self, model_id: str) -> schema.ModelCard:
         """One model."""
         await self._require_model(model_id)
-        return _card(model_id)
+        return _card(model_id, await self._images.facts())
 
     async def file(self, name: str) -> Response:
         """A picture that an answer named by URL."""
@@ -150,9 +160,9 @@ class ImagesApi:
         messages.check_model(asked, served)
         return served
 
-    async def _pictures(self, request: Request, message: Any, body: schema.Common, kind: Any) -> Any:
+    async def _pictures(self, request: Request, message: Any, body: schema.Streamed, kind: Any) -> Any:
         visit = visit_of(request)
-        if isinstance(body, schema.Streamed) and body.stream:
+        if body.stream:
             visit.forget_read_timeout()
             return EventStream(await self._answers.streamed(message, body, visit, kind))
         address = self._public_url or f"{request.url.scheme}://{request.url.netloc}"
@@ -175,5 +185,24 @@ def _fingerprint(path: str, body: bytes) -> bytes:
     return hashlib.sha256(path.encode() + b"\n" + body).digest()
 
 
-def _card(name: str) -> schema.ModelCard:
-    return schema.ModelCard(id=name, created=0, owned_by="unclip")
+def _card(name: str, facts: pb.GetModelResponse) -> schema.ModelCard:
+    limits = facts.limits
+    described = schema.ModelFacts(
+        version=facts.version,
+        sizes=list(facts.sizes),
+        default_size=facts.default_size,
+        default_similarity=facts.default_similarity,
+        default_steps=facts.defaults.decoder_steps,
+        default_guidance=facts.defaults.decoder_guidance,
+        max_n=limits.max_n,
+        max_prompt_characters=limits.max_prompt_characters,
+        max_steps=limits.max_steps,
+        max_guidance=limits.max_guidance,
+        max_captions=limits.max_captions,
+        max_picture_bytes=limits.max_picture_bytes,
+        max_picture_pixels=limits.max_picture_pixels,
+        max_result_pixels=limits.max_result_pixels,
+        max_aspect_ratio=limits.max_aspect_ratio,
+        max_frames=limits.max_frames,
+    )
+    return schema.ModelCard(id=name, created=0, owned_by="unclip", unclip=described)

@@ -91,6 +91,7 @@ class Visit:
         small = scope["path"].startswith(SMALL_PATHS)
         self._most = min(SMALL, settings.max_request_bytes) if small else settings.max_request_bytes
         self._begun = False
+        self._may_add = False  # an event, to a stream: none is half sent, and it has not ended
         self.left = False
         self.until_sent = ExitStack()
         headers = Headers(scope=scope)
@@ -169,18 +170,26 @@ class Visit:
             self._begun = True
             identity = (b"x-request-id", self.request_id.encode())
             message = {**message, "headers": [*message.get("headers", ()), identity]}
+            streams = Headers(raw=message["headers"]).get("content-type", "").startswith("text/event-stream")
+        else:
+            streams = self._may_add and message.get("more_body", False)
         body = message.get("body", b"")
         self.call.sent(len(body))
+        self._may_add = False
         with self._admission.booked(len(body)):
             while len(body) > PIECE:
                 await self._raw_send({**message, "body": body[:PIECE], "more_body": True})
                 body = body[PIECE:]
             await self._raw_send({**message, "body": body} if "body" in message else message)
+        self._may_add = streams
 
     async def refuse(self, error: Exception) -> None:
-        """Tell the caller of an error, if no answer has begun."""
+        """Tell the caller of an error, if no answer has begun, or if that is a stream."""
+        told = told_of(error)
         if not self._begun:
-            await told_of(error).response()(self._scope, self._receive, self.send)
+            await told.response()(self._scope, self._receive, self.send)
+        elif self._may_add:
+            await self.send({"type": "http.response.body", "body": told.event, "more_body": False})
 
     async def _gone(self) -> None:
         """Returns when the caller has gone away."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from google.rpc import code_pb2
 from starlette.responses import JSONResponse
@@ -68,9 +71,19 @@ class Told:
         code = self.code or CODES.get(self.status)
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": code}}
 
+    @property
+    def event(self) -> bytes:
+        """As the last event of a stream that has begun."""
+        return event_of("error", self.body)
+
     def response(self) -> JSONResponse:
         """The whole answer."""
         return JSONResponse(self.body, self.status, self.headers)
+
+
+def event_of(kind: str, data: Mapping[str, Any]) -> bytes:
+    """One server-sent event."""
+    return f"event: {kind}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n".encode()
 
 
 def told_of(error: Exception) -> Told:

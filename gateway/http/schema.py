@@ -72,6 +72,9 @@ class Streamed(Common):
     partial_images: int | None = Field(
         default=None, ge=0, le=MAX_PARTIALS, description="In a stream: pictures on the way."
     )
+    progress: bool | None = Field(
+        default=None, description="In a stream: the place in the queue, and steps. Extension."
+    )
 
 
 class Generation(Streamed):
@@ -109,7 +112,7 @@ class Edit(Streamed):
     input_fidelity: str | None = Field(default=None, description="No effect.", max_length=64)
 
 
-class Variation(Common):
+class Variation(Streamed):
     """POST /v1/images/variations, beside its file."""
 
     similarity: float | None = Field(
@@ -132,14 +135,14 @@ class Source(Body):
     prompt: str | None = None
 
 
-class MixBody(Common):
+class MixBody(Streamed):
     """POST /v1/images/mix. Extension."""
 
     sources: list[Source] = Field(min_length=2, max_length=8)
     weights: list[Annotated[float, Field(allow_inf_nan=False)]] | None = Field(default=None, max_length=8)
 
 
-class Interpolation(Common):
+class Interpolation(Streamed):
     """POST /v1/images/interpolations. Extension. ``n`` has no meaning; frames says how many pictures."""
 
     start: Source
@@ -178,6 +181,27 @@ class Images(BaseModel):
     warnings: list[str] | None = Field(default=None, description="What had no effect. Extension.")
 
 
+class ModelFacts(BaseModel):
+    """What a model can draw, and what requests may ask for."""
+
+    version: str
+    sizes: list[int]
+    default_size: int
+    default_similarity: float
+    default_steps: int
+    default_guidance: float
+    max_n: int
+    max_prompt_characters: int
+    max_steps: int
+    max_guidance: float
+    max_captions: int
+    max_picture_bytes: int
+    max_picture_pixels: int
+    max_result_pixels: int
+    max_aspect_ratio: float
+    max_frames: int
+
+
 class ModelCard(BaseModel):
     """One model."""
 
@@ -185,6 +209,7 @@ class ModelCard(BaseModel):
     object: Literal["model"] = "model"
     created: int
     owned_by: str
+    unclip: ModelFacts = Field(description="Sizes, defaults and limits. Extension.")
 
 
 class ModelList(BaseModel):

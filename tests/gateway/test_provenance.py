@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from gateway.cli.provenance import read
-from gateway.provenance import MIMES, SELF_MADE, Made, ProvenanceError, Signer, self_made
+from gateway.provenance import MIMES, SELF_MADE, SETTINGS_KEY, Made, ProvenanceError, Signer, self_made
 from gateway.settings import Settings
 from services.editing.pictures import OutputFormat, encode_picture
 from tests.fakes.stages import FakeStages
@@ -76,9 +76,13 @@ def ingredients(manifest: Any) -> Sequence[str]:
 
 
 async def test_flows_say_what_pictures_are_made_of(front: Front) -> None:
-    made = await front.images.Generate(pb.GenerateRequest(prompt="a fox", size=64))
+    options = pb.SamplingOptions(seed=7, decoder_steps=3)
+    made = await front.images.Generate(pb.GenerateRequest(prompt="a fox", size=64, options=options))
     picture = made.pictures[0].data
     assert not ingredients(manifest_of(picture))
+    settings = action_of(manifest_of(picture))["parameters"][SETTINGS_KEY]
+    assert (int(settings["seed"]), settings["decoder_steps"]) == (7, 3)
+    assert "a fox" not in str(manifest_of(picture))
     transparent = np.dstack([np.asarray(noise(64, 64)), np.zeros((64, 64), np.uint8)])
     edit = await front.images.Inpaint(pb.InpaintRequest(picture=png_of(transparent), prompt="a fox"))
     manifest = manifest_of(edit.pictures[0].data)
@@ -111,6 +115,7 @@ async def test_verify_says_who_signed_what_and_whether_it_was_changed(tmp_path: 
     code, said = await unclip(front, tmp_path, "verify", "fox.png")
     assert code == 0, said
     assert "made by AI" in said
+    assert f"seed {made.pictures[0].seed}" in said.replace("\n", " ")
     assert SELF_MADE in said
     changed = bytearray(made.pictures[0].data)
     at = changed.rindex(b"IDAT") + 12

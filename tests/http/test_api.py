@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import re
 from typing import Any
 
 import pytest
@@ -189,6 +190,37 @@ async def test_the_document_is_served_and_names_every_path(api: Api) -> None:
     assert (await api.http.get("/docs")).status_code == 200
     operations = [op for path in document["paths"].values() for op in path.values()]
     assert all("422" not in op["responses"] for op in operations)
+
+
+async def test_its_page_needs_nothing_from_elsewhere(api: Api) -> None:
+    page = (await api.http.get("/docs")).text
+    sources = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert sources
+    assert all(source.startswith("/") for source in sources), sources
+    for source in sources:
+        assert (await api.http.get(source)).status_code == 200
+
+
+async def test_probes_say_whether_it_lives_and_is_ready() -> None:
+    async with serving_http(FakeStages(down={"text_encoder", "image_encoder", "prior", "decoder"})) as api:
+        assert (await api.http.get("/livez")).status_code == 200
+        assert (await api.http.get("/readyz")).status_code == 503
+        api.stages.down.clear()
+        await until_ready(api)
+
+
+async def until_ready(api: Api) -> None:
+    while (await api.http.get("/readyz")).status_code != 200:
+        await asyncio.sleep(0.05)
+
+
+async def test_models_tell_sizes_defaults_and_limits(api: Api) -> None:
+    for model in (await api.http.get("/v1/models")).json()["data"]:
+        facts = model["unclip"]
+        assert facts["sizes"] == [64, 256, 1024]
+        assert (facts["default_size"], facts["max_n"], facts["default_steps"]) == (256, 10, 2)
+        alone = await api.http.get(f"/v1/models/{model['id']}")
+        assert alone.json() == model
 
 
 async def test_pictures_and_prompts_are_mixed_and_interpolated(api: Api) -> None:

@@ -94,7 +94,7 @@ async def test_a_fault_is_told_in_shape_and_not_tried_again(monkeypatch: pytest.
         async def broken() -> str:
             raise RuntimeError("the secret address is 10.0.0.1")
 
-        monkeypatch.setattr(images, "name", broken)
+        monkeypatch.setattr(images, "facts", broken)
         answer = await api.http.get("/v1/models")
         assert answer.status_code == 500
         assert answer.json()["error"]["type"] == "server_error"
