@@ -10,7 +10,7 @@ OVERLOAD ?=
 CHAOS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-node stubs dashboards demo serve observe test test-deploy check format train evaluate bench bench-overload chaos lock clean
+.PHONY: help setup setup-node stubs dashboards demo serve observe test test-page test-deploy check format train evaluate bench bench-overload chaos lock clean
 
 help: ## List these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -30,7 +30,7 @@ setup: .stamps/python .stamps/stubs ## Create the environment (.venv) and genera
 	@$(BIN)/python -m deploy.protos
 	@mkdir -p .stamps && touch $@
 
-# The linter of the contract, and the artwork that training and its tests compose scenes from.
+# The linters of the contract and of the page, and the artwork that training and its tests compose scenes from.
 setup-node: .stamps/node
 
 .stamps/node: package-lock.json
@@ -55,6 +55,9 @@ observe: setup ## Run the stack under a Prometheus and a short load, and draw ev
 test: setup setup-node ## Run every test but those of test-deploy
 	@$(BIN)/python -m pytest
 
+test-page: setup ## Run the tests of the page in Chromium
+	@$(BIN)/python -m pytest -m page tests/page tests/stack
+
 test-deploy: setup setup-node ## Run the tests that take minutes: scaling, rollouts, several clusters, alerts on a live stack
 	@$(BIN)/python -m pytest -m deploy tests/deploy
 
@@ -62,14 +65,16 @@ check: setup setup-node ## Format, lint, strict types, contract lint, fresh stub
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy services gateway deploy clients/python/unclip_client tests
+	@node_modules/.bin/biome check --error-on-warnings .
 	@node_modules/.bin/buf lint protos
 	@node_modules/.bin/buf breaking protos --against protos/released.binpb
 	@$(BIN)/python -m deploy.protos --check
 	@$(BIN)/python -m deploy.monitoring.dashboards --check
 
-format: setup ## Format and mend what can be mended
+format: setup setup-node ## Format and mend what can be mended
 	@$(BIN)/ruff check --fix --quiet .
 	@$(BIN)/ruff format --quiet .
+	@node_modules/.bin/biome check --write .
 
 train: setup setup-node ## Train the bundle from scratch, or resume (TRAIN="prior --minutes 10 --start-from models": one part)
 	@$(BIN)/python -m services.training $(TRAIN)

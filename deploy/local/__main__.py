@@ -49,6 +49,7 @@ def main(command: tuple[str, ...]) -> None:
             console.print(f"ready: gRPC on {address}")
             if settings.http_port:
                 http = reachable_address(settings.host, settings.http_port)
+                console.print(f"       the page on http://{http}: open it and draw")
                 console.print(f"       the Images API on http://{http}/v1, described on http://{http}/docs")
             console.print("stop with Ctrl-C")
             signal.pause()

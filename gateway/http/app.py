@@ -13,6 +13,7 @@ from gateway.http.answers import missing
 from gateway.http.api import ImagesApi
 from gateway.http.door import visit_of
 from gateway.http.errors import HttpError, told_of
+from gateway.http.labs import add_page
 from gateway.http.openapi import EVENTS, describe, form_of, json_of
 from gateway.http.store import Store
 from gateway.images import Images
@@ -50,6 +51,7 @@ def build_app(images: Images, store: Store) -> FastAPI:
     app.get("/files/{name}", responses=errors, response_class=Response)(api.file)
     app.get("/livez", include_in_schema=False)(api.live)
     app.get("/readyz", include_in_schema=False)(api.ready)
+    add_page(app)
     app.add_exception_handler(ServiceError, _told)
     app.add_exception_handler(Exception, _told)
     app.add_exception_handler(HTTPException, _not_found)

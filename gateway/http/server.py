@@ -20,6 +20,7 @@ from gateway.reading import Reading
 from gateway.settings import Settings
 
 STALL_MILLISECONDS = 60_000
+LEAST_CONNECTIONS = 64  # a browser opens six at a time
 KEEP_ALIVE_SECONDS = 75  # longer than load balancers keep a connection without use
 
 
@@ -42,7 +43,7 @@ class HttpServer:
         if hasattr(socket, "TCP_USER_TIMEOUT"):  # a caller that reads nothing more is left
             listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALL_MILLISECONDS)
         self.port = listening.getsockname()[1]
-        self._server = _Server(_config(self._app, 4 * self._settings.max_requests))
+        self._server = _Server(_config(self._app, LEAST_CONNECTIONS + 4 * self._settings.max_requests))
         self._serving = asyncio.create_task(self._server.serve(sockets=[listening]))
         while not self._server.started:
             await asyncio.sleep(0.01)

@@ -1,0 +1,202 @@
+"""Prompts, variations, mixes, captions, history: each done as a person would."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser
+
+from gateway.cli.provenance import read
+from gateway.http.labs import FOLDER
+from tests.fakes.stages import FakeStages
+from tests.gateway.conftest import png_of
+from tests.http.test_openai_client import noise
+from tests.page.conftest import visiting
+
+pytestmark = pytest.mark.page
+MOST_BYTES = 200_000
+
+
+async def test_it_is_light_and_fetches_nothing_from_elsewhere(browser: Browser) -> None:
+    async with visiting(browser) as visit:
+        fetched: list[str] = []
+        visit.page.on("request", lambda request: fetched.append(request.url))
+        answer = await visit.page.goto(visit.url)
+        await visit.open()
+        assert all(url.startswith((visit.url, "data:", "blob:")) for url in fetched), fetched
+        assert answer
+        policy = answer.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) <= MOST_BYTES
+
+
+async def test_a_prompt_becomes_four_pictures_with_previews_and_a_place_in_the_queue(
+    browser: Browser,
+) -> None:
+    async with visiting(browser, FakeStages(step_seconds=0.15, default_steps=6)) as visit:
+        page = await visit.open()
+        await page.fill("#prompt", "a fox")
+        await page.press("#prompt", "Enter")
+        await page.locator(".pending img:visible").first.wait_for()
+        assert "step" in await page.locator(".pending p").first.inner_text()
+        await visit.pictures(4)
+        assert await page.locator(".task h2").first.inner_text() == "a fox"
+        seeds = {task.seed for task in visit.api.stages.tasks}
+        assert len(seeds) == 4
+
+
+async def test_settings_go_with_the_request(browser: Browser) -> None:
+    async with visiting(browser) as visit:
+        page = await visit.open()
+        await page.get_by_text("Settings", exact=True).click()
+        await page.fill("#count", "2")
+        await page.select_option("#size", "64")
+        await page.fill("#seed", "7")
+        await page.fill("#steps", "3")
+        await page.fill("#guidance", "2.5")
+        await page.fill("#negative", "rain")
+        await visit.draw("a fox", 2)
+        asked = visit.api.stages.pictures[-1]
+        assert (asked.size, asked.task.steps, asked.task.guidance) == (64, 3, 2.5)
+        assert {picture.task.seed for picture in visit.api.stages.pictures} == {7, 8}
+        assert "rain" in visit.api.stages.texts
+
+
+async def test_surprise_me_draws_something_by_itself(browser: Browser) -> None:
+    async with visiting(browser) as visit:
+        page = await visit.open()
+        await visit.press("Surprise me")
+        await visit.pictures(4)
+        assert await page.locator(".task h2").first.inner_text() == await page.input_value("#prompt")
+
+
+async def test_variations_and_words_that_turn_them(browser: Browser) -> None:
+    async with visiting(browser) as visit:
+        page = await visit.open()
+        await visit.draw("a cat")
+        await page.locator(".tile").first.click()
+        await visit.press("Variations")
+        await page.locator("dialog input[type=range]").fill("0.6")
+        await page.get_by_text("Turn it by words").click()
+        await page.get_by_label("What it shows", exact=True).fill("a cat")
+        await page.get_by_label("What it shall show instead").fill("a lion")
+        await visit.press("Draw variations")
+        await visit.pictures(4)
+        assert "Variations of: a cat" in await page.locator(".task h2").first.inner_text()
+        assert visit.api.stages.pictures[-1].start.similarity == pytest.approx(0.6)
+        assert "a lion" in visit.api.stages.texts
+
+
+async def test_dragging_one_picture_onto_another_mixes_them(browser: Browser) -> None:
+    async with visiting(browser, FakeStages(lengths=True, default_steps=2)) as visit:
+        page = await visit.open()
+        await visit.draw("a cat")
+        await page.locator(".tile").nth(0).drag_to(page.locator(".tile").nth(1))
+        await page.get_by_label("And words, if you like").fill("in the snow")
+        await visit.press("Mix")
+        await visit.pictures(4)
+        assert "Mix of" in await page.locator(".task h2").first.inner_text()
+        assert "in the snow" in visit.api.stages.texts
+        await page.locator(".tile").nth(0).click()
+        await visit.press("Mix …")
+        await page.locator(".tile").nth(1).click()
+        await visit.press("Mix with the chosen one")
+        await page.get_by_label("Pictures on the way").fill("3")
+        await visit.press("Draw the way")
+        await visit.pictures(3)
+        assert "From" in await page.locator(".task h2").first.inner_text()
+
+
+async def test_captions_are_ranked(browser: Browser) -> None:
+    async with visiting(browser) as visit:
+        page = await visit.open()
+        await visit.draw("a cat")
+        await page.locator(".tile").first.click()
+        await visit.press("Captions")
+        await page.get_by_label("Captions, one on each line").fill("a fox\nan owl\n\na fox")
+        await visit.press("Which fits best?")
+        await page.locator(".ranking li").nth(1).wait_for()
+        assert await page.locator(".ranking li").count() == 2
+
+
+async def test_history_keeps_favourites_collections_and_all_pictures(browser: Browser) -> None:
+    async with visiting(browser) as visit:
+        page = await visit.open()
+        await visit.draw("a cat")
+        await visit.draw("an owl")
+        await page.locator(".tile").first.click()
+        await visit.press("☆ Favourite")
+        await visit.press("Collections")
+        await visit.press("New collection with this picture")
+        await page.get_by_label("Name").fill("Birds")
+        await visit.press("Make it")
+        await page.reload()
+        await page.locator("nav").get_by_text("History").click()
+        gallery = page.locator("#gallery .tile")
+        await gallery.nth(7).wait_for()
+        await page.fill("#search", "owl")
+        assert await gallery.count() == 4
+        await page.fill("#search", "")
+        await page.select_option("#filter", label="favourites")
+        assert await gallery.count() == 1
+        await page.select_option("#filter", label="Birds")
+        assert await gallery.count() == 1
+        await gallery.first.click()
+        await visit.press("Delete")
+        await page.locator("dialog").last.get_by_role("button", name="Delete", exact=True).click()
+        await page.locator("#gallery-empty").wait_for()
+        await visit.press("Undo")
+        await gallery.first.wait_for()
+
+
+async def test_a_download_has_its_seed_and_settings_in_the_file(browser: Browser, tmp_path: Path) -> None:
+    async with visiting(browser) as visit:
+        page = await visit.open()
+        await page.get_by_text("Settings", exact=True).click()
+        await page.fill("#seed", "41")
+        await visit.draw("a cat")
+        await page.locator(".tile").first.click()
+        async with page.expect_download() as started:
+            await visit.press("Download")
+        saved = await started.value
+        assert "seed-41" in saved.suggested_filename
+        await saved.save_as(tmp_path / "cat.png")
+        report = read(tmp_path / "cat.png")
+        assert report.valid
+        assert any("seed 41" in line for line in report.lines), report.lines
+
+
+async def test_requests_can_be_copied_and_do_the_same(browser: Browser) -> None:
+    async with visiting(browser) as visit:
+        page = await visit.open()
+        prompt = 'a cat\'s $HOME `x` "y" \\n'
+        await visit.draw(prompt)
+        await page.locator(".task").first.get_by_role("button", name="Request").click()
+        curl, python, grpc = await page.locator(".snippet pre").all_inner_texts()
+        url, document = shlex.split(curl.split("<<END")[0])[1], curl.split("<<END\n")[1].removesuffix("\nEND")
+        for mark in ("\\$", "\\`", "\\\\"):  # as a shell reads a here-document
+            document = document.replace(mark, mark[1])
+        assert url == f"{visit.url}/v1/images/generations"
+        body = json.loads(document)
+        assert body["prompt"] == prompt
+        assert (await visit.api.http.post(url, json=body)).status_code == 200
+        compile(python, "snippet", "exec")
+        assert "unclip.v1.ImageService/Generate" in grpc
+
+
+async def test_a_picture_of_ones_own(browser: Browser, tmp_path: Path) -> None:
+    (tmp_path / "mine.png").write_bytes(png_of(noise(300, 200)))
+    async with visiting(browser) as visit:
+        page = await visit.open()
+        async with page.expect_file_chooser() as choosing:
+            await visit.press("choose a file")
+        await (await choosing.value).set_files(tmp_path / "mine.png")
+        await page.locator("dialog .large").wait_for()
+        await visit.press("Variations")
+        await visit.press("Draw variations")
+        await visit.pictures(4)
+        assert "mine.png" in await page.locator(".task h2").first.inner_text()
