@@ -62,7 +62,7 @@ SQUEEZED = ("positions", "query_token", "mean", "std")
 
 def unet(state: State) -> dict[str, Tensor]:
     """``UNet2DConditionModel`` (decoder) or ``UNet2DModel`` (upsamplers) to ``UNet``."""
-    return _renamed(state, UNET)
+    return renamed(state, UNET)
 
 
 def prior(state: State) -> dict[str, Tensor]:
@@ -70,17 +70,18 @@ def prior(state: State) -> dict[str, Tensor]:
 
     Its causal mask is left out: ours is computed. Leading axes of length one are dropped.
     """
-    own = _renamed({key: value for key, value in state.items() if key != "causal_attention_mask"}, PRIOR)
+    own = renamed({key: value for key, value in state.items() if key != "causal_attention_mask"}, PRIOR)
     squeezed = {name: own[name].squeeze() for name in SQUEEZED if name in own}
     return {**own, **squeezed}
 
 
 def conditioning(state: State) -> dict[str, Tensor]:
     """``UnCLIPTextProjModel`` to ``Conditioning``."""
-    return _renamed(state, CONDITIONING)
+    return renamed(state, CONDITIONING)
 
 
-def _renamed(state: State, renames: Renames) -> dict[str, Tensor]:
+def renamed(state: State, renames: Renames) -> dict[str, Tensor]:
+    """The tensors under their new names: every pattern is replaced, in its order."""
     result = {}
     for key, value in state.items():
         for pattern, replacement in renames:

@@ -1,7 +1,8 @@
 """How the decoder is told what to draw (arXiv 2204.06125, section 2.1).
 
 The image embedding is added to the time embedding, and is projected to context tokens that stand before the
-text's. In Karlo's layout this is ``UnCLIPTextProjModel``.
+text's. In Karlo's layout this is ``UnCLIPTextProjModel``. Kandinsky's decoder takes the image embedding
+alone: ``ImageProjection`` and ``ImageTimeEmbedding``.
 """
 
 from __future__ import annotations
@@ -55,3 +56,34 @@ class Conditioning(nn.Module):
         context = torch.cat([tokens, self.text_norm(self.text_to_context(states))], dim=1)
         visible = torch.cat([mask.new_ones(len(mask), self.config.image_tokens), mask], dim=1)
         return time_extra, context, padding_bias(visible, context.dtype)
+
+
+class ImageConditioningConfig(BaseModel):
+    """As ``ConditioningConfig``, of a decoder that takes no text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    embedding_dim: int
+    image_tokens: int
+
+
+class ImageConditioning(nn.Module):
+    """Projects an image embedding to what the U-Net takes. Texts are left aside."""
+
+    def __init__(self, config: ImageConditioningConfig, time_dim: int, context_dim: int) -> None:
+        super().__init__()
+        self.config = config
+        self.null_image = nn.Parameter(torch.zeros(config.embedding_dim))
+        self.image_to_time = nn.Linear(config.embedding_dim, time_dim)
+        self.time_norm = nn.LayerNorm(time_dim)
+        self.image_to_tokens = nn.Linear(config.embedding_dim, config.image_tokens * context_dim)
+        self.tokens_norm = nn.LayerNorm(context_dim)
+
+    def forward(
+        self, image: Tensor, text: Tensor, states: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As ``Conditioning``; the context is image_tokens long."""
+        del text, states, mask
+        time_extra: Tensor = self.time_norm(self.image_to_time(image))
+        context = self.tokens_norm(self.image_to_tokens(image).unflatten(-1, (self.config.image_tokens, -1)))
+        return time_extra, context, context.new_zeros(len(image), 1, 1, self.config.image_tokens)
