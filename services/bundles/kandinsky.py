@@ -1,4 +1,4 @@
-"""Kandinsky 2.2's layout (as ``diffusers`` stores it) to ours: pure functions from state dict to state dict."""
+"""Kandinsky 2.2 in ``diffusers``' layout to ours: pure functions from state dict to state dict."""
 
 from __future__ import annotations
 

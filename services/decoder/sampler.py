@@ -28,7 +28,7 @@ from services.diffusion.noise import generator_for
 from services.diffusion.prediction import Prediction, to_x0
 from services.diffusion.row import Row
 from services.diffusion.samplers import Sampler, make_sampler, with_x0
-from services.diffusion.schedule import make_schedule, spaced_timesteps
+from services.diffusion.schedule import spaced_timesteps
 from services.engine import CallSizes, Segment, segments
 
 # Parts of the bundle; an upsampler's part is named for its side in px.
@@ -104,9 +104,7 @@ class DecoderSampler:
             BASE: self.config.diffusion,
             **{part: config.diffusion for part, config in self.upsamplers.items()},
         }
-        self._schedules = {
-            part: make_schedule(diffusion.schedule) for part, diffusion in self._diffusions.items()
-        }
+        self._schedules = {part: diffusion.make_schedule() for part, diffusion in self._diffusions.items()}
         self._call_size = call_size
         self._upsampler_call_size = upsampler_call_size
 
@@ -206,8 +204,8 @@ class DecoderSampler:
             row.known = known_channels(pixels[None], keep[None])[0]
 
         def imposed(x0: Tensor) -> Tensor:
-            x0 = x0.clamp(-diffusion.clip, diffusion.clip)
-            row.x0 = x0 if known is None else known.imposed(x0).clamp(-diffusion.clip, diffusion.clip)
+            x0 = diffusion.bounded(x0)
+            row.x0 = x0 if known is None else diffusion.clipped(known.imposed(x0))
             return row.x0
 
         return (

@@ -6,18 +6,26 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 TRAIN_STEPS = 1000
 ScheduleName = Literal["cosine", "linear"]
+Spacing = Literal["linspace", "leading", "trailing"]
+BETAS = (1e-4, 0.02)
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """The cumulative signal level of every training timestep: ``alpha_bar``, float64, shape (steps,)."""
+    """The cumulative signal level of every training timestep: ``alpha_bar``, float64, shape (steps,).
+
+    spacing, offset: which of the timesteps are sampled at, see ``spaced_timesteps``.
+    """
 
     alpha_bar: Tensor
+    spacing: Spacing = "linspace"
+    offset: int = 0
 
     def __len__(self) -> int:
         return len(self.alpha_bar)
@@ -32,29 +40,48 @@ class Schedule:
         return alpha_bar.sqrt().float(), (1 - alpha_bar).sqrt().float()
 
 
-def make_schedule(name: ScheduleName, steps: int = TRAIN_STEPS) -> Schedule:
+def make_schedule(
+    name: ScheduleName,
+    steps: int = TRAIN_STEPS,
+    *,
+    betas: tuple[float, float] = BETAS,
+    spacing: Spacing = "linspace",
+    offset: int = 0,
+) -> Schedule:
     """Build a schedule by name.
 
     cosine: beta_i = min(1 - f((i+1)/T) / f(i/T), 0.999), f(u) = cos^2((u + 0.008) / 1.008 * pi / 2)
-    (arXiv 2102.09672, equation 17); linear: beta from 1e-4 to 0.02 (arXiv 2006.11239, section 4).
-    Raises ValueError for an unknown name.
+    (arXiv 2102.09672, equation 17); linear: beta from the first of ``betas`` to the second (arXiv 2006.11239,
+    section 4). Raises ValueError for an unknown name.
     """
     if name == "cosine":
         f = [math.cos((i / steps + 0.008) / 1.008 * math.pi / 2) ** 2 for i in range(steps + 1)]
-        betas = torch.tensor([min(1 - f[i + 1] / f[i], 0.999) for i in range(steps)], dtype=torch.float64)
+        noise = torch.tensor([min(1 - f[i + 1] / f[i], 0.999) for i in range(steps)], dtype=torch.float64)
     elif name == "linear":
-        betas = torch.linspace(1e-4, 0.02, steps, dtype=torch.float64)
+        noise = torch.linspace(*betas, steps, dtype=torch.float64)
     else:
         raise ValueError(f"schedule: {name!r} is unknown; allowed are cosine, linear")
-    return Schedule(torch.cumprod(1 - betas, dim=0))
+    return Schedule(torch.cumprod(1 - noise, dim=0), spacing, offset)
 
 
 def spaced_timesteps(schedule: Schedule, steps: int, *, start: float = 1.0) -> list[int]:
-    """``steps`` timesteps from the noisiest down to 0, evenly spaced: round(i (T-1) / (N-1)), reversed.
+    """``steps`` timesteps from the noisiest down, evenly spaced (arXiv 2305.08891, table 2).
 
-    start: below 1 the steps begin at timestep start * (T-1). Their spacing stays about the same, so there are
-    fewer of them, at least one. That is how a variation keeps its source.
+    linspace: from T-1 to 0, round(i (T-1) / (N-1)), reversed. leading: multiples of T // N, plus the offset.
+    trailing: T-1 and down from there. start: below 1 the steps begin at timestep start * (T-1). Their spacing
+    stays about the same, so there are fewer of them, at least one. That is how a variation keeps its source.
     """
     top = round(start * (len(schedule) - 1))
+    if schedule.spacing != "linspace":
+        found = _from_an_end(schedule, steps)
+        return [t for t in found if t <= top] or found[-1:]
     count = max(1, round(start * steps))
     return [top] if count == 1 else [round(i * top / (count - 1)) for i in reversed(range(count))]
+
+
+def _from_an_end(schedule: Schedule, steps: int) -> list[int]:
+    """Timesteps that leave out one end of the schedule."""
+    trained = len(schedule)
+    if schedule.spacing == "leading":
+        return [i * (trained // steps) + schedule.offset for i in reversed(range(steps))]
+    return [int(t) - 1 for t in np.round(np.arange(trained, 0, -trained / steps))]

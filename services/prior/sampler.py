@@ -15,7 +15,7 @@ from services.diffusion.noise import generator_for
 from services.diffusion.prediction import Prediction, to_x0
 from services.diffusion.row import Row
 from services.diffusion.samplers import make_sampler, with_x0
-from services.diffusion.schedule import make_schedule, spaced_timesteps
+from services.diffusion.schedule import spaced_timesteps
 from services.engine import Segment, segments
 from services.prior.network import Prior, PriorConfig
 
@@ -51,7 +51,7 @@ class PriorSampler:
         network = load_weights(Prior(self.config), bundle.weights(PART))
         self._mean, self._std = (t.float().to(self.device) for t in (network.mean, network.std))
         self._network = to_device(network, self.device)
-        self._schedule = make_schedule(self.config.diffusion.schedule)
+        self._schedule = self.config.diffusion.make_schedule()
         self._call_size = call_size
 
     def plan(self, steps: int, guidance: float) -> list[Segment]:
@@ -70,9 +70,8 @@ class PriorSampler:
         sampler = make_sampler(
             self.config.diffusion.sampling.sampler, self._schedule, x, timesteps, generator
         )
-        bound = self.config.diffusion.clip
         row: PriorRow = Row("prior", conditioning, guidance, len(timesteps))
-        row.start(with_x0(sampler, lambda x0: x0.clamp(-bound, bound)))
+        row.start(with_x0(sampler, self.config.diffusion.bounded))
         return row
 
     @torch.inference_mode()

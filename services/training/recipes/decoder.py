@@ -16,7 +16,6 @@ from services.decoder.unet import UNetConfig, initialise
 from services.diffusion.config import DiffusionConfig, SamplingConfig
 from services.diffusion.pixels import to_signal
 from services.diffusion.prediction import x0_weight
-from services.diffusion.schedule import make_schedule
 from services.training.data.corpus import Corpus, Shares
 from services.training.data.holes import draw_edits
 from services.training.data.scenes import Scene
@@ -82,7 +81,7 @@ def train(folder: Path, config: RunConfig) -> None:
 
 def _loss(corpus: Corpus, embedder: Embedder, batch_size: int) -> Loss:
     """The error in the picture, weighted by noise and by objects, and how differently CLIP sees it."""
-    schedule = make_schedule(CONFIG.diffusion.schedule)
+    schedule = CONFIG.diffusion.make_schedule()
     embedded = EmbeddedCorpus(corpus, embedder)
     blank = embedder.text([""])
     shares = draw_shares(corpus.scenes)

@@ -11,7 +11,6 @@ from services.decoder.network import MASK_CHANNELS, Decoder
 from services.diffusion.guidance import guided
 from services.diffusion.prediction import Prediction, to_x0
 from services.diffusion.samplers import Evaluation, SamplerName, make_sampler, run, with_x0
-from services.diffusion.schedule import make_schedule
 from services.training.device import autocast
 from services.training.recipes.embedder import Embedder
 
@@ -33,7 +32,7 @@ def draw(
     condition: image (B, D), text, states and mask of each picture. blank: the same of none, without B.
     """
     diffusion = model.config.diffusion
-    schedule = make_schedule(diffusion.schedule)
+    schedule = diffusion.make_schedule()
 
     def predict(evaluation: Evaluation) -> Prediction:
         def network(rows: Sequence[int], conditional: Sequence[bool]) -> Tensor:
@@ -52,7 +51,7 @@ def draw(
         return Prediction(to_x0(output, evaluation.x, schedule.at(evaluation.t), diffusion.prediction))
 
     trajectory = make_sampler(sampler, schedule, x, timesteps, torch.Generator().manual_seed(seed))
-    return run(with_x0(trajectory, lambda x0: x0.clamp(-diffusion.clip, diffusion.clip)), predict)
+    return run(with_x0(trajectory, diffusion.bounded), predict)
 
 
 def blank_condition(model: Decoder, embedder: Embedder) -> tuple[Tensor, ...]:

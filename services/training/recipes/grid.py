@@ -12,7 +12,7 @@ from PIL import Image
 from services.bundles.weights import best_device
 from services.decoder.network import Decoder
 from services.diffusion.pixels import to_pixels
-from services.diffusion.schedule import make_schedule, spaced_timesteps
+from services.diffusion.schedule import spaced_timesteps
 from services.training.data.scenes import render, sample_scene
 from services.training.recipes.drawing import blank_condition, draw
 from services.training.recipes.embedder import Embedder
@@ -32,7 +32,7 @@ def save_grid(model: Decoder, embedder: Embedder, path: Path) -> None:
     condition = (embedder.image(real), *embedder.text([s.caption for s in scenes]))
     side = model.config.side
     x = torch.randn((COUNT, 3, side, side), generator=torch.Generator().manual_seed(3)).to(best_device())
-    timesteps = spaced_timesteps(make_schedule(model.config.diffusion.schedule), STEPS)
+    timesteps = spaced_timesteps(model.config.diffusion.make_schedule(), STEPS)
     blank = blank_condition(model, embedder)
     made = draw(model, condition, blank, x, timesteps, sampler="ddim", guidance=GUIDANCE)
     path.parent.mkdir(parents=True, exist_ok=True)

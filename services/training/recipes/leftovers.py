@@ -17,7 +17,6 @@ from services.bundles.bundle import sha256
 from services.bundles.weights import best_device, load_weights
 from services.decoder.network import Decoder, DecoderConfig
 from services.diffusion.pixels import to_pixels, to_signal
-from services.diffusion.schedule import make_schedule
 from services.training.data.corpus import Corpus
 from services.training.device import on_device
 from services.training.loop import console
@@ -48,7 +47,7 @@ def load_leftovers(folder: Path, count: int) -> npt.NDArray[np.uint8]:
 
 @torch.no_grad()
 def _drawn(model: Decoder, embedder: Embedder, corpus: Corpus) -> npt.NDArray[np.uint8]:
-    schedule = make_schedule(model.config.diffusion.schedule)
+    schedule = model.config.diffusion.make_schedule()
     sampling = model.config.diffusion.sampling
     blank = blank_condition(model, embedder)
     parts = []

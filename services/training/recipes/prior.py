@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from services.bundles.weights import best_device
 from services.diffusion.config import DiffusionConfig, SamplingConfig
-from services.diffusion.schedule import make_schedule
 from services.prior.network import Prior, PriorConfig
 from services.training.data.corpus import Corpus
 from services.training.device import autocast, fast_attention
@@ -36,7 +35,7 @@ STANDARDISED = 4096  # scenes whose embeddings' mean and deviation the network i
 def train(folder: Path, config: RunConfig) -> None:
     """Train and write ``folder/bundle/prior``."""
     embedder = Embedder(folder)
-    schedule = make_schedule(CONFIG.diffusion.schedule)
+    schedule = CONFIG.diffusion.make_schedule()
     torch.manual_seed(3)
     model = Prior(CONFIG)
     corpus = Corpus(folder, config.scenes)

@@ -17,7 +17,6 @@ from services.bundles.weights import best_device, load_weights
 from services.decoder.network import Decoder, known_channels
 from services.diffusion.pixels import to_signal
 from services.diffusion.prediction import x0_weight
-from services.diffusion.schedule import make_schedule
 from services.training.data.corpus import Corpus
 from services.training.data.holes import draw_edits
 from services.training.device import autocast, fast_attention, on_device
@@ -66,7 +65,7 @@ def train(folder: Path, config: RunConfig) -> None:
 
 def _loss(corpus: Corpus, embedder: Embedder, batch_size: int) -> Loss:
     """The recipe's own error of all rows, and what the adversary says of those with less noise."""
-    schedule = make_schedule(CONFIG.diffusion.schedule)
+    schedule = CONFIG.diffusion.make_schedule()
     embedded = EmbeddedCorpus(corpus, embedder)
     blank = embedder.text([""])
     shares = draw_shares(corpus.scenes)

@@ -23,7 +23,6 @@ from services.decoder.unet import UNetConfig, initialise
 from services.diffusion.config import DiffusionConfig, SamplingConfig
 from services.diffusion.pixels import to_signal
 from services.diffusion.prediction import x0_weight
-from services.diffusion.schedule import make_schedule
 from services.training.data.corpus import Corpus
 from services.training.data.holes import draw_keep
 from services.training.device import autocast, on_device
@@ -97,7 +96,7 @@ class Upsampling:
 
     def train(self, folder: Path, config: RunConfig) -> None:
         """Train and write the upsampler's part of ``folder/bundle``."""
-        schedule = make_schedule(self.config.diffusion.schedule)
+        schedule = self.config.diffusion.make_schedule()
         corpus = Corpus(folder, self.scenes, self.side)
         torch.manual_seed(4)
         model = Upsampler(self.config).to(memory_format=torch.channels_last)
