@@ -145,7 +145,7 @@ def to_model(model: Model, settings: Settings) -> pb.GetModelResponse:
     return pb.GetModelResponse(
         name=model.name,
         version=model.version,
-        sizes=model.sizes,
+        sizes=model.sizes.all,
         limits=to_limits(settings),
         defaults=defaults,
         default_similarity=model.decoder.similarity,

@@ -42,7 +42,7 @@ class DrawingChecks(Checks):
 
     def size(self, size: int) -> int:
         """The side of square pictures; 0 is the deployment's default."""
-        largest = self._model.sizes[-1]
+        largest = self._model.sizes.largest
         if size > largest:
             self.problem("size", f"is {size}; at most {largest} is allowed")
         return min(size, largest) or self._model.decoder.size

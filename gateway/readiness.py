@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 
 from gateway import metrics
+from gateway.sizes import Sizes
 from gateway.stages import Stages
 from gateway.stages.channel import StageChannel
 from services.wire.errors import DeadlineMissed, Overloaded, ServiceError, StageUnavailable
@@ -27,11 +28,11 @@ Description = stage_service_pb2.DescribeResponse
 
 @dataclass(frozen=True)
 class Model:
-    """The model behind the stages. ``sizes``: sides of square pictures in px, smallest first."""
+    """The model behind the stages."""
 
     name: str
     version: str
-    sizes: tuple[int, ...]
+    sizes: Sizes
     prior: stage_service_pb2.SamplingDefaults
     decoder: stage_service_pb2.SamplingDefaults
     licences: tuple[stage_service_pb2.LicenceNotice, ...]
@@ -95,7 +96,7 @@ class StageWatch:
         return Model(
             name=decoder.model_name,
             version=decoder.model_version,
-            sizes=tuple(decoder.sizes),
+            sizes=Sizes(tuple(decoder.sizes), tuple(decoder.native_sizes)),
             prior=prior.defaults,
             decoder=decoder.defaults,
             licences=tuple(decoder.licences),

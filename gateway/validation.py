@@ -74,7 +74,7 @@ class FlowChecks(DrawingChecks):
         if request.mask_kind not in MASK_KINDS:
             self.problem("mask_kind", f"is {request.mask_kind}; see MaskKind for what is allowed")
         width, height = (header.width, header.height) if header else (1, 1)
-        if header and request.size in range(1, self._model.sizes[-1] + 1):
+        if header and request.size in range(1, self._model.sizes.largest + 1):
             width, height = scaled_size(width, height, request.size)
         if header:
             self.pixels("size" if request.size else "picture", width, height)

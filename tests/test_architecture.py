@@ -32,6 +32,7 @@ ORDER = (
     "gateway.metrics",
     "gateway.settings",
     "gateway.events",
+    "gateway.sizes",
     "gateway.threads",
     "gateway.reading",
     "gateway.provenance",

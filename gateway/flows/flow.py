@@ -12,6 +12,7 @@ from PIL import Image
 
 from gateway.events import Event, Indexed, Observe, Timed, Warned, text_cut, unobserved
 from gateway.ledger import Demand
+from gateway.sizes import Sizes
 from gateway.stages import Stages
 from gateway.stages.backlog import Steps
 from gateway.stages.budget import Budget, Priority
@@ -67,7 +68,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Flow(abc.ABC):
-    """A checked request. sizes: sides in px that the decoder makes, smallest first.
+    """A checked request. sizes: those that the decoder makes.
 
     held_bytes: what it keeps in memory while it is worked on, beside the message it came in.
     """
@@ -75,7 +76,7 @@ class Flow(abc.ABC):
     options: Options
     output: Output
     request_id: str
-    sizes: tuple[int, ...]
+    sizes: Sizes
     held_bytes: int = field(default=0, kw_only=True)
     edits: ClassVar[bool] = False  # a picture that is given, rather than drawing new ones
 
@@ -103,7 +104,7 @@ class Flow(abc.ABC):
 
     def native(self, size: int) -> int:
         """The side that is drawn for a picture of this size, and then reduced to it."""
-        return next(side for side in self.sizes if side >= size)
+        return self.sizes.drawn_for(size)
 
     def prior_demand(self) -> Demand:
         """Candidates for one picture."""
@@ -118,7 +119,7 @@ class Flow(abc.ABC):
     def decoder_steps(self, size: int) -> tuple[Steps, ...]:
         """Those of one picture of this native size, in each network."""
         options = self.options
-        base, *raised = (side for side in self.sizes if side <= size)
+        base, *raised = self.sizes.way(size)
         upsamplers = (Steps(side, options.upsampler_steps) for side in raised)
         return Steps(base, options.decoder_steps, evaluations(options.decoder_guidance)), *upsamplers
 

@@ -49,13 +49,14 @@ class Bundle:
     def __init__(self, path: Path | str, *parts: str) -> None:
         """Open the bundle at ``path`` and verify the files of ``parts``.
 
-        path: relative paths start at the project's root. parts: names, or shell patterns.
+        path: relative paths start at the project's root. parts: names, or shell patterns, which may match
+        none.
         Raises BundleError for a missing manifest or file, a hash that differs, or pickled weights.
         """
         self.path = ROOT / path
         self.manifest = self._read_manifest()
         for part in parts:
-            for name in self.parts(part) or [part]:
+            for name in self.parts(part) if "*" in part else [part]:
                 self._verify_part(name)
 
     def parts(self, pattern: str) -> list[str]:

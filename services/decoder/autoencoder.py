@@ -204,6 +204,7 @@ class Autoencoder(nn.Module):
         self.after_encoder = nn.Conv2d(encoded, encoded, 1)
         self.before_decoder = nn.Conv2d(latent, latent, 1)
         self.decoder = Decoder(config)
+        self.preview = nn.Conv2d(latent, 3, 1)  # (B, L, h, w) to (B, 3, h, w), about the picture's colours
 
     def encode(self, pictures: Tensor) -> Tensor:
         """(B, 3, H, W), sides multiples of the factor, to (B, L, H / factor, W / factor)."""

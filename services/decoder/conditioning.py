@@ -87,3 +87,12 @@ class ImageConditioning(nn.Module):
         time_extra: Tensor = self.time_norm(self.image_to_time(image))
         context = self.tokens_norm(self.image_to_tokens(image).unflatten(-1, (self.config.image_tokens, -1)))
         return time_extra, context, context.new_zeros(len(image), 1, 1, self.config.image_tokens)
+
+
+def conditioning_of(
+    config: ConditioningConfig | ImageConditioningConfig, time_dim: int, context_dim: int
+) -> Conditioning | ImageConditioning:
+    """The module that a config describes."""
+    if isinstance(config, ImageConditioningConfig):
+        return ImageConditioning(config, time_dim, context_dim)
+    return Conditioning(config, time_dim, context_dim)

@@ -2,31 +2,45 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from services.decoder.conditioning import Conditioning, ConditioningConfig
+from services.decoder.autoencoder import AutoencoderConfig
+from services.decoder.conditioning import ConditioningConfig, ImageConditioningConfig, conditioning_of
 from services.decoder.unet import UNet, UNetConfig
 from services.diffusion.config import DiffusionConfig
 
 MASK_CHANNELS = 4  # the known picture's RGB and the mask
+Imposing = Literal["x0", "noised"]
 
 
 class DecoderConfig(BaseModel):
     """The base decoder.
 
-    side: of its pictures in px. inpainting: it has mask channels.
+    side: of its pictures in px. sides: more that it can draw. inpainting: it has mask channels. imposing: how
+    known places are kept: put into each step's clean sample, or noised and put into the sample itself.
+    autoencoder: of one that works on latents.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     side: int
+    sides: tuple[int, ...] = ()
     unet: UNetConfig
-    conditioning: ConditioningConfig
+    conditioning: ConditioningConfig | ImageConditioningConfig
     diffusion: DiffusionConfig
     inpainting: bool = True
+    imposing: Imposing = "x0"
+    autoencoder: AutoencoderConfig | None = None
+
+    @property
+    def native(self) -> tuple[int, ...]:
+        """Sides of the pictures that it draws itself, in px, smallest first."""
+        return tuple(sorted({self.side, *self.sides}))
 
 
 class UpsamplerConfig(BaseModel):
@@ -53,7 +67,9 @@ class Decoder(nn.Module):
         super().__init__()
         self.config = config
         self.unet = UNet(config.unet)
-        self.conditioning = Conditioning(config.conditioning, config.unet.time_dim, config.unet.context_dim)
+        self.conditioning = conditioning_of(
+            config.conditioning, config.unet.time_dim, config.unet.context_dim
+        )
 
     def forward(
         self,
@@ -67,7 +83,7 @@ class Decoder(nn.Module):
     ) -> Tensor:
         """One evaluation for a batch of rows, each at its own timestep.
 
-        x: (B, 3, side, side). known: (B, 4, side, side), as ``known_channels`` makes it. The rest is as in
+        x: (B, C, h, w). known: (B, C + 1, h, w), as ``known_channels`` makes it. The rest is as in
         ``Conditioning``. Returns the U-Net's output.
         """
         time_extra, context, bias = self.conditioning(image, text, states, mask)
@@ -120,8 +136,8 @@ def raise_to(low: Tensor, side: int) -> Tensor:
 
 
 def known_channels(picture: Tensor, keep: Tensor) -> Tensor:
-    """The mask channels (B, 4, H, W): the picture where it is known, else 0, and the mask of what is known.
+    """The mask channels (B, C + 1, H, W): the picture where it is known, else 0, and what is known.
 
-    picture: (B, 3, H, W) in [-1, 1]. keep: (B, 1, H, W), 1 where the picture is known.
+    picture: (B, C, H, W). keep: (B, 1, H, W), 1 where the picture is known.
     """
     return torch.cat([picture * keep, keep], dim=1)

@@ -6,7 +6,6 @@ Each row is one picture, first through the base network, then through the upsamp
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from services.bundles.bundle import Bundle
 from services.bundles.weights import best_device, load_weights, to_device
+from services.decoder.autoencoder import Autoencoder
 from services.decoder.known_pixels import KnownPixels
 from services.decoder.network import (
     Decoder,
@@ -23,64 +23,22 @@ from services.decoder.network import (
     known_channels,
     raise_to,
 )
+from services.decoder.space import LatentSpace, PixelSpace, Space
+from services.decoder.tasks import DecoderRow, DecoderTask
 from services.diffusion.guidance import guided
 from services.diffusion.noise import generator_for
 from services.diffusion.prediction import Prediction, to_x0
-from services.diffusion.row import Row
-from services.diffusion.samplers import Sampler, make_sampler, with_x0
-from services.diffusion.schedule import spaced_timesteps
+from services.diffusion.samplers import Sampler, Settle, make_sampler, unsettled, with_x0
+from services.diffusion.schedule import Schedule, spaced_timesteps
 from services.engine import CallSizes, Segment, segments
 
 # Parts of the bundle; an upsampler's part is named for its side in px.
 BASE = "decoder"
 UPSAMPLERS = "upsampler-*"
+AUTOENCODER = "autoencoder"
+PARTS = (BASE, UPSAMPLERS, f"{AUTOENCODER}*")
+PIXELS = PixelSpace()
 MAX_START_SHARE = 0.96  # of the noise that similarity 0 begins with; see ``_starting_level``
-
-
-@dataclass(frozen=True)
-class Picture:
-    """Pixels in [-1, 1], (3, S, S), and where they apply, (1, S, S) in [0, 1].
-
-    S is the size of what is made.
-    """
-
-    pixels: Tensor
-    keep: Tensor
-
-
-@dataclass(frozen=True)
-class DecoderTask:
-    """What one picture is to be: its conditioning, its seed, how it is sampled, and what is already there.
-
-    context, unconditional: projected conditioning, as ``DecoderSampler.project`` makes it; upsampler_steps:
-    of each upsampler; size: of the picture in px; known: pixels to keep; start: a picture (3, size, size) to
-    stay near to, as much as ``similarity`` in [0, 1] says.
-    """
-
-    context: tuple[Tensor, Tensor, Tensor]
-    unconditional: tuple[Tensor, Tensor, Tensor]
-    seed: int
-    steps: int
-    guidance: float
-    upsampler_steps: int
-    size: int
-    known: Picture | None = None
-    start: Tensor | None = None
-    similarity: float = 0.0
-
-
-class DecoderRow(Row[DecoderTask]):
-    """One picture being made.
-
-    ``base_steps`` of its steps are the base network's, the rest the upsamplers'.
-    """
-
-    def __init__(self, task: DecoderTask, base_steps: int, upsampler_steps: int) -> None:
-        super().__init__(BASE, task, task.guidance, base_steps + upsampler_steps)
-        self.base_steps = base_steps
-        self.x0: Tensor | None = None  # what the picture looks like so far, known pixels in place
-        self.low: Tensor | None = None
-        self.known: Tensor | None = None
 
 
 class DecoderSampler:
@@ -94,24 +52,32 @@ class DecoderSampler:
         self.device = best_device()
         self.config = bundle.config(BASE, DecoderConfig)
         self._base = to_device(load_weights(Decoder(self.config), bundle.weights(BASE)), self.device)
+        self.space = self._load_space(bundle)
         configs = {part: bundle.config(part, UpsamplerConfig) for part in bundle.parts(UPSAMPLERS)}
         self.upsamplers = dict(sorted(configs.items(), key=lambda item: item[1].side))
         self._upsamplers = {
             part: to_device(load_weights(Upsampler(config), bundle.weights(part)), self.device)
             for part, config in self.upsamplers.items()
         }
+        self._sides = {_base_name(side, self.config): side for side in self.config.native}
         self._diffusions = {
-            BASE: self.config.diffusion,
+            **dict.fromkeys(self._sides, self.config.diffusion),
             **{part: config.diffusion for part, config in self.upsamplers.items()},
         }
         self._schedules = {part: diffusion.make_schedule() for part, diffusion in self._diffusions.items()}
         self._call_size = call_size
         self._upsampler_call_size = upsampler_call_size
 
+    def _load_space(self, bundle: Bundle) -> Space:
+        if self.config.autoencoder is None:
+            return PixelSpace()
+        autoencoder = load_weights(Autoencoder(self.config.autoencoder), bundle.weights(AUTOENCODER))
+        return LatentSpace(to_device(autoencoder, self.device))
+
     @property
     def sizes(self) -> tuple[int, ...]:
         """Sides of the pictures that can be made, in px, smallest first."""
-        return (self.config.side, *(config.side for config in self.upsamplers.values()))
+        return (*self.config.native, *(config.side for config in self.upsamplers.values()))
 
     @property
     def upsampler_steps(self) -> int:
@@ -137,7 +103,8 @@ class DecoderSampler:
         """A row for one picture; its noise is its own, whatever else runs."""
         similarity = 0.0 if task.start is None else task.similarity
         timesteps = self._timesteps(task.steps, task.upsampler_steps, task.size, similarity)
-        row = DecoderRow(task, len(timesteps[BASE]), sum(map(len, timesteps.values())) - len(timesteps[BASE]))
+        base, *raised = timesteps
+        row = DecoderRow(base, task, len(timesteps[base]), sum(len(timesteps[part]) for part in raised))
         row.start(self._trajectory(row, timesteps))
         return row
 
@@ -148,71 +115,83 @@ class DecoderSampler:
         plan = []
         for part, timesteps in self._timesteps(steps, upsampler_steps, size, similarity).items():
             sampling = self._diffusions[part].sampling
-            scale = guidance if part == BASE else sampling.guidance
+            scale = guidance if part in self._sides else sampling.guidance
             plan += segments(part, [sampling.evaluations_at(t, scale) for t in timesteps], (context,))
         return plan
 
     def call_sizes(self, max_batch: int) -> CallSizes:
         """How many evaluations a call of each network holds."""
+        base = dict.fromkeys(self._sides, self._call_size)
         upsamplers = dict.fromkeys(self.upsamplers, self._upsampler_call_size)
-        return CallSizes(max_batch, {BASE: self._call_size, **upsamplers})
+        return CallSizes(max_batch, {**base, **upsamplers})
+
+    def is_base(self, network: str) -> bool:
+        """Whether a network is the base one, at any size."""
+        return network in self._sides
 
     def side_of(self, network: str) -> int:
         """The side of the pictures that a network makes, in px."""
-        return self.config.side if network == BASE else self.upsamplers[network].side
+        return self._sides[network] if network in self._sides else self.upsamplers[network].side
 
     def _timesteps(
         self, steps: int, upsampler_steps: int, size: int, similarity: float
     ) -> dict[str, list[int]]:
         """The timesteps in each network that a picture of this size goes through, in order."""
-        base = spaced_timesteps(self._schedules[BASE], steps, start=_starting_level(similarity))
+        side = size if size in self.config.native else self.config.side
+        name = _base_name(side, self.config)
+        base = spaced_timesteps(self._schedules[name], steps, start=_starting_level(similarity))
         raised = {
             part: spaced_timesteps(self._schedules[part], upsampler_steps)
             for part, config in self.upsamplers.items()
-            if config.side <= size
+            if side < config.side <= size
         }
-        return {BASE: base, **raised}
+        return {name: base, **raised}
 
     def _trajectory(self, row: DecoderRow, timesteps: dict[str, list[int]]) -> Sampler:
-        """Denoise at the base size, then at each larger one up to the picture's."""
+        """Denoise at a native size, then at each larger one up to the picture's."""
         base, *raised = timesteps.items()
-        picture = yield from self._denoise(row, BASE, self.config.side, base[1], row.conditioning.start)
+        sample = yield from self._denoise(row, *base, self.space, row.conditioning.start)
+        picture = self.space.decode(sample)
         for part, part_timesteps in raised:
             config = self.upsamplers[part]
             row.network = part
             row.guidance = config.diffusion.sampling.guidance
             row.low = raise_to(picture[None], config.side)[0]
-            picture = yield from self._denoise(row, part, config.side, part_timesteps, None)
+            picture = yield from self._denoise(row, part, part_timesteps, PIXELS, None)
         return picture.clamp(-1, 1)
 
     def _denoise(
-        self, row: DecoderRow, network: str, side: int, timesteps: Sequence[int], start: Tensor | None
+        self, row: DecoderRow, network: str, timesteps: Sequence[int], space: Space, start: Tensor | None
     ) -> Sampler:
         diffusion = self._diffusions[network]
         schedule = self._schedules[network]
-        generator = generator_for(row.conditioning.seed, network)
-        x = torch.randn((3, side, side), generator=generator).to(self.device)
+        generator = generator_for(row.conditioning.seed, BASE if self.is_base(network) else network)
+        side = self.side_of(network)
+        shape = (space.channels, side // space.factor, side // space.factor)
+        noise = torch.randn(shape, generator=generator).to(self.device)
+        x = noise
         if start is not None:
             level = schedule.at(timesteps[0])
-            x = level**0.5 * _resized(start, side) + (1 - level) ** 0.5 * x
-        known = None
-        row.known = torch.zeros(4, side, side, device=self.device)
+            x = level**0.5 * space.encode(_resized(start, side)) + (1 - level) ** 0.5 * noise
+        row.known = torch.zeros(shape[0] + 1, *shape[1:], device=self.device)
+        known: KnownPixels | None = None
+        settle: Settle = unsettled
         if row.conditioning.known is not None:
-            pixels = _resized(row.conditioning.known.pixels, side)
-            keep = _resized(row.conditioning.known.keep, side).floor()
-            known = KnownPixels(pixels, keep)
-            row.known = known_channels(pixels[None], keep[None])[0]
+            places = space.encode(_resized(row.conditioning.known.pixels, side))
+            keep = space.known(_resized(row.conditioning.known.keep, side).floor())
+            row.known = known_channels(places[None], keep[None])[0]
+            if self.config.imposing == "noised":
+                settle = _kept(schedule, places, keep, noise)
+            else:
+                known = KnownPixels(places, keep)
 
         def imposed(x0: Tensor) -> Tensor:
             x0 = diffusion.bounded(x0)
             row.x0 = x0 if known is None else diffusion.clipped(known.imposed(x0))
             return row.x0
 
-        return (
-            yield from with_x0(
-                make_sampler(diffusion.sampling.sampler, schedule, x, timesteps, generator), imposed
-            )
-        )
+        sampler = make_sampler(diffusion.sampling.sampler, schedule, x, timesteps, generator, settle)
+        return (yield from with_x0(sampler, imposed))
 
     @torch.inference_mode()
     def advance(self, rows: Sequence[DecoderRow]) -> None:
@@ -220,19 +199,22 @@ class DecoderSampler:
         network = rows[0].network
         diffusion = self._diffusions[network]
         schedule = self._schedules[network]
-        evaluate = self._evaluate_base if network == BASE else self._evaluate_upsampler
-        call_size = self._call_size if network == BASE else self._upsampler_call_size
+        base = self.is_base(network)
+        evaluate = self._evaluate_base if base else self._evaluate_upsampler
+        call_size = self._call_size if base else self._upsampler_call_size
+        channels = (self.space if base else PIXELS).channels
         outputs = guided(
             lambda which, conditional: evaluate([rows[i] for i in which], conditional),
             [diffusion.sampling.guidance_at(row.evaluation.t, row.guidance) for row in rows],
-            3,
+            channels,
             call_size,
         )
         for row, output in zip(rows, outputs, strict=True):
             x = row.evaluation.x
             t = row.evaluation.t
-            variance = output[3:] if diffusion.learned_range else None
-            row.advance(Prediction(to_x0(output[:3], x, schedule.at(t), diffusion.prediction), variance))
+            variance = output[channels:] if diffusion.learned_range else None
+            x0 = to_x0(output[:channels], x, schedule.at(t), diffusion.prediction)
+            row.advance(Prediction(x0, variance))
 
     def _evaluate_base(self, rows: Sequence[DecoderRow], conditional: Sequence[bool]) -> Tensor:
         tasks = [row.conditioning for row in rows]
@@ -260,6 +242,21 @@ class DecoderSampler:
     @staticmethod
     def _stack(parts: Sequence[Tensor | None], dtype: torch.dtype) -> Tensor:
         return torch.stack([p for p in parts if p is not None]).to(dtype)
+
+
+def _base_name(side: int, config: DecoderConfig) -> str:
+    """What the engine calls the base network at one of its native sides: calls of each cost their own."""
+    return BASE if side == config.side else f"{BASE}-{side}"
+
+
+def _kept(schedule: Schedule, places: Tensor, keep: Tensor, noise: Tensor) -> Settle:
+    """Puts what is known, noised as the sample is, in place after each step. All have the sample's shape."""
+
+    def settle(x: Tensor, t: int) -> Tensor:
+        level = schedule.at(t)
+        return keep * (level**0.5 * places + (1 - level) ** 0.5 * noise) + (1 - keep) * x
+
+    return settle
 
 
 def _starting_level(similarity: float) -> float:

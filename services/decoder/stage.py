@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from services.bundles.bundle import Bundle
-from services.decoder.sampler import BASE, UPSAMPLERS, DecoderRow, DecoderSampler, DecoderTask, Picture
+from services.decoder.conditioning import ConditioningConfig, ImageConditioningConfig
+from services.decoder.sampler import PARTS, DecoderSampler
 from services.decoder.settings import Settings
+from services.decoder.tasks import DecoderRow, DecoderTask, Picture
 from services.diffusion.pixels import to_pixels, to_signal
 from services.engine import Event, Finished, Plan, Queued, Shown, StepEngine, Stepped, Watcher
 from services.serving import describe
@@ -35,11 +38,7 @@ class PictureTask:
         self._sampler = sampler
         self._request = request
         self._embedding = from_message(request.embedding, "embedding", (config.embedding_dim,))
-        self._text = text_arrays(request.text, "text", config.embedding_dim, config.text_dim)
-        length = len(self._text[2])
-        self._unconditional = text_arrays(
-            request.unconditional, "unconditional", config.embedding_dim, config.text_dim, length
-        )
+        self._text, self._unconditional = _texts(request, config)
         self._known = (
             _pixels(request.known.picture, "known.picture", size) if request.HasField("known") else None
         )
@@ -95,7 +94,7 @@ class PictureTask:
         if row is None or row.x0 is None or not interval:
             return None
         due = row.step <= row.base_steps and row.step < row.steps and row.step % interval == 0
-        return _to_message(row.x0) if due else None
+        return _to_message(self._sampler.space.preview(row.x0)) if due else None
 
     def finish(self) -> decoder_service_pb2.DecoderResult:
         """The picture."""
@@ -125,7 +124,7 @@ class DecoderStage:
 
     def __init__(self, settings: Settings, replica: str = "", watcher: Watcher | None = None) -> None:
         torch.set_num_threads(settings.threads)
-        self.bundle = Bundle(settings.bundle, BASE, UPSAMPLERS)
+        self.bundle = Bundle(settings.bundle, *PARTS)
         self._settings = settings
         self._replica = replica
         self.sampler = DecoderSampler(
@@ -156,7 +155,7 @@ class DecoderStage:
         if isinstance(event, Queued):
             response.queued.position = event.position
         elif isinstance(event, Stepped):
-            response.progress.CopyFrom(_progress(event, plan))
+            response.progress.CopyFrom(_progress(event, plan, self.sampler))
         elif isinstance(event, Shown):
             response.preview.picture.CopyFrom(event.preview)
         elif isinstance(event, Finished):
@@ -177,6 +176,7 @@ class DecoderStage:
         sampling = self.sampler.config.diffusion.sampling
         response = describe.describe(self.bundle.manifest)
         response.sizes.extend(self.sampler.sizes)
+        response.native_sizes.extend(self.sampler.config.native)
         response.defaults.steps = sampling.steps
         response.defaults.guidance = sampling.guidance
         response.defaults.upsampler_steps = self.sampler.upsampler_steps
@@ -196,6 +196,20 @@ def _check(sampler: DecoderSampler, request: Request) -> None:
         raise InvalidInput(("start.similarity", "must be from 0 to 1"))
 
 
+def _texts(
+    request: Request, config: ConditioningConfig | ImageConditioningConfig
+) -> tuple[TextArrays, TextArrays]:
+    """The text and the one guidance is measured against; nothing for a decoder that takes no text."""
+    if isinstance(config, ImageConditioningConfig):
+        nothing = np.zeros(0, np.float32), np.zeros((0, 1), np.float32), np.zeros(0, np.bool_)
+        return nothing, nothing
+    text = text_arrays(request.text, "text", config.embedding_dim, config.text_dim)
+    length = len(text[2])
+    return text, text_arrays(
+        request.unconditional, "unconditional", config.embedding_dim, config.text_dim, length
+    )
+
+
 def _pixels(message: tensor_pb2.Tensor, field: str, side: int) -> Array:
     return from_message(message, field, (side, side, 3))
 
@@ -205,16 +219,15 @@ def _to_message(picture: Tensor) -> tensor_pb2.Tensor:
     return to_message(to_pixels(picture).cpu().numpy())
 
 
-def _progress(event: Stepped, plan: Plan) -> decoder_service_pb2.DecoderProgress:
+def _progress(event: Stepped, plan: Plan, sampler: DecoderSampler) -> decoder_service_pb2.DecoderProgress:
     """How far the picture is: in the base network, or in all upsamplers together."""
-    upsampling = event.network != BASE
     steps_of: dict[str, int] = {}
     for segment in plan:
         steps_of[segment.network] = steps_of.get(segment.network, 0) + segment.steps
-    if not upsampling:
+    if sampler.is_base(event.network):
         progress = sampling_pb2.TaskProgress(step=event.step, steps=event.steps)
         return decoder_service_pb2.DecoderProgress(progress=progress, more=len(steps_of) > 1)
-    del steps_of[BASE]
+    steps_of = {name: steps for name, steps in steps_of.items() if not sampler.is_base(name)}
     names = list(steps_of)
     before = sum(steps_of[name] for name in names[: names.index(event.network)])
     progress = sampling_pb2.TaskProgress(step=before + event.step, steps=sum(steps_of.values()))

@@ -30,9 +30,22 @@ class Evaluation:
 
 
 Sampler = Generator[Evaluation, Prediction, Tensor]
+Settle = Callable[[Tensor, int], Tensor]  # what becomes of a sample after a step: of it and its new timestep
 
 
-def ancestral(schedule: Schedule, x: Tensor, timesteps: Sequence[int], generator: torch.Generator) -> Sampler:
+def unsettled(x: Tensor, t: int) -> Tensor:
+    """The sample stays as the step made it."""
+    del t
+    return x
+
+
+def ancestral(
+    schedule: Schedule,
+    x: Tensor,
+    timesteps: Sequence[int],
+    generator: torch.Generator,
+    settle: Settle = unsettled,
+) -> Sampler:
     """unCLIP's own sampler: DDPM over spaced timesteps (arXiv 2006.11239, equation 7; ``UnCLIPScheduler``).
 
     The last step returns the mean, without noise (algorithm 2 there).
@@ -44,10 +57,10 @@ def ancestral(schedule: Schedule, x: Tensor, timesteps: Sequence[int], generator
         beta = 1 - now / before
         mean = (before**0.5 * beta * prediction.x0 + (1 - beta) ** 0.5 * (1 - before) * x) / (1 - now)
         if previous < 0:
-            return mean
+            return settle(mean, previous)
         posterior = max(beta * (1 - before) / (1 - now), 1e-20)
         noise = torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
-        x = mean + _deviation(prediction.variance, beta, posterior) * noise
+        x = settle(mean + _deviation(prediction.variance, beta, posterior) * noise, previous)
     return x
 
 
@@ -63,18 +76,20 @@ def _deviation(variance: Tensor | None, beta: float, posterior: float) -> Tensor
     return (0.5 * (share * math.log(beta) + (1 - share) * math.log(posterior))).exp()
 
 
-def ddim(schedule: Schedule, x: Tensor, timesteps: Sequence[int]) -> Sampler:
+def ddim(schedule: Schedule, x: Tensor, timesteps: Sequence[int], settle: Settle = unsettled) -> Sampler:
     """Deterministic DDIM (arXiv 2010.02502, equation 12 with sigma = 0)."""
     for t, previous in pairwise([*timesteps, -1]):
         x0 = (yield Evaluation(x, t)).x0
         now = schedule.at(t)
         before = schedule.at(previous)
         noise = (x - now**0.5 * x0) / (1 - now) ** 0.5
-        x = before**0.5 * x0 + (1 - before) ** 0.5 * noise
+        x = settle(before**0.5 * x0 + (1 - before) ** 0.5 * noise, previous)
     return x
 
 
-def dpm_solver_pp_2m(schedule: Schedule, x: Tensor, timesteps: Sequence[int]) -> Sampler:
+def dpm_solver_pp_2m(
+    schedule: Schedule, x: Tensor, timesteps: Sequence[int], settle: Settle = unsettled
+) -> Sampler:
     """DPM-Solver++(2M), multistep of second order (arXiv 2211.01095, algorithm 2).
 
     The steps to the last timestep and to the clean sample are of first order. Both are so long in log SNR
@@ -85,14 +100,14 @@ def dpm_solver_pp_2m(schedule: Schedule, x: Tensor, timesteps: Sequence[int]) ->
     for t, previous in pairwise([*timesteps, -1]):
         x0 = (yield Evaluation(x, t)).x0
         if previous < 0:
-            return x0
+            return settle(x0, previous)
         h = _half_log_snr(schedule.at(previous)) - _half_log_snr(schedule.at(t))
         direction = x0
         if last_x0 is not None and previous != timesteps[-1]:
             r = last_h / h
             direction = (1 + 1 / (2 * r)) * x0 - last_x0 / (2 * r)
         sigma_ratio = ((1 - schedule.at(previous)) / (1 - schedule.at(t))) ** 0.5
-        x = sigma_ratio * x - schedule.at(previous) ** 0.5 * math.expm1(-h) * direction
+        x = settle(sigma_ratio * x - schedule.at(previous) ** 0.5 * math.expm1(-h) * direction, previous)
         last_x0 = x0
         last_h = h
     return x
@@ -104,12 +119,17 @@ def _half_log_snr(alpha_bar: float) -> float:
 
 
 def make_sampler(
-    name: SamplerName, schedule: Schedule, x: Tensor, timesteps: Sequence[int], generator: torch.Generator
+    name: SamplerName,
+    schedule: Schedule,
+    x: Tensor,
+    timesteps: Sequence[int],
+    generator: torch.Generator,
+    settle: Settle = unsettled,
 ) -> Sampler:
     """The sampler of that name. ``generator`` is the row's own; deterministic samplers leave it alone."""
     if name == "ancestral":
-        return ancestral(schedule, x, timesteps, generator)
-    return {"ddim": ddim, "dpm++2m": dpm_solver_pp_2m}[name](schedule, x, timesteps)
+        return ancestral(schedule, x, timesteps, generator, settle)
+    return {"ddim": ddim, "dpm++2m": dpm_solver_pp_2m}[name](schedule, x, timesteps, settle)
 
 
 def with_x0(sampler: Sampler, change: Callable[[Tensor], Tensor]) -> Sampler:

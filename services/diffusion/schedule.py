@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -84,4 +83,4 @@ def _from_an_end(schedule: Schedule, steps: int) -> list[int]:
     trained = len(schedule)
     if schedule.spacing == "leading":
         return [i * (trained // steps) + schedule.offset for i in reversed(range(steps))]
-    return [int(t) - 1 for t in np.round(np.arange(trained, 0, -trained / steps))]
+    return [round(trained - i * trained / steps) - 1 for i in range(steps)]

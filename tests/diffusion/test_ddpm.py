@@ -60,7 +60,7 @@ def test_ancestral_matches_ddpm_scheduler(threshold: Threshold | None, steps: in
         clip=None,
         threshold=threshold,
     )
-    more = {"thresholding": True, "sample_max_value": 2.0} if threshold else {}
+    more: dict[str, Any] = {"thresholding": True, "sample_max_value": 2.0} if threshold else {}
     scheduler = reference("leading", variance_type="learned_range", clip_sample=False, **more)
     scheduler.set_timesteps(steps)
     outputs = 0.5 * randn(steps, 8, *SHAPE[1:], seed=1)

@@ -191,6 +191,7 @@ class FakeStages(
             model_name="none",
             model_version=self.versions.get(stage, "0"),
             sizes=SIZES if stage == "decoder" else (),
+            native_sizes=SIZES[:1] if stage == "decoder" else (),
             defaults=defaults,
             load=self.load if stage in ("prior", "decoder") else None,
         )

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel, VQModel
+from torch import Tensor
 
 from services.bundles import kandinsky
 from services.bundles.weights import load_weights
@@ -87,11 +88,17 @@ OURS = AutoencoderConfig(
 )
 
 
+def loaded(config: AutoencoderConfig, state: dict[str, Tensor]) -> Autoencoder:
+    """Ours with these weights, and with previews that nothing is compared with."""
+    preview = {"preview.weight": torch.zeros(3, 4, 1, 1), "preview.bias": torch.zeros(3)}
+    return load_weights(Autoencoder(config), {**kandinsky.autoencoder(state), **preview}).eval()
+
+
 @torch.no_grad()
 def test_movq_matches() -> None:
     reference = randomised(VQModel(**MOVQ, vq_embed_dim=4, num_vq_embeddings=64, norm_type="spatial"))
     config = OURS.model_copy(update={"spatial": True})
-    ours = load_weights(Autoencoder(config), kandinsky.autoencoder(reference.state_dict())).eval()
+    ours = loaded(config, reference.state_dict())
     pictures = torch.rand(2, 3, 64, 48) * 2 - 1
     latents = reference.encode(pictures).latents
     assert_close(ours.encode(pictures), latents)
@@ -106,7 +113,7 @@ def test_a_variational_autoencoder_matches() -> None:
     }
     reference = randomised(AutoencoderKL(**{**MOVQ, **blocks}, scaling_factor=0.18215))
     config = OURS.model_copy(update={"moments": True, "scale": 0.18215, "attention": (False,) * 4})
-    ours = load_weights(Autoencoder(config), kandinsky.autoencoder(reference.state_dict())).eval()
+    ours = loaded(config, reference.state_dict())
     pictures = torch.rand(2, 3, 32, 48) * 2 - 1
     latents = 0.18215 * reference.encode(pictures).latent_dist.mode()
     assert_close(ours.encode(pictures), latents)

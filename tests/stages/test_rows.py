@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from services.bundles.bundle import Bundle
-from services.decoder.sampler import BASE, UPSAMPLERS, DecoderRow, DecoderSampler, DecoderTask, Picture
+from services.decoder.sampler import BASE, UPSAMPLERS, DecoderSampler
+from services.decoder.tasks import DecoderRow, DecoderTask, Picture
 from services.prior.sampler import PriorConditioning, PriorRow, PriorSampler, Text
 
 CALL_SIZE = 16  # as in deploy/serve/prior.yaml

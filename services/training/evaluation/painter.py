@@ -15,6 +15,7 @@ from gateway.flows.flow import Flow, Options, Output
 from gateway.flows.generate import Generate
 from gateway.flows.paint import Inpaint, Outpaint
 from gateway.flows.vary import Vary
+from gateway.sizes import Sizes
 from gateway.stages import Stages
 from gateway.stages.budget import Budget
 from services.decoder.sampler import DecoderSampler
@@ -62,6 +63,7 @@ class Painter:
         self._threads = threads
         self._stages = ServedStages(bundle, threads)
         self.version = self._stages.decoder.bundle.manifest.version
+        self._sizes = Sizes(self.decoder.sizes, self.decoder.config.native)
 
     @property
     def decoder(self) -> DecoderSampler:
@@ -88,9 +90,8 @@ class Painter:
 
     def generate(self, prompts: Sequence[str], settings: Settings, seed: int) -> Pictures:
         """Pictures of prompts: (n, size, size, 3)."""
-        sizes = self.decoder.sizes
         flows = [
-            Generate(settings.options(seed + i), Output(), str(i), sizes, prompt, settings.size)
+            Generate(settings.options(seed + i), Output(), str(i), self._sizes, prompt, settings.size)
             for i, prompt in enumerate(prompts)
         ]
         return np.stack(self._draw(flows))
@@ -108,7 +109,7 @@ class Painter:
                     options=settings.options(seed + i),
                     output=Output(),
                     request_id=str(i),
-                    sizes=self.decoder.sizes,
+                    sizes=self._sizes,
                     prompt=prompt,
                     picture=encode_picture(canvas.pixels),
                     header=Header(width, height),
@@ -133,7 +134,7 @@ class Painter:
                     options=settings.options(seed + i),
                     output=Output(),
                     request_id=str(i),
-                    sizes=self.decoder.sizes,
+                    sizes=self._sizes,
                     prompt=prompt,
                     picture=encode_picture(pixels),
                     header=Header(width, height),
@@ -145,13 +146,14 @@ class Painter:
 
     def vary(self, pictures: Pictures, similarity: float, settings: Settings, seed: int) -> Pictures:
         """Pictures like the given ones, (n, size, size, 3)."""
-        sizes = self.decoder.sizes
         flows = []
         for i, pixels in enumerate(pictures):
             header = Header(pixels.shape[1], pixels.shape[0])
             picture = encode_picture(pixels)
             options = settings.options(seed + i)
-            flows.append(Vary(options, Output(), str(i), sizes, picture, header, similarity, settings.size))
+            flows.append(
+                Vary(options, Output(), str(i), self._sizes, picture, header, similarity, settings.size)
+            )
         return np.stack(self._draw(flows))
 
     def _draw(self, flows: Sequence[Flow]) -> list[Pictures]:
