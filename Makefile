@@ -56,7 +56,7 @@ test: setup setup-node ## Run every test but those of test-deploy
 	@$(BIN)/python -m pytest
 
 test-page: setup ## Run the tests of the page in Chromium
-	@$(BIN)/python -m pytest -m page tests/page tests/stack
+	@$(BIN)/python -m pytest -m page tests/page
 
 test-deploy: setup setup-node ## Run the tests that take minutes: scaling, rollouts, several clusters, alerts on a live stack
 	@$(BIN)/python -m pytest -m deploy tests/deploy

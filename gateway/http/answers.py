@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import time
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
+from typing import Any
 
 from gateway import convert
 from gateway.events import Drawn, Indexed, Warned
@@ -16,7 +18,7 @@ from gateway.http import schema
 from gateway.http.door import Visit
 from gateway.http.errors import HttpError, told_of
 from gateway.http.store import Store, new_name
-from gateway.http.streams import DONE, FORMATS, Kind, Narrator, size_of, warning_of
+from gateway.http.streams import DONE, FORMATS, PING_SECONDS, Kind, Narrator, size_of, warning_of
 from gateway.images import Images
 from gateway.readiness import Model
 from gateway.threads import in_thread
@@ -26,7 +28,7 @@ from services.wire.errors import InvalidInput
 
 
 class Answers:
-    """Runs flows for requests. address: where callers reach this service, without a slash at its end."""
+    """Runs flows for requests."""
 
     def __init__(self, images: Images, store: Store) -> None:
         self._images = images
@@ -35,7 +37,7 @@ class Answers:
     async def whole(
         self, message: FlowMessage, body: schema.Common, visit: Visit, address: str
     ) -> schema.Images:
-        """All pictures at once."""
+        """All pictures at once. address: where callers reach this service, without a slash at its end."""
         flow, model = await self._checked(message, body, visit)
         made: dict[int, schema.Image] = {}
         size = ""
@@ -61,17 +63,20 @@ class Answers:
     ) -> AsyncGenerator[bytes, None]:
         """Events: what happens on the way, then each picture when it is completed.
 
-        Raises before the first one.
+        What fails before the first one, or soon, is raised.
         """
         flow, model = await self._checked(message, body, visit)
         partials = body.partial_images or 0
         interval = -(-flow.options.decoder_steps // (partials + 1)) if partials else 0
         flow = replace(flow, options=replace(flow.options, preview_interval=interval))
         events = self._events(flow, message, visit)
+        first = asyncio.ensure_future(anext(events, None))
         try:
-            first = await anext(events)
+            await asyncio.wait({first}, timeout=PING_SECONDS)
+            if first.done():
+                first.result()
         except BaseException:
-            await events.aclose()
+            await _closed(first, events)
             raise
         narrator = Narrator(flow, model, self._images.signer, kind, partials, bool(body.progress))
         return _told(first, events, narrator, visit)
@@ -101,12 +106,22 @@ class Answers:
         return schema.Image(url=f"{address}/files/{name}", seed=drawn.seed)
 
 
+async def _closed(first: asyncio.Future[Any], events: AsyncGenerator[Indexed, None]) -> None:
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    await events.aclose()
+
+
 async def _told(
-    first: Indexed, events: AsyncGenerator[Indexed, None], narrator: Narrator, visit: Visit
+    first: asyncio.Future[Indexed | None],
+    events: AsyncGenerator[Indexed, None],
+    narrator: Narrator,
+    visit: Visit,
 ) -> AsyncGenerator[bytes, None]:
     try:
-        async with aclosing(events):
-            item: Indexed | None = first
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(_closed, first, events)
+            item = await first
             while item is not None:
                 if (told := await narrator.told(*item)) is not None:
                     yield told

@@ -40,7 +40,13 @@ TYPES = {
 }
 # OpenAI's clients would ask twice again, for what takes as long or fails as before.
 NO_RETRY = {"x-should-retry": "false"}
-CODES = {405: "method_not_allowed", 413: "request_too_large", 429: "rate_limit_exceeded", 504: "timeout"}
+CODES = {
+    405: "method_not_allowed",
+    413: "request_too_large",
+    429: "rate_limit_exceeded",
+    503: "service_unavailable",
+    504: "timeout",
+}
 
 
 class HttpError(ServiceError):

@@ -48,7 +48,8 @@ class Asset:
 
 def add_page(app: FastAPI) -> None:
     """Serve the page at /, and its files below /page/."""
-    assets = {path.name: Asset(path.read_bytes(), KINDS[path.suffix]) for path in sorted(FOLDER.iterdir())}
+    files = [path for path in sorted(FOLDER.iterdir()) if path.suffix in KINDS]
+    assets = {path.name: Asset(path.read_bytes(), KINDS[path.suffix]) for path in files}
 
     async def index(request: Request) -> Response:
         return _answer(request, assets["index.html"])
@@ -64,6 +65,7 @@ def add_page(app: FastAPI) -> None:
 
 def _answer(request: Request, asset: Asset) -> Response:
     headers = {**HEADERS, "etag": asset.tag}
-    if request.headers.get("if-none-match") == asset.tag:
+    # Proxies that compress make the tag a weak one.
+    if asset.tag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
     return Response(asset.body, media_type=f"{asset.kind}; charset=utf-8", headers=headers)

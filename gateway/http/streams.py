@@ -27,6 +27,8 @@ FORMATS: dict[str, Format] = {"PNG": "png", "JPEG": "jpeg", "WEBP": "webp"}
 DONE = b"data: [DONE]\n\n"
 PING_SECONDS = 15.0  # proxies close connections on which nothing comes for a minute
 PING = b": still at work\n\n"  # a comment, which clients skip
+# Proxies are to pass events on as they come.
+HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 NO_USAGE = {
     "input_tokens": 0,
     "output_tokens": 0,
@@ -42,7 +44,7 @@ class EventStream(StreamingResponse):
     """
 
     def __init__(self, events: AsyncGenerator[bytes, None]) -> None:
-        super().__init__(events, media_type="text/event-stream", headers={"cache-control": "no-store"})
+        super().__init__(events, media_type="text/event-stream", headers=HEADERS)
         self._events = events
 
     async def stream_response(self, send: Send) -> None:

@@ -13,6 +13,8 @@ from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, 
 
 from tests.fakes.stages import FakeStages
 from tests.http.conftest import Api, serving_http
+from tests.stack.conftest import receiver as receiver
+from tests.stack.conftest import stack as stack
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 # What the browser itself says of answers that the tests bring about.

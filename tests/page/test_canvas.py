@@ -40,7 +40,6 @@ async def with_picture(visit: Visit, tmp_path: Path, width: int = 256, height: i
     async with page.expect_file_chooser() as choosing:
         await visit.press("Add picture")
     await (await choosing.value).set_files(tmp_path / "mine.png")
-    await page.locator("#frame-width").filter(has_not=page.locator("nothing")).wait_for(state="attached")
     await page.get_by_role("button", name="Undo", exact=True).and_(page.locator(":enabled")).wait_for()
     return page
 
@@ -217,6 +216,77 @@ async def test_the_canvas_and_its_results_outlive_a_reload(browser: Browser, tmp
         assert (await exported(page, tmp_path)).shape == (256, 320, 4)
 
 
+async def other_canvas(visit: Visit) -> None:
+    """Leave this canvas for a new one."""
+    await visit.press("Canvases")
+    await visit.press("Begin a new canvas")
+    await visit.page.locator("#undo:disabled").wait_for()
+
+
+async def first_canvas(visit: Visit) -> None:
+    """Go back to the canvas that has a picture."""
+    await visit.press("Canvases")
+    await (
+        visit.page.locator(".canvases li", has=visit.page.locator("img[src]"))
+        .get_by_role("button")
+        .first.click()
+    )
+    await visit.page.locator("dialog").wait_for(state="detached")
+
+
+async def test_canvases_do_not_overwrite_each_other(browser: Browser, tmp_path: Path) -> None:
+    async with visiting(browser) as visit:
+        page = await with_picture(visit, tmp_path)
+        before = await exported(page, tmp_path)
+        await page.fill("#canvas-prompt", "on the first")
+        await other_canvas(visit)
+        await page.fill("#canvas-prompt", "on the second")
+        await page.wait_for_timeout(800)
+        await first_canvas(visit)
+        await page.fill("#canvas-prompt", "typed at once")
+        assert np.array_equal(await exported(page, tmp_path), before)
+        await page.wait_for_timeout(800)
+        await page.reload()
+        await page.locator("#frame-width").wait_for(state="attached")
+        await page.wait_for_timeout(500)
+        assert np.array_equal(await exported(page, tmp_path), before)
+        assert await page.input_value("#canvas-prompt") == "typed at once"
+        await visit.press("Canvases")
+        await page.locator(".canvases li").nth(1).wait_for()
+
+
+async def test_a_painting_goes_on_while_its_canvas_is_left(browser: Browser, tmp_path: Path) -> None:
+    async with visiting(browser, FakeStages(step_seconds=0.3, default_steps=5)) as visit:
+        page = await with_picture(visit, tmp_path)
+        await visit.press("Invert")
+        await page.fill("#canvas-prompt", "a lake")
+        await visit.press("Paint")
+        await page.get_by_text("0 of 4 painted").wait_for()
+        await page.wait_for_timeout(700)
+        await other_canvas(visit)
+        assert not await page.locator("#staging").is_visible()
+        await first_canvas(visit)
+        await page.get_by_text("Compare the results").wait_for()
+        await visit.press("Accept")
+        assert (await exported(page, tmp_path)).shape == (256, 256, 4)
+
+
+async def test_results_go_where_they_were_asked_for(browser: Browser, tmp_path: Path) -> None:
+    async with visiting(browser) as visit:
+        page = await with_picture(visit, tmp_path)
+        await numbers(page, "frame", 128, 0, 256, 256)
+        await paint(visit, "a lake")
+        assert await page.locator("#frame-x:disabled").count() == 1
+        await page.locator("nav").get_by_text("History").click()
+        await page.locator("#gallery .tile").last.click()
+        await visit.press("Put on the canvas")
+        await page.wait_for_timeout(500)
+        await visit.press("Accept")
+        found = await exported(page, tmp_path)
+        colours = {tuple(pixel) for pixel in found[:256, 256:384].reshape(-1, 4)}
+        assert len(colours) == 1, "the results of fake stages are of one colour"
+
+
 async def test_a_second_tab_has_a_canvas_of_its_own_and_shares_the_history(
     browser: Browser, tmp_path: Path
 ) -> None:
@@ -225,7 +295,8 @@ async def test_a_second_tab_has_a_canvas_of_its_own_and_shares_the_history(
         await page.wait_for_timeout(1000)
         other = visit.watch(await visit.context.new_page())
         await other.goto(f"{visit.url}/#canvas")
-        await other.get_by_text("open in another tab").wait_for()
+        await other.get_by_text("open in other tabs").wait_for()
+        assert await other.locator("#undo:disabled").count() == 1
         await other.goto(f"{visit.url}/#history")
         assert await other.locator("#gallery .tile").count() == 1
         await page.goto(f"{visit.url}/#create")

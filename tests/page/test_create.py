@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import shlex
+import asyncio
+import sys
 from pathlib import Path
 
 import pytest
+from google.protobuf import json_format
+from google.protobuf.message import Message
 from playwright.async_api import Browser
 
 from gateway.cli.provenance import read
@@ -14,7 +16,10 @@ from gateway.http.labs import FOLDER
 from tests.fakes.stages import FakeStages
 from tests.gateway.conftest import png_of
 from tests.http.test_openai_client import noise
-from tests.page.conftest import visiting
+from tests.page.conftest import Visit, visiting
+from unclip.internal.v1.decoder_service_pb2 import SampleDecoderRequest
+from unclip.internal.v1.sampling_pb2 import SamplingTask
+from unclip.v1 import image_service_pb2 as pb
 
 pytestmark = pytest.mark.page
 MOST_BYTES = 200_000
@@ -170,22 +175,100 @@ async def test_a_download_has_its_seed_and_settings_in_the_file(browser: Browser
         assert any("seed 41" in line for line in report.lines), report.lines
 
 
-async def test_requests_can_be_copied_and_do_the_same(browser: Browser) -> None:
+async def test_requests_do_the_same_from_programs(browser: Browser, tmp_path: Path) -> None:
+    """Of every flow: curl and Python are run, and the gRPC message is read; all ask the decoder the same."""
+    async with visiting(browser, FakeStages(lengths=True, default_steps=2)) as visit:
+        page = await visit.open()
+        await page.get_by_text("Settings", exact=True).click()
+        await page.select_option("#size", "64")
+        await page.fill("#steps", "3")
+        await page.fill("#count", "2")
+        await visit.draw('@a cat\'s $HOME `x` "y" \\n;type=a', 2)
+        await same_from_programs(visit, tmp_path, pb.GenerateRequest())
+        await page.locator(".tile").first.click()
+        await visit.press("Variations")
+        await visit.press("Draw variations")
+        await visit.pictures(4)
+        await same_from_programs(visit, tmp_path, pb.VaryRequest())
+        await page.locator(".tile").nth(0).drag_to(page.locator(".tile").nth(1))
+        await visit.press("Mix")
+        await visit.pictures(2)
+        await same_from_programs(visit, tmp_path, pb.MixRequest())
+        await page.locator(".tile").nth(0).drag_to(page.locator(".tile").nth(1))
+        await visit.press("Draw the way")
+        await visit.pictures(5)
+        await same_from_programs(visit, tmp_path, pb.InterpolateRequest())
+        await page.locator(".tile").first.click()
+        await visit.press("Edit")
+        await visit.press("Invert")
+        await page.fill("#canvas-prompt", "an owl")
+        await visit.press("Paint")
+        await page.get_by_text("Compare the results").wait_for()
+        await page.locator("nav").get_by_text("Create").click()
+        await same_from_programs(visit, tmp_path, pb.InpaintRequest())
+
+
+async def same_from_programs(visit: Visit, folder: Path, message: Message) -> None:
+    """Run the newest drawing's snippets, in a folder with its pictures."""
+    page = visit.page
+    stages = visit.api.stages
+    count = await page.locator(".task >> nth=0").locator(".tile[role=button]").count()
+    drawn = [picture.SerializeToString() for picture in stages.pictures[-count:]]
+    await page.locator(".task").first.get_by_role("button", name="Request").click()
+    for button in await page.locator("dialog").get_by_role("button", name="Download picture").all():
+        async with page.expect_download() as started:
+            await button.click()
+        saved = await started.value
+        await saved.save_as(folder / saved.suggested_filename)
+    curl, python, grpc = await page.locator(".snippet pre").all_inner_texts()
+    await page.keyboard.press("Escape")
+    before = len(stages.pictures)
+    await succeed("bash", "-c", curl.replace("curl ", "curl --fail-with-body ", 1), folder=folder)
+    await succeed(sys.executable, "-c", python, folder=folder)
+    again = [without_previews(picture) for picture in stages.pictures[before:]]
+    wanted = sorted(without_previews(type(stages.pictures[0]).FromString(data)) for data in drawn)
+    assert sorted(again[:count]) == sorted(again[count:]) == wanted
+    document = await succeed(
+        "bash", "-c", f"cat <<END\n{grpc.partition('<<END' + chr(10))[2]}", folder=folder
+    )
+    json_format.Parse(document, message)
+
+
+def without_previews(picture: SampleDecoderRequest) -> bytes:
+    """What was asked of the decoder, but for who asked, until when, and what to show on the way."""
+    same = SampleDecoderRequest()
+    same.CopyFrom(picture)
+    same.ClearField("preview_interval")
+    task = same.task
+    same.task.CopyFrom(SamplingTask(seed=task.seed, steps=task.steps, guidance=task.guidance))
+    return same.SerializeToString(deterministic=True)
+
+
+async def succeed(*command: str, folder: Path) -> str:
+    process = await asyncio.create_subprocess_exec(
+        *command, cwd=folder, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    out, _ = await process.communicate()
+    assert process.returncode == 0, out.decode()[-3000:]
+    return out.decode()
+
+
+async def test_a_deleted_picture_is_gone_everywhere(browser: Browser) -> None:
     async with visiting(browser) as visit:
         page = await visit.open()
-        prompt = 'a cat\'s $HOME `x` "y" \\n'
-        await visit.draw(prompt)
-        await page.locator(".task").first.get_by_role("button", name="Request").click()
-        curl, python, grpc = await page.locator(".snippet pre").all_inner_texts()
-        url, document = shlex.split(curl.split("<<END")[0])[1], curl.split("<<END\n")[1].removesuffix("\nEND")
-        for mark in ("\\$", "\\`", "\\\\"):  # as a shell reads a here-document
-            document = document.replace(mark, mark[1])
-        assert url == f"{visit.url}/v1/images/generations"
-        body = json.loads(document)
-        assert body["prompt"] == prompt
-        assert (await visit.api.http.post(url, json=body)).status_code == 200
-        compile(python, "snippet", "exec")
-        assert "unclip.v1.ImageService/Generate" in grpc
+        await visit.draw("a cat")
+        await page.locator(".tile").first.click()
+        await visit.press("Delete")
+        await page.locator("dialog").last.get_by_role("button", name="Delete", exact=True).click()
+        await page.locator(".tile").nth(3).wait_for(state="detached")
+        await page.reload()
+        await visit.pictures(3)
+        assert await page.get_by_role("button", name="Try again").count() == 0
+        await page.keyboard.press("Tab")
+        await page.locator(".skip").focus()
+        await page.goto(f"{visit.url}/#history")
+        await page.locator(".skip").press("Enter")
+        assert await page.locator("#history").is_visible()
 
 
 async def test_a_picture_of_ones_own(browser: Browser, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from playwright.async_api import Browser, Page, Route
+from playwright.async_api import Browser, Download, Page, Route
 
 from services.wire.errors import InvalidInput
 from tests.fakes.stages import FakeStages
@@ -16,13 +16,22 @@ from tests.gateway.conftest import until
 from tests.page.conftest import Visit, visiting
 
 pytestmark = pytest.mark.page
+# The transaction is given up, as when a disk is full, until the test says otherwise.
 FULL_STORAGE = """
+  window.full = true;
   const put = IDBObjectStore.prototype.put;
   IDBObjectStore.prototype.put = function (value) {
-    if (this.name === "pictures") throw new DOMException("full", "QuotaExceededError");
-    return put.call(this, value);
+    const request = put.call(this, value);
+    if (window.full && this.name === "pictures") this.transaction.abort();
+    return request;
   };
 """
+NO_STORAGE = """
+  const refused = () => { throw new DOMException("refused", "SecurityError"); };
+  IDBFactory.prototype.open = refused;
+  Object.defineProperty(window, "localStorage", { get: refused });
+"""
+PENDING_PERMISSION = "StorageManager.prototype.persist = () => new Promise(() => {});"
 
 
 async def ask(visit: Visit, prompt: str = "a fox") -> Page:
@@ -93,12 +102,36 @@ async def test_storage_is_full_and_the_pictures_can_still_be_had(browser: Browse
         await visit.page.add_init_script(FULL_STORAGE)
         page = await ask(visit)
         await visit.pictures(4)
-        assert "storage is full" in await visit.message()
-        async with page.expect_download():
-            await page.get_by_role("button", name="Download it").first.click()
-        await page.locator(".tile").nth(2).click()
-        async with page.expect_download():
-            await visit.press("Download")
+        assert "4 of your pictures are only in this page" in await visit.message()
+        downloads: list[Download] = []
+        page.on("download", lambda download: downloads.append(download))
+        await visit.press("Download 4")
+        await until(lambda: len(downloads) == 4)
+        await page.locator("nav").get_by_text("History").click()
+        await page.evaluate("window.full = false")
+        await page.locator("#gallery .tile").first.click()
+        await visit.press("Delete")
+        await page.locator("dialog").last.get_by_role("button", name="Delete", exact=True).click()
+        await page.locator("#gallery .tile").nth(3).wait_for(state="detached")
+        await page.wait_for_timeout(500)
+        await page.reload()
+        await page.locator("#gallery .tile").nth(2).wait_for()
+
+
+@pytest.mark.parametrize("script", [NO_STORAGE, PENDING_PERMISSION], ids=["refused", "asked for"])
+async def test_a_browser_that_keeps_nothing_still_draws(browser: Browser, script: str) -> None:
+    async with visiting(browser) as visit:
+        await visit.page.add_init_script(script)
+        page = await ask(visit)
+        await visit.pictures(4)
+        await page.locator(".tile[role=button]").first.click()
+        await visit.press("Edit")
+        await page.locator("#undo:enabled").wait_for()
+        await page.fill("#canvas-prompt", "an owl")
+        await visit.press("Invert")
+        await visit.press("Paint")
+        await page.get_by_text("Compare the results").wait_for()
+        await visit.press("Accept")
 
 
 async def test_a_reload_in_the_middle_keeps_what_came_and_the_rest_can_be_drawn(browser: Browser) -> None:
@@ -125,6 +158,8 @@ async def test_a_slow_network_shows_progress_and_ends_well(browser: Browser) -> 
         await session.send("Network.emulateNetworkConditions", speed)
         await page.fill("#prompt", "a fox")
         await visit.press("Draw")
+        await page.locator(".pending progress:visible").first.wait_for()
+        await page.locator(".pending p", has_text="step").first.wait_for()
         await visit.pictures(4)
 
 

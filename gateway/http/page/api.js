@@ -1,6 +1,7 @@
 /** The Images API: requests, their streams of events, and errors as sentences. */
 
-const SILENCE_MILLISECONDS = 60_000; // the service says something every 15 s
+const SILENCE_MILLISECONDS = 60_000; // in a stream: the service says something every 15 s
+const ANSWER_MILLISECONDS = 10 * 60_000; // until a stream begins: a slow line takes long to carry a picture
 
 const PATHS = {
   generate: "/v1/images/generations",
@@ -12,11 +13,10 @@ const PATHS = {
 
 /** Something that went wrong, as a sentence. retryAfter: milliseconds, where the service said so. */
 export class Problem extends Error {
-  constructor(text, { status = 0, retryAfter = 0, retryable = false } = {}) {
+  constructor(text, { status = 0, retryAfter = 0 } = {}) {
     super(text);
     this.status = status;
     this.retryAfter = retryAfter;
-    this.retryable = retryable;
   }
 }
 
@@ -46,27 +46,24 @@ export async function draw(request, told, signal) {
   const leave = () => control.abort(signal.reason);
   signal.addEventListener("abort", leave);
   let silence;
-  const alive = () => {
+  const alive = (milliseconds) => {
     clearTimeout(silence);
     silence = setTimeout(
-      () => control.abort(new Problem("The service went silent. Try again.", { retryable: true })),
-      SILENCE_MILLISECONDS,
+      () => control.abort(new Problem("The service went silent. Try again.")),
+      milliseconds,
     );
   };
   try {
-    alive();
-    const answer = await send(PATHS[request.flow], {
-      method: "POST",
-      signal: control.signal,
-      ...(await bodyOf(request)),
-    });
-    await read(answer.body, told, alive);
+    alive(ANSWER_MILLISECONDS);
+    const body = await bodyOf(request);
+    const answer = await send(PATHS[request.flow], { method: "POST", signal: control.signal, ...body });
+    await read(answer.body, told, () => alive(SILENCE_MILLISECONDS));
   } catch (error) {
-    if (control.signal.aborted) throw control.signal.reason;
-    throw error;
+    throw control.signal.aborted ? control.signal.reason : error;
   } finally {
     clearTimeout(silence);
     signal.removeEventListener("abort", leave);
+    control.abort(); // whatever is left of the answer, so that the service draws no more
   }
 }
 
@@ -115,8 +112,8 @@ async function send(path, options) {
 
 function lost() {
   return navigator.onLine
-    ? new Problem("The service does not answer. Nothing is lost; try again in a moment.", { retryable: true })
-    : new Problem("You are offline. Nothing is lost; try again when you are back.", { retryable: true });
+    ? new Problem("The service does not answer. Nothing is lost; try again in a moment.")
+    : new Problem("You are offline. Nothing is lost; try again when you are back.");
 }
 
 async function problemOf(answer) {
@@ -141,21 +138,19 @@ function toProblem(error, status, retryAfter = 0) {
     return new Problem("The service is full right now.", {
       status,
       retryAfter: retryAfter || 1000,
-      retryable: true,
     });
   if (status === 503)
     return new Problem("A part of the service is not there right now. Try again in a moment.", {
       status,
-      retryable: true,
     });
   if (status === 504)
     return new Problem(
       "It took longer than the service allows. Try again, or ask for fewer or smaller pictures.",
-      { status, retryable: true },
+      { status },
     );
   return new Problem(
     `The service failed (${status || "no status"}). ${said} Try again; if it fails again, tell whoever runs it.`,
-    { status, retryable: true },
+    { status },
   );
 }
 
@@ -176,8 +171,7 @@ async function read(body, told, alive) {
     kept = blocks.pop();
     for (const block of blocks) finished = (await take(block, told)) || finished;
   }
-  if (!finished)
-    throw new Problem("The connection was cut before all was drawn. Try again.", { retryable: true });
+  if (!finished) throw new Problem("The connection was cut before all was drawn. Try again.");
 }
 
 /** Whether this was the last event. */
@@ -189,15 +183,12 @@ async function take(block, told) {
   if (data === undefined) return false;
   if (data === "[DONE]") return true;
   const event = JSON.parse(data);
-  if (event.error)
-    throw toProblem(
-      event.error,
-      { timeout: 504, rate_limit_exceeded: 429 }[event.error.code] ?? statusOf(event.error.type),
-    );
+  if (event.error) throw toProblem(event.error, statusOf(event.error));
   await told({ ...event, type: event.type.split(".").pop() });
   return false;
 }
 
-function statusOf(type) {
-  return { invalid_request_error: 400 }[type] ?? 503;
+function statusOf({ type, code }) {
+  const byCode = { timeout: 504, rate_limit_exceeded: 429, service_unavailable: 503 };
+  return byCode[code] ?? { invalid_request_error: 400 }[type] ?? 500;
 }

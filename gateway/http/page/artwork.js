@@ -3,7 +3,7 @@
 import { union } from "./geometry.js";
 
 const MOST_SIDE = 8192;
-const MOST_PIXELS = 32 * 2 ** 20;
+const MOST_PIXELS = 16 * 2 ** 20; // what every browser draws on, phones too
 const MOST_STEPS = 40; // back
 const MOST_KEPT = 48 * 2 ** 20; // pixels that the way back takes
 export const MARK = "#db2777";
@@ -16,14 +16,26 @@ function newCanvas(width, height) {
 class Layer {
   rect = null;
   canvas = null;
+  version = 0; // rises whenever it is drawn on
+
+  /** Raises an Error if it cannot grow to hold a rectangle too. */
+  check(rect) {
+    const wanted = union(this.rect, rect);
+    if (
+      wanted.width <= MOST_SIDE &&
+      wanted.height <= MOST_SIDE &&
+      wanted.width * wanted.height <= MOST_PIXELS
+    )
+      return;
+    throw new Error(
+      `A canvas holds up to ${MOST_SIDE} px a side and ${MOST_PIXELS / 2 ** 20} megapixels. Export this one and begin a new one for what lies further away.`,
+    );
+  }
 
   grow(rect) {
     const wanted = union(this.rect, rect);
     if (this.rect && wanted.width === this.rect.width && wanted.height === this.rect.height) return;
-    if (wanted.width > MOST_SIDE || wanted.height > MOST_SIDE || wanted.width * wanted.height > MOST_PIXELS)
-      throw new Error(
-        `A canvas holds up to ${MOST_SIDE} px a side and ${MOST_PIXELS / 2 ** 20} megapixels. Export this one and begin a new one for what lies further away.`,
-      );
+    this.check(rect);
     const canvas = newCanvas(wanted.width, wanted.height);
     if (this.canvas)
       canvas.getContext("2d").drawImage(this.canvas, this.rect.x - wanted.x, this.rect.y - wanted.y);
@@ -34,6 +46,7 @@ class Layer {
   /** Draw with a context whose coordinates are the plane's. */
   draw(rect, work) {
     this.grow(rect);
+    this.version += 1;
     const context = this.canvas.getContext("2d");
     context.save();
     context.translate(-this.rect.x, -this.rect.y);
@@ -144,6 +157,7 @@ export class Artwork extends EventTarget {
       ["pixels", workOf("pixels")],
       ["marks", workOf("marks")],
     ].filter(([, work]) => work);
+    for (const [which] of works) this[which].check(rect);
     const before = this.#copies(
       rect,
       works.map(([which]) => which),

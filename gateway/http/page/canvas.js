@@ -6,21 +6,12 @@ import { byId, chooseFile, download, fileName, h, say } from "./dom.js";
 import { common, fitting, LEAST_FRAME, union, whole } from "./geometry.js";
 import { Gestures } from "./gestures.js";
 import { Keeper } from "./keeper.js";
+import { Keys, TOOLS } from "./keys.js";
 import { Marking } from "./marking.js";
 import { draggedPicture } from "./pictures.js";
 import { Staging } from "./staging.js";
 import { View } from "./view.js";
 
-const TOOLS = {
-  frame: ["Frame", "v"],
-  hand: ["Hand", "h"],
-  brush: ["Brush", "b"],
-  eraser: ["Eraser", "e"],
-  rectangle: ["Rectangle", "r"],
-  lasso: ["Lasso", "l"],
-};
-const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-const STEP = 16; // px that an arrow key moves; with Shift, one
 const SIDES = ["x", "y", "width", "height"];
 
 const stage = byId("stage");
@@ -32,20 +23,23 @@ let model = null;
 let scheduled = false;
 let seen = false;
 const marking = new Marking({ artwork: () => artwork, frame: () => frame, brush, attempt });
-const keeper = new Keeper(
-  () => ({ artwork, frame, prompt: byId("canvas-prompt").value, staged: staging.taskId }),
-  restore,
-);
+const keeper = new Keeper(snapshot, restore);
+let open; // resolves the promise below
+const ready = new Promise((resolve) => {
+  open = resolve;
+});
 const staging = new Staging({
+  ready,
   frame: () => frame,
-  given: () => artwork.given(frame),
-  accept: (image) => attempt(() => artwork.place(image, frame)),
+  given: (rect) => artwork.given(rect),
+  accept: (image, rect) => attempt(() => artwork.place(image, rect)),
   limits: () => model,
-  changed,
+  kept: () => keeper.soon(),
+  changed: shownAnew,
 });
 
-/** Set the view up, with what was there last. */
-export async function start() {
+/** Set the tools up. */
+export function start() {
   for (const [name, [label, letter]] of Object.entries(TOOLS)) {
     const input = h("input", {
       type: "radio",
@@ -59,7 +53,12 @@ export async function start() {
     );
   }
   listen();
+}
+
+/** Open what was there last. Until then, what is given waits. */
+export async function openLast() {
   await keeper.open();
+  open();
 }
 
 /** The model is known. */
@@ -77,35 +76,48 @@ export function shown() {
 
 /** Begin with a picture: on a new canvas, unless this one is empty. */
 export async function edit(picture) {
-  if (!artwork.empty) await keeper.fresh();
-  await place(picture.blob, { x: 0, y: 0 });
-  if (!artwork.empty) setFrame(fitting(artwork.pixels.rect, model?.max_picture_pixels ?? 2 ** 22));
+  await ready;
+  if (!artwork.empty || staging.active) await keeper.fresh();
+  if (!(await place(picture, { x: 0, y: 0 }))) return;
+  setFrame(fitting(artwork.pixels.rect, model?.max_picture_pixels ?? 2 ** 20));
   fit();
+}
+
+/** Put a picture into the middle of what is seen, or at a place of the plane. Whether that worked. */
+export async function place(picture, at = view.centre) {
+  await ready;
+  const bitmap = await createImageBitmap(picture.blob);
+  const { width, height } = bitmap;
+  const done = attempt(() =>
+    artwork.place(bitmap, { x: Math.round(at.x), y: Math.round(at.y), width, height }),
+  );
+  bitmap.close();
+  return done;
 }
 
 /** A file was chosen, dropped or pasted: it comes where the pointer is, or to the middle. */
 export async function addFile(file, event = {}) {
-  const at = event.clientX === undefined ? view.centre : view.toPlane(event);
+  const at = event.clientX === undefined ? undefined : view.toPlane(event);
   const picture = await addToHistory(file, false);
   if (!picture) return;
-  if (artwork.empty) await edit(picture);
-  else await place(picture.blob, at);
+  await ready;
+  if (artwork.empty && !staging.active) await edit(picture);
+  else await place(picture, at);
 }
 
-async function place(blob, { x, y }) {
-  const bitmap = await createImageBitmap(blob);
-  attempt(() =>
-    artwork.place(bitmap, { x: Math.round(x), y: Math.round(y), width: bitmap.width, height: bitmap.height }),
-  );
-  bitmap.close();
-}
-
+/** Do something, or say why not. Whether it was done. */
 function attempt(work) {
   try {
     work();
+    return true;
   } catch (error) {
     say(error.message);
+    return false;
   }
+}
+
+function snapshot() {
+  return { artwork, frame, prompt: byId("canvas-prompt").value, staged: staging.record };
 }
 
 /** Take over what was kept of a canvas, or begin anew. */
@@ -122,6 +134,10 @@ function restore(kept) {
 
 function changed() {
   keeper.soon();
+  shownAnew();
+}
+
+function shownAnew() {
   showFields();
   render();
 }
@@ -150,7 +166,7 @@ function render() {
     scheduled = false;
     view.render({
       artwork,
-      candidate: staging.image,
+      candidate: staging.shown,
       stroke: marking.stroke,
       frame,
       handles: tool === "frame" && !staging.active,
@@ -179,6 +195,7 @@ function showFields() {
   }
   byId("undo").disabled = !artwork.canUndo || staging.active;
   byId("redo").disabled = !artwork.canRedo || staging.active;
+  for (const id of ["invert", "unmark", "mark", "unmark-rectangle"]) byId(id).disabled = staging.active;
 }
 
 function brush() {
@@ -216,14 +233,22 @@ function listen() {
     setFrame,
     render,
   });
-  for (const [name, work] of Object.entries({ keydown: key, focus: render, blur: render }))
-    stage.addEventListener(name, work);
+  for (const name of ["focus", "blur"]) stage.addEventListener(name, render);
+  new Keys(stage, view, marking, {
+    tool: () => tool,
+    busy: () => staging.active,
+    frame: () => frame,
+    setFrame,
+    chooseTool,
+    fit,
+    render,
+  });
   stage.addEventListener("dragover", (event) => event.preventDefault());
   stage.addEventListener("drop", (event) => {
     const picture = draggedPicture(event);
     if (!picture) return;
     event.preventDefault();
-    place(picture.blob, view.toPlane(event));
+    place(picture, view.toPlane(event));
   });
   const clicks = {
     "zoom-in": () => zoomBy(1.25),
@@ -246,43 +271,6 @@ function listen() {
     byId(`frame-${name}`).addEventListener("change", set);
   }
   document.addEventListener("keydown", undoKey);
-}
-
-function key(event) {
-  if (event.ctrlKey || event.metaKey) return;
-  const chosen = Object.keys(TOOLS).find((name) => TOOLS[name][1] === event.key.toLowerCase());
-  const others = {
-    "+": () => zoomBy(1.25),
-    "-": () => zoomBy(0.8),
-    0: fit,
-    i: () => byId("invert").click(),
-    " ": () => Marking.marks(tool) && !staging.active && marking.stamp(tool, event.altKey),
-    Enter: () => marking.close(),
-    Escape: () => (marking.stroke = null),
-    "[": () => (byId("brush-size").value = brush() - 8),
-    "]": () => (byId("brush-size").value = brush() + 8),
-  };
-  if (event.key in ARROWS) arrow(ARROWS[event.key], event);
-  else if (chosen) chooseTool(chosen);
-  else if (event.key in others) others[event.key]();
-  else return;
-  event.preventDefault();
-  render();
-}
-
-function arrow([dx, dy], event) {
-  const by = event.shiftKey ? 1 : STEP;
-  if (tool === "hand") {
-    view.x += (dx * 60) / view.scale;
-    view.y += (dy * 60) / view.scale;
-  } else if (Marking.marks(tool)) {
-    marking.move(tool, dx * by, dy * by);
-  } else if (!staging.active) {
-    const change = event.altKey
-      ? { width: frame.width + dx * by, height: frame.height + dy * by }
-      : { x: frame.x + dx * by, y: frame.y + dy * by };
-    setFrame({ ...frame, ...change });
-  }
 }
 
 function undoKey(event) {

@@ -2,18 +2,20 @@
 
 import * as db from "./db.js";
 import { requestDialog } from "./dialogs.js";
-import { byId, chooseFile, h, newId, say, urlOf } from "./dom.js";
+import { byId, chooseFile, h, newId, remember, remembered, say, showBlob } from "./dom.js";
 import { picked } from "./files.js";
 import { openPicture, pictureTile } from "./pictures.js";
 import { surprise } from "./prompts.js";
-import { begin, earlier } from "./tasks.js";
+import { begin, earlier, forget } from "./tasks.js";
 
-const SHOWN = 20; // earlier drawings
+const SHOWN = 20; // earlier drawings at first, and more at a time
 const DRAFT = "unclip-draft";
+const cards = new Map(); // by the id of their task
 let served = null; // the model's facts, once they are known
+let shown = SHOWN;
 
-/** Set the view up. */
-export async function start() {
+/** Set the form up. */
+export function start() {
   byId("prompt-form").addEventListener("submit", (event) => {
     event.preventDefault();
     generate();
@@ -25,28 +27,35 @@ export async function start() {
   });
   byId("prompt").addEventListener("input", keepDraft);
   byId("prompt").addEventListener("keydown", (event) => {
-    if (event.key !== "Enter" || event.shiftKey) return;
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
     event.preventDefault();
     byId("prompt-form").requestSubmit();
   });
   byId("open-picture").addEventListener("click", async () => addFile(await chooseFile()));
-  byId("prompt").value = localStorage.getItem(DRAFT) ?? "";
+  byId("tasks-more").addEventListener("click", () => {
+    shown += SHOWN;
+    showEarlier();
+  });
+  byId("prompt").value = remembered(DRAFT) ?? "";
   if (!location.hash && matchMedia("(pointer: fine)").matches) byId("prompt").focus();
-  for (const task of await earlier(SHOWN)) byId("tasks").append(card(task));
+}
+
+/** Show what was drawn in earlier visits. */
+export async function showEarlier() {
+  const tasks = await earlier(shown);
+  for (const task of tasks) if (!cards.has(task.record.id)) byId("tasks").append(card(task));
+  byId("tasks-more").hidden = tasks.length < shown;
   showEmpty();
 }
 
 /** Let the settings be what the model takes. */
 export function setModel(model) {
   served = model;
-  const sizes = [...new Set([...model.sizes, 512])]
-    .filter((size) => size <= Math.max(...model.sizes))
-    .sort((a, b) => a - b);
-  byId("size").replaceChildren(
-    ...sizes.map((size) =>
-      h("option", { value: size, selected: size === model.default_size }, `${size} × ${size}`),
-    ),
-  );
+  const largest = Math.max(...model.sizes);
+  const sizes = [...new Set([...model.sizes, 512])].filter((size) => size <= largest).sort((a, b) => a - b);
+  const option = (size) =>
+    h("option", { value: size, selected: size === model.default_size }, `${size} × ${size}`);
+  byId("size").replaceChildren(...sizes.map(option));
   byId("count").max = model.max_n;
   byId("prompt").maxLength = model.max_prompt_characters;
   Object.assign(byId("steps"), { max: model.max_steps, placeholder: model.default_steps });
@@ -54,7 +63,7 @@ export function setModel(model) {
 }
 
 function keepDraft() {
-  localStorage.setItem(DRAFT, byId("prompt").value);
+  remember(DRAFT, byId("prompt").value);
 }
 
 function number(id) {
@@ -66,7 +75,7 @@ function number(id) {
 export function settings() {
   const size = byId("size").value;
   return {
-    n: number("count") ?? 4,
+    n: number("count") || 4,
     size: size ? `${size}x${size}` : undefined,
     steps: number("steps"),
     guidance: number("guidance"),
@@ -90,7 +99,7 @@ export function add(task) {
 }
 
 function showEmpty() {
-  byId("tasks-empty").hidden = byId("tasks").children.length > 0;
+  byId("tasks-empty").hidden = cards.size > 0;
 }
 
 /** Take a picture that a person gives, and open it unless told otherwise. Resolves to its record, or null. */
@@ -127,55 +136,54 @@ export async function addFile(file, opened = true) {
 function card(task) {
   const problem = h("p", { class: "problem" });
   const tiles = h("div", { class: "tiles" });
-  const again = h("button", { type: "button", onclick: () => task.run() }, "Try again");
-  const cancel = h("button", { type: "button", onclick: () => task.cancel() }, "Cancel");
-  const request = h(
-    "button",
-    { type: "button", class: "quiet", onclick: () => requestDialog(task.record) },
-    "Request",
-  );
-  const dismiss = h(
-    "button",
-    { type: "button", class: "quiet", onclick: () => forget(task, root) },
-    "Remove",
-  );
+  const button = (label, work, kind) => h("button", { type: "button", class: kind, onclick: work }, label);
+  const again = button("Try again", () => task.run());
+  const cancel = button("Cancel", () => task.cancel());
+  const request = button("Request", () => requestDialog(task.record), "quiet");
+  const dismiss = button("Remove", () => dismissed(task, root), "quiet");
+  const title = h("h2", { tabIndex: -1 }, task.record.title);
+  const buttons = h("div", { class: "row" }, cancel, again, request, dismiss);
   const root = h(
     "article",
     { class: "task", "aria-label": task.record.title },
-    h(
-      "header",
-      {},
-      h("h2", {}, task.record.title),
-      h("div", { class: "row" }, cancel, again, request, dismiss),
-    ),
+    h("header", {}, title, buttons),
     problem,
     tiles,
   );
-  const shown = task.tiles.map(() => null);
+  const places = [];
   const update = () => {
-    const { state, warnings } = task.record;
     cancel.hidden = !task.running;
-    again.hidden = task.running || state === "done" || !task.missing.length;
-    dismiss.hidden = task.running;
-    problem.textContent = task.waiting || task.record.problem || warnings?.join(" ") || "";
+    again.hidden = !task.canRun;
+    dismiss.hidden = task.running || task.elsewhere;
+    problem.textContent = problemOf(task);
     problem.hidden = !problem.textContent;
     tiles.setAttribute("aria-busy", String(task.running));
-    task.tiles.forEach(show);
-  };
-  const show = (tile, index) => {
-    const known = shown[index];
-    if (tile.picture && known?.picture === tile.picture) return;
-    const made = tile.picture
-      ? { picture: tile.picture, element: pictureTile(tile.picture) }
-      : pending(known, tile, index, task);
-    if (made === known) return;
-    if (known) known.element.replaceWith(made.element);
-    else tiles.append(made.element);
-    shown[index] = made;
+    task.tiles.forEach((tile, index) => {
+      places[index] = placed(places[index], tile, index, task);
+    });
+    const elements = places.map(({ element }) => element).filter(Boolean);
+    const same =
+      elements.length === tiles.children.length && elements.every((e, i) => e === tiles.children[i]);
+    if (!same) tiles.replaceChildren(...elements);
   };
   task.addEventListener("change", update);
+  cards.set(task.record.id, root);
   update();
   return root;
+}
+
+function problemOf(task) {
+  if (task.elsewhere) return "This is being drawn in another tab.";
+  return task.waiting || task.record.problem || task.record.warnings?.join(" ") || "";
+}
+
+/** What stands at a picture's place now: {element, ...}; known: what stood there. */
+function placed(known, tile, index, task) {
+  if (tile.deleted) return { element: null };
+  if (!tile.picture) return pending(known, tile, index, task);
+  const { id, favourite } = tile.picture;
+  if (known?.id === id && known.favourite === favourite) return known;
+  return { element: pictureTile(tile.picture), id, favourite };
 }
 
 /** A place where a picture is being drawn. */
@@ -185,10 +193,7 @@ function pending(known, tile, index, task) {
   place.bar.value = tile.share;
   place.bar.hidden = !task.running;
   place.image.hidden = !tile.preview;
-  if (tile.preview && place.preview !== tile.preview) {
-    place.preview = tile.preview;
-    place.image.src = urlOf(tile.preview);
-  }
+  if (tile.preview) showBlob(place.image, tile.preview);
   return place;
 }
 
@@ -196,11 +201,14 @@ function newPlace(index) {
   const image = h("img", { alt: `Picture ${index + 1}, on its way`, hidden: true });
   const text = h("p");
   const bar = h("progress", { max: 1, value: 0, "aria-label": `Picture ${index + 1}` });
-  return { element: h("div", { class: "tile pending" }, image, text, bar), image, text, bar, preview: null };
+  return { element: h("div", { class: "tile pending" }, image, text, bar), image, text, bar };
 }
 
-async function forget(task, root) {
+async function dismissed(task, root) {
+  const next = root.nextElementSibling ?? root.previousElementSibling;
   root.remove();
+  cards.delete(task.record.id);
+  (next?.querySelector("h2") ?? byId("prompt")).focus();
   showEmpty();
-  await db.remove("tasks", task.record.id);
+  await forget(task);
 }

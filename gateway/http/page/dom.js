@@ -29,6 +29,24 @@ export function newId() {
   return Array.from(crypto.getRandomValues(new Uint32Array(4)), (part) => part.toString(36)).join("-");
 }
 
+/** What the browser remembers under a name; null if nothing, or if it may not. */
+export function remembered(name) {
+  try {
+    return localStorage.getItem(name);
+  } catch {
+    return null;
+  }
+}
+
+/** Have the browser remember a text, if it may. */
+export function remember(name, text) {
+  try {
+    localStorage.setItem(name, text);
+  } catch {
+    // It is forgotten when the page is left.
+  }
+}
+
 let lastAnnounced = 0;
 
 /** Tell those who listen to a screen reader; what is not urgent, at most every other second. */
@@ -39,10 +57,10 @@ export function announce(text, urgent = true) {
   byId("announcer").textContent = text;
 }
 
-/** Show a sentence until it is closed, or for a while. action: [label, function]. */
-export function say(text, { action, seconds = 12, kind = "problem" } = {}) {
+/** Show a problem until it is closed, or a note for a while. action: [label, function]. Returns what closes it. */
+export function say(text, { action, seconds = 12, kind = "problem", topic = text } = {}) {
   const messages = byId("messages");
-  for (const other of messages.children) if (other.dataset.text === text) other.remove();
+  for (const other of [...messages.children]) if (other.dataset.topic === topic) other.remove();
   const close = () => box.remove();
   const act = () => {
     close();
@@ -50,14 +68,21 @@ export function say(text, { action, seconds = 12, kind = "problem" } = {}) {
   };
   const box = h(
     "div",
-    { class: `message ${kind}`, data: { text } },
+    { class: `message ${kind}`, data: { topic } },
     h("p", {}, text),
     action && h("button", { type: "button", onclick: act }, action[0]),
     h("button", { type: "button", class: "quiet", "aria-label": "Close this message", onclick: close }, "×"),
   );
   messages.append(box);
-  if (!action) setTimeout(close, seconds * 1000);
+  if (kind === "note") setTimeout(close, seconds * 1000);
   return close;
+}
+
+/** Messages stand in the dialog that is on top, since all else is out of reach then. */
+function placeMessages() {
+  const top = [...document.querySelectorAll("dialog[open]")].at(-1);
+  if (top) top.querySelector(".dialog-head").after(byId("tell"));
+  else document.querySelector("header").after(byId("tell"));
 }
 
 /** Show a dialog and return it. It is removed when it closes. */
@@ -74,31 +99,45 @@ export function showDialog(title, ...children) {
     h("div", { class: "dialog-head" }, heading, close),
     ...children,
   );
-  dialog.addEventListener("close", () => dialog.remove());
-  dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
+  let pressedOutside = false;
+  dialog.addEventListener("pointerdown", (event) => {
+    pressedOutside = isOutside(dialog, event);
+  });
+  dialog.addEventListener("click", (event) => {
+    if (event.target === dialog && pressedOutside && isOutside(dialog, event)) dialog.close();
+  });
+  dialog.addEventListener("close", () => {
+    dialog.removeAttribute("open");
+    placeMessages();
+    dialog.remove();
+  });
   document.body.append(dialog);
   dialog.showModal();
+  placeMessages();
   return dialog;
+}
+
+function isOutside(element, { clientX, clientY }) {
+  const { left, right, top, bottom } = element.getBoundingClientRect();
+  return clientX < left || clientX > right || clientY < top || clientY > bottom;
 }
 
 /** Ask for a text. Resolves to null if nothing was given. */
 export function ask(title, label, button) {
   return new Promise((resolve) => {
     const input = h("input", { type: "text", required: true, maxLength: 80 });
+    let given = null;
+    const submit = (event) => {
+      event.preventDefault();
+      given = input.value.trim() || null;
+      dialog.close();
+    };
     const form = h(
       "form",
-      {
-        class: "stack",
-        onsubmit: (event) => {
-          event.preventDefault();
-          given = input.value.trim() || null;
-          dialog.close();
-        },
-      },
+      { class: "stack", onsubmit: submit },
       h("label", {}, label, input),
       h("button", { type: "submit", class: "primary" }, button),
     );
-    let given = null;
     const dialog = showDialog(title, form);
     dialog.addEventListener("close", () => resolve(given));
     input.focus();
@@ -114,26 +153,40 @@ export function confirmed(title, text, button) {
       dialog.close();
     };
     const go = h("button", { type: "button", class: "primary", onclick: agree }, button);
-    const dialog = showDialog(
-      title,
-      h("p", {}, text),
-      h("div", { class: "row" }, go, h("button", { type: "button", onclick: () => dialog.close() }, "Keep")),
-    );
+    const keep = h("button", { type: "button", onclick: () => dialog.close() }, "Keep");
+    const dialog = showDialog(title, h("p", {}, text), h("div", { class: "row" }, go, keep));
     dialog.addEventListener("close", () => resolve(yes));
   });
 }
 
-const urls = new WeakMap();
+const urls = new Map(); // of pictures, by id
 
-/** A blob's address, always the same. */
-export function urlOf(blob) {
-  if (!urls.has(blob)) urls.set(blob, URL.createObjectURL(blob));
-  return urls.get(blob);
+/** A picture's address, as long as it is kept. */
+export function urlOf(picture) {
+  if (!urls.has(picture.id)) urls.set(picture.id, URL.createObjectURL(picture.blob));
+  return urls.get(picture.id);
+}
+
+/** A picture is no longer kept. */
+export function forgetUrl(id) {
+  URL.revokeObjectURL(urls.get(id));
+  urls.delete(id);
+}
+
+/** Show a blob in an image, for as long as it shows nothing else. */
+export function showBlob(image, blob) {
+  if (image.shown === blob) return;
+  image.shown = blob;
+  const url = URL.createObjectURL(blob);
+  image.onload = image.onerror = () => URL.revokeObjectURL(url);
+  image.src = url;
 }
 
 /** Have the browser save a blob as a file. */
 export function download(blob, name) {
-  h("a", { href: urlOf(blob), download: name }).click();
+  const url = URL.createObjectURL(blob);
+  h("a", { href: url, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 60_000);
 }
 
 /** A file's name with the time in it. */

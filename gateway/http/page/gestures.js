@@ -32,6 +32,7 @@ export class Gestures {
     this.#marking.cursor = null;
     if (this.#pointers.size === 2) this.#startPinch();
     if (this.#pointers.size > 1) return;
+    if (event.button > 1) return;
     const point = this.#view.toPlane(event);
     const tool = this.#canvas.tool();
     if (tool === "hand" || event.button === 1 || this.#canvas.busy()) this.#gesture = { kind: "pan", point };

@@ -37,37 +37,40 @@ export async function refresh() {
 
 async function showFilters(chosen) {
   const collections = await db.all("collections");
-  const options = [
-    ["", "all pictures"],
-    ["favourites", "favourites"],
-    ...collections.map(({ id, name }) => [id, name]),
-  ];
-  byId("filter").replaceChildren(
-    ...options.map(([value, label]) => h("option", { value, selected: value === chosen }, label)),
-  );
+  const named = collections.map(({ id, name }) => [id, name]);
+  const options = [["", "all pictures"], ["favourites", "favourites"], ...named];
+  const option = ([value, label]) => h("option", { value, selected: value === chosen }, label);
+  byId("filter").replaceChildren(...options.map(option));
 }
 
 function show() {
-  const filter = byId("filter").value;
-  const words = byId("search").value.toLowerCase().split(/\s+/).filter(Boolean);
-  const found = db.allPictures().filter((picture) => {
-    if (filter === "favourites" && !picture.favourite) return false;
-    if (filter && filter !== "favourites" && !picture.collections.includes(filter)) return false;
-    const title = picture.title.toLowerCase();
-    return words.every((word) => title.includes(word));
-  });
+  const found = filtered();
+  const focused = document.activeElement?.dataset.picture;
+  const place = [...byId("gallery").children].indexOf(document.activeElement);
   const showMore = () => {
     shown += PAGE;
     show();
   };
   const more = h("button", { type: "button", onclick: showMore }, "Show more");
-  byId("gallery").replaceChildren(
-    ...found.slice(0, shown).map(pictureTile),
-    ...(found.length > shown ? [more] : []),
-  );
+  const tiles = found.slice(0, shown).map(pictureTile);
+  byId("gallery").replaceChildren(...tiles, ...(found.length > shown ? [more] : []));
+  if (focused)
+    (tiles.find((tile) => tile.dataset.picture === focused) ?? tiles[place] ?? tiles.at(-1))?.focus();
   byId("gallery-empty").hidden = found.length > 0;
+  const filter = byId("filter").value;
   byId("delete-collection").hidden = !filter || filter === "favourites";
   showStorage();
+}
+
+function filtered() {
+  const filter = byId("filter").value;
+  const words = byId("search").value.toLowerCase().split(/\s+/).filter(Boolean);
+  return db.allPictures().filter((picture) => {
+    if (filter === "favourites" && !picture.favourite) return false;
+    if (filter && filter !== "favourites" && !picture.collections.includes(filter)) return false;
+    const title = picture.title.toLowerCase();
+    return words.every((word) => title.includes(word));
+  });
 }
 
 async function showStorage() {

@@ -2,9 +2,12 @@
 
 import { Artwork } from "./artwork.js";
 import * as db from "./db.js";
-import { byId, confirmed, h, newId, say, showDialog, urlOf } from "./dom.js";
+import { byId, confirmed, h, newId, say, showBlob, showDialog } from "./dom.js";
+import { hold } from "./locks.js";
 
 const SOON_MILLISECONDS = 300;
+const LATEST_MILLISECONDS = 2000; // after the first change
+const LAYERS = ["pixels", "marks"];
 
 /** The canvas that is open. snapshot: tells what there is; restore: takes over what was kept, or null. */
 export class Keeper {
@@ -12,148 +15,175 @@ export class Keeper {
   #restore;
   #id = null;
   #leave = () => {};
-  #timer;
+  #timer = 0;
+  #since = 0; // when something first changed that is not kept yet; 0: all is kept
+  #drawn = new Map(); // by layer: {version, blob}, as it was last made a file
   #saving = Promise.resolve();
 
   constructor(snapshot, restore) {
     this.#snapshot = snapshot;
     this.#restore = restore;
-    document.addEventListener("visibilitychange", () => document.hidden && this.#timer && this.#save());
+    document.addEventListener("visibilitychange", () => document.hidden && this.save());
+  }
+
+  get id() {
+    return this.#id;
   }
 
   /** Open the canvas that was changed last and is not open in another tab, or a new one. */
   async open() {
     const records = await kept();
-    for (const record of records) if (await this.#take(record)) return;
-    if (records.length)
-      say("Your last canvas is open in another tab; this one begins a new one.", { kind: "note" });
-    await this.#take({ id: newId() });
+    for (const { id } of records) if (await this.#take(id)) return;
+    if (records.length) say("Your canvases are open in other tabs; this is a new one.", { kind: "note" });
+    await this.fresh();
   }
 
   /** Keep what there is, and begin a new one. */
   async fresh() {
-    await this.#save();
-    await this.#take({ id: newId() });
+    await this.#take(newId());
   }
 
   /** Have a canvas chosen, or a new one begun. */
   async choose() {
-    await this.#save();
-    const records = (await kept()).filter(({ pixels }) => pixels);
-    const open = (record) => async () => {
-      dialog.close();
-      if (record.id !== this.#id && !(await this.#take(record))) say("This canvas is open in another tab.");
-    };
-    const discard = (record, row) => async () => {
-      if (
-        !(await confirmed(
-          "Delete this canvas?",
-          "What is on it is lost; pictures in the history stay.",
-          "Delete",
-        ))
-      )
-        return;
-      await db.remove("canvases", record.id);
-      row.remove();
-    };
-    const rows = records.map((record) => {
-      const when = new Date(record.updated).toLocaleString();
-      const row = h(
-        "li",
-        {},
-        h("img", { src: urlOf(record.pixels), alt: "" }),
-        h(
-          "button",
-          { type: "button", onclick: open(record) },
-          record.id === this.#id ? `This one, ${when}` : `Open, ${when}`,
-        ),
-        record.id !== this.#id &&
-          h(
-            "button",
-            {
-              type: "button",
-              class: "quiet",
-              "aria-label": `Delete the canvas of ${when}`,
-              onclick: (event) => discard(record, event.target.closest("li"))(),
-            },
-            "Delete",
-          ),
-      );
-      return row;
-    });
-    const fresh = () => {
+    await this.save();
+    const begin = () => {
       dialog.close();
       this.fresh();
     };
-    const begin = h("button", { type: "button", class: "primary", onclick: fresh }, "Begin a new canvas");
-    const dialog = showDialog(
-      "Canvases",
-      h("div", { class: "stack" }, begin, h("ul", { class: "canvases" }, rows)),
+    const list = h("ul", { class: "canvases" });
+    for (const record of await kept()) list.append(this.#row(record, () => dialog.close()));
+    const button = h("button", { type: "button", class: "primary", onclick: begin }, "Begin a new canvas");
+    const dialog = showDialog("Canvases", h("div", { class: "stack" }, button, list));
+  }
+
+  #row(record, close) {
+    const when = new Date(record.updated).toLocaleString();
+    const image = h("img", { alt: "" });
+    if (record.pixels) showBlob(image, record.pixels);
+    const open = async () => {
+      close();
+      if (record.id !== this.#id && !(await this.#take(record.id))) {
+        say("This canvas is open in another tab, or cannot be read.");
+      }
+    };
+    const discard = async () => {
+      const text = "What is on it is lost; pictures in the history stay.";
+      if (!(await confirmed("Delete this canvas?", text, "Delete"))) return;
+      const leave = await hold(lockOf(record.id));
+      if (!leave) return say("This canvas is open in another tab. Close it there first.");
+      await db.remove("canvases", record.id);
+      leave();
+      row.remove();
+    };
+    const own = record.id === this.#id;
+    const about = record.prompt ? `, ${record.prompt}` : "";
+    const label = `${own ? "This one" : "Open"}: ${when}${about}`;
+    const row = h(
+      "li",
+      {},
+      image,
+      h("button", { type: "button", onclick: open }, label),
+      !own &&
+        h(
+          "button",
+          { type: "button", class: "quiet", "aria-label": `Delete the canvas of ${when}`, onclick: discard },
+          "Delete",
+        ),
     );
+    return row;
   }
 
-  /** Keep what there is, when no more is changing. */
+  /** Keep what there is when no more is changing, and at least now and then. */
   soon() {
+    if (this.#id === null) return;
+    const now = Date.now();
+    this.#since ||= now;
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#save(), SOON_MILLISECONDS);
+    const left = Math.max(0, this.#since + LATEST_MILLISECONDS - now);
+    this.#timer = setTimeout(() => this.save(), Math.min(SOON_MILLISECONDS, left));
   }
 
-  async #take(record) {
-    const leave = await hold(`canvas-${record.id}`);
-    if (!leave) return false;
-    this.#leave();
+  /** Keep what there is. Resolves when that is done. */
+  save() {
     clearTimeout(this.#timer);
-    this.#timer = 0;
-    this.#leave = leave;
-    this.#id = record.id;
-    this.#restore(record.frame ? { ...record, artwork: await artworkOf(record) } : null);
-    return true;
-  }
-
-  #save() {
-    clearTimeout(this.#timer);
-    this.#timer = 0;
-    this.#saving = this.#saving.then(() => this.#write());
+    if (!this.#since) return this.#saving;
+    this.#since = 0;
+    const id = this.#id;
+    const found = this.#snapshot();
+    this.#saving = this.#saving.then(() => this.#write(id, found)).catch(console.error);
     return this.#saving;
   }
 
-  async #write() {
-    const { artwork, frame, prompt, staged } = this.#snapshot();
-    if (artwork.empty && !prompt && !staged) return;
-    const id = this.#id;
-    const [pixels, marks] = await Promise.all([blobOf(artwork.pixels), blobOf(artwork.marks)]);
-    const corners = { pixelsRect: artwork.pixels.rect, marksRect: artwork.marks.rect };
-    await db.put("canvases", { id, updated: Date.now(), frame, prompt, staged, pixels, marks, ...corners });
+  /** Open a canvas instead of the one that is open. Whether that worked. */
+  async #take(id) {
+    const leave = await hold(lockOf(id));
+    if (!leave) return false;
+    let record;
+    let artwork = null;
+    try {
+      record = await db.get("canvases", id);
+      if (record) artwork = await artworkOf(record);
+    } catch (error) {
+      console.warn(error);
+      leave();
+      return false;
+    }
+    do await this.save();
+    while (this.#since);
+    // From here on nothing waits: whatever changes now is of the new canvas.
+    this.#leave();
+    this.#leave = leave;
+    this.#id = id;
+    this.#drawn.clear();
+    for (const name of LAYERS) {
+      if (artwork) this.#drawn.set(name, { version: artwork[name].version, blob: record[name] });
+    }
+    this.#restore(record ? { ...record, artwork } : null);
+    clearTimeout(this.#timer);
+    this.#since = 0;
+    return true;
+  }
+
+  async #write(id, { artwork, frame, prompt, staged }) {
+    if (artwork.empty && !artwork.marks.canvas && !prompt && !staged) return;
+    const record = { id, updated: Date.now(), frame, prompt, staged };
+    for (const name of LAYERS) {
+      const layer = artwork[name];
+      let drawn = this.#drawn.get(name);
+      if (id !== this.#id || drawn?.version !== layer.version) {
+        drawn = { version: layer.version, blob: await blobOf(layer) };
+        if (id === this.#id) this.#drawn.set(name, drawn);
+      }
+      record[name] = drawn.blob;
+      record[`${name}Rect`] = layer.rect;
+    }
+    await db.put("canvases", record);
     byId("canvas").dataset.kept = String(Date.now());
   }
 }
 
+function lockOf(id) {
+  return `canvas-${id}`;
+}
+
 async function kept() {
-  return (await db.all("canvases").catch(() => [])).sort((a, b) => b.updated - a.updated);
+  return (await db.all("canvases")).sort((a, b) => b.updated - a.updated);
 }
 
-/** Hold a name that no other tab holds. Resolves to what lets go of it, or to null. */
-function hold(name) {
-  if (!navigator.locks) return Promise.resolve(() => {});
-  return new Promise((resolve) => {
-    navigator.locks.request(name, { ifAvailable: true }, (lock) =>
-      lock ? new Promise((leave) => resolve(leave)) : resolve(null),
-    );
-  });
-}
-
-function blobOf(layer) {
+async function blobOf(layer) {
   if (!layer.canvas) return null;
-  return new Promise((resolve) => layer.canvas.toBlob(resolve, "image/png"));
+  const blob = await new Promise((resolve) => layer.canvas.toBlob(resolve, "image/png"));
+  if (!blob) throw new Error("the browser makes no file of this canvas");
+  return blob;
 }
 
 async function artworkOf(record) {
   const artwork = new Artwork();
-  for (const which of ["pixels", "marks"]) {
-    const rect = record[`${which}Rect`];
-    if (!record[which] || !rect) continue;
-    const bitmap = await createImageBitmap(record[which]);
-    artwork[which].draw(rect, (context) => context.drawImage(bitmap, rect.x, rect.y));
+  for (const name of LAYERS) {
+    const rect = record[`${name}Rect`];
+    if (!record[name] || !rect) continue;
+    const bitmap = await createImageBitmap(record[name]);
+    artwork[name].draw(rect, (context) => context.drawImage(bitmap, rect.x, rect.y));
     bitmap.close();
   }
   return artwork;

@@ -5,7 +5,7 @@ import * as canvas from "./canvas.js";
 import * as create from "./create.js";
 import * as db from "./db.js";
 import { actions } from "./dialogs.js";
-import { byId, download, say } from "./dom.js";
+import { byId, download, fileName, remember, remembered, say } from "./dom.js";
 import * as history from "./history.js";
 import { draggedPicture } from "./pictures.js";
 import { begin } from "./tasks.js";
@@ -13,10 +13,12 @@ import { begin } from "./tasks.js";
 const VIEWS = ["create", "canvas", "history"];
 const RETRY_MILLISECONDS = 3000;
 const THEME = "unclip-theme";
-let similarity = 0.3;
+let known = { default_similarity: 0.3, max_n: 10 }; // of the model, until it is known
 
 function showView() {
-  const name = VIEWS.includes(location.hash.slice(1)) ? location.hash.slice(1) : "create";
+  const asked = location.hash.slice(1) || "create";
+  if (!VIEWS.includes(asked)) return; // a place within a view
+  const name = asked;
   for (const view of VIEWS) byId(view).hidden = view !== name;
   for (const link of document.querySelectorAll("nav a")) {
     if (link.dataset.view === name) link.setAttribute("aria-current", "page");
@@ -35,11 +37,11 @@ function showTheme(theme) {
 
 function startTheme() {
   const system = matchMedia("(prefers-color-scheme: dark)");
-  const current = () => localStorage.getItem(THEME) ?? (system.matches ? "dark" : "light");
+  const current = () => remembered(THEME) ?? (system.matches ? "dark" : "light");
   showTheme(current());
   system.addEventListener("change", () => showTheme(current()));
   byId("theme").addEventListener("click", () => {
-    localStorage.setItem(THEME, current() === "dark" ? "light" : "dark");
+    remember(THEME, current() === "dark" ? "light" : "dark");
     showTheme(current());
   });
 }
@@ -48,7 +50,7 @@ async function findModel() {
   try {
     const found = await model();
     byId("service").textContent = `${found.name} ${found.version}`;
-    similarity = found.default_similarity;
+    known = found;
     create.setModel(found);
     canvas.setModel(found);
   } catch (error) {
@@ -60,6 +62,7 @@ async function findModel() {
 
 function goTo(view) {
   location.hash = view;
+  showView();
   byId("main").focus();
 }
 
@@ -69,7 +72,8 @@ function fillActions() {
     create.add(task);
     goTo("create");
   };
-  actions.similarity = () => similarity;
+  actions.similarity = () => known.default_similarity;
+  actions.most = () => known.max_n;
   actions.vary = (picture, wanted) =>
     show(begin("vary", `Variations of: ${picture.title}`, { ...side(), ...wanted }, { image: picture.blob }));
   actions.mix = (pictures, weight, words) => {
@@ -96,6 +100,10 @@ function fillActions() {
     goTo("canvas");
     await canvas.edit(picture);
   };
+  actions.place = async (picture) => {
+    goTo("canvas");
+    await canvas.place(picture);
+  };
 }
 
 function takeFiles() {
@@ -121,38 +129,66 @@ function take(file, event) {
 }
 
 function tellOfFullStorage() {
-  db.changes.addEventListener("unkept", ({ detail: { store, record, error } }) => {
-    console.warn(error);
-    if (store !== "pictures")
-      return say(
-        "The browser's storage is full or closed to this page: what you do now is lost when you leave. Delete old pictures in the history.",
-      );
-    const save = () => download(record.blob, `unclip-${record.created}.${record.format}`);
-    say(
-      "The browser's storage is full: this picture is only in this page and is lost when you leave. Download it, or delete old ones in the history.",
-      { action: ["Download it", save] },
-    );
+  let close = () => {};
+  db.changes.addEventListener("unkept", () => {
+    close();
+    const pictures = db.unkeptRecords().filter(({ store }) => store === "pictures");
+    if (!db.unkeptRecords().length) return;
+    const advice = "Delete old pictures in the history: what is not kept yet is kept then.";
+    if (!pictures.length) {
+      close = say(`The browser's storage is full or closed to this page. ${advice}`, { topic: "storage" });
+      return;
+    }
+    const text = `The browser's storage is full: ${pictures.length} of your pictures are only in this page. Download them. ${advice}`;
+    const save = () => {
+      for (const { record } of pictures)
+        download(record.blob, fileName(`unclip-${record.index + 1}`, record.format, record.created));
+    };
+    close = say(text, { action: [`Download ${pictures.length}`, save], topic: "storage" });
   });
+  addEventListener("beforeunload", (event) => {
+    if (db.unkeptRecords().length) event.preventDefault();
+  });
+}
+
+function listen() {
+  addEventListener("hashchange", showView);
+  document.querySelector(".skip").addEventListener("click", (event) => {
+    event.preventDefault();
+    byId("main").focus();
+  });
+  // A field that is wrong is shown, wherever it is folded away.
+  document.addEventListener(
+    "invalid",
+    (event) => event.target.closest("details")?.setAttribute("open", ""),
+    true,
+  );
+  addEventListener("offline", () =>
+    say("You are offline. Your pictures are here; drawing works again when you are back.", { kind: "note" }),
+  );
+}
+
+/** Read what was kept. A browser that keeps nothing for this page still draws. */
+async function loadKept() {
+  try {
+    await db.load();
+  } catch (error) {
+    console.warn(error);
+    say(
+      "The browser does not let this page keep pictures (a private window, perhaps). Download what you want to keep.",
+    );
+  }
+  await Promise.allSettled([create.showEarlier(), canvas.openLast(), history.refresh()]);
 }
 
 startTheme();
 fillActions();
 takeFiles();
 tellOfFullStorage();
-addEventListener("hashchange", showView);
-addEventListener("offline", () =>
-  say("You are offline. Your pictures are here; drawing works again when you are back.", { kind: "note" }),
-);
-findModel();
-try {
-  await db.load();
-} catch (error) {
-  say(
-    "The browser does not let this page keep pictures (a private window, perhaps). Download what you want to keep.",
-  );
-  console.warn(error);
-}
-await create.start();
+listen();
+create.start();
+canvas.start();
 history.start();
-await canvas.start();
 showView();
+findModel();
+await loadKept();

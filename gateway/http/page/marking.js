@@ -68,6 +68,11 @@ export class Marking {
     this.stroke = null;
   }
 
+  /** Escape leaves a stroke. */
+  leave() {
+    this.stroke = null;
+  }
+
   #newStroke(tool, point, opposite) {
     return { tool, points: [point], size: this.#canvas.brush(), marked: (tool !== "eraser") !== opposite };
   }

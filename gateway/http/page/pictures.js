@@ -9,22 +9,18 @@ import {
   requestDialog,
   variationsDialog,
 } from "./dialogs.js";
-import { confirmed, download, fileName, h, say, showDialog, urlOf } from "./dom.js";
+import { confirmed, download, fileName, forgetUrl, h, say, showDialog, urlOf } from "./dom.js";
+import { deletePicture, taskOf } from "./tasks.js";
 
 const DRAGGED = "application/x-unclip-picture";
-let marked = null; // the first picture of a mix that is chosen by keyboard
+let chosen = null; // the id of the first picture of a mix that is chosen by keyboard
 
 /** A tile with a picture, which is opened, dragged onto others to mix them, and dropped on. */
 export function pictureTile(picture) {
   const name = `${picture.title}, picture ${picture.index + 1}`;
-  const image = h("img", {
-    src: urlOf(picture.blob),
-    alt: name,
-    width: picture.width,
-    height: picture.height,
-    loading: "lazy",
-    draggable: false,
-  });
+  const { width, height } = picture;
+  const image = h("img", { src: urlOf(picture), alt: "", width, height, loading: "lazy", draggable: false });
+  const open = () => openPicture(picture.id);
   // No <button>: Firefox does not drag those.
   const tile = h(
     "div",
@@ -33,12 +29,13 @@ export function pictureTile(picture) {
       tabIndex: 0,
       class: "tile",
       draggable: true,
+      data: { picture: picture.id },
       "aria-label": `${picture.favourite ? "Favourite: " : ""}${name}. Open`,
-      onclick: () => openPicture(picture.id),
+      onclick: open,
       onkeydown: (event) => {
         if (event.key !== "Enter" && event.key !== " ") return;
         event.preventDefault();
-        openPicture(picture.id);
+        open();
       },
       ondragstart: (event) => event.dataTransfer.setData(DRAGGED, picture.id),
       ondragover: (event) => {
@@ -72,65 +69,84 @@ function dropped(event, tile, picture) {
 /** Open a picture. */
 export async function openPicture(id) {
   const picture = db.pictureOf(id);
-  const task = await db.get("tasks", picture.task).catch(() => null);
-  const favourite = h(
-    "button",
-    { type: "button", "aria-pressed": String(picture.favourite) },
-    starred(picture),
-  );
-  favourite.onclick = async () => {
-    picture.favourite = !picture.favourite;
-    favourite.textContent = starred(picture);
-    favourite.setAttribute("aria-pressed", String(picture.favourite));
-    await db.put("pictures", picture);
-  };
+  if (!picture) return say("This picture was deleted.");
+  const task = picture.task && (await taskOf(picture.task));
   const close = (work) => () => {
     dialog.close();
     work();
   };
+  const button = (label, work, properties = {}) =>
+    h("button", { type: "button", onclick: work, ...properties }, label);
+  const { width, height, format, seed } = picture;
+  const facts = `${width} × ${height} px, ${format.toUpperCase()}${seed === undefined ? "" : `, seed ${seed}`}`;
   const dialog = showDialog(
     picture.title,
-    h("img", {
-      class: "large",
-      src: urlOf(picture.blob),
-      alt: picture.title,
-      width: picture.width,
-      height: picture.height,
-    }),
-    h(
-      "p",
-      { class: "hint" },
-      `${picture.width} × ${picture.height} px, ${picture.format.toUpperCase()}${picture.seed === undefined ? "" : `, seed ${picture.seed}`}`,
-    ),
+    h("img", { class: "large", src: urlOf(picture), alt: picture.title, width, height }),
+    h("p", { class: "hint" }, facts),
     h(
       "div",
       { class: "row" },
-      h(
-        "button",
-        { type: "button", class: "primary", onclick: close(() => variationsDialog(picture)) },
+      button(
         "Variations",
+        close(() => variationsDialog(picture)),
+        { class: "primary" },
       ),
-      h("button", { type: "button", onclick: close(() => actions.edit(picture)) }, "Edit"),
-      mixButton(picture, close),
-      h("button", { type: "button", onclick: close(() => captionsDialog(picture)) }, "Captions"),
-      favourite,
-      h("button", { type: "button", onclick: close(() => collectionsDialog(picture)) }, "Collections"),
-      h(
-        "button",
-        {
-          type: "button",
-          onclick: () => download(picture.blob, fileName(nameOf(picture), picture.format, picture.created)),
-        },
-        "Download",
+      button(
+        "Edit",
+        close(() => actions.edit(picture)),
       ),
-      task && h("button", { type: "button", onclick: close(() => requestDialog(task)) }, "Request"),
-      h("button", { type: "button", onclick: () => discard(picture, dialog) }, "Delete"),
+      button(
+        "Put on the canvas",
+        close(() => actions.place(picture)),
+      ),
+      mixButton(picture, button, close),
+      button(
+        "Captions",
+        close(() => captionsDialog(picture)),
+      ),
+      favouriteButton(picture, button),
+      button(
+        "Collections",
+        close(() => collectionsDialog(picture)),
+      ),
+      button("Download", () => download(picture.blob, fileName(nameOf(picture), format, picture.created))),
+      task &&
+        button(
+          "Request",
+          close(() => requestDialog(task.record)),
+        ),
+      button("Delete", () => discard(picture, dialog)),
     ),
   );
 }
 
-function starred(picture) {
-  return picture.favourite ? "★ Favourite" : "☆ Favourite";
+function favouriteButton(picture, button) {
+  const show = () => {
+    made.textContent = picture.favourite ? "★ Favourite" : "☆ Favourite";
+    made.setAttribute("aria-pressed", String(picture.favourite));
+  };
+  const made = button("", () => {
+    picture.favourite = !picture.favourite;
+    show();
+    db.put("pictures", picture);
+  });
+  show();
+  return made;
+}
+
+function mixButton(picture, button, close) {
+  const other = chosen !== picture.id && db.pictureOf(chosen);
+  if (other)
+    return button(
+      "Mix with the chosen one",
+      close(() => mixDialog([other, picture])),
+    );
+  const note = () => {
+    chosen = picture.id;
+    const text = "Chosen. Open another picture to mix it with this one, or drag one onto the other.";
+    say(text, { kind: "note" });
+  };
+  return button("Mix …", close(note));
 }
 
 function nameOf(picture) {
@@ -138,32 +154,13 @@ function nameOf(picture) {
 }
 
 async function discard(picture, dialog) {
-  if (
-    !(await confirmed(
-      "Delete this picture?",
-      "It is removed from this browser, and nobody else has it.",
-      "Delete",
-    ))
-  )
-    return;
+  const text = "It is removed from this browser, and nobody else has it.";
+  if (!(await confirmed("Delete this picture?", text, "Delete"))) return;
   dialog.close();
-  await db.remove("pictures", picture.id);
-  say("Deleted.", { kind: "note", seconds: 30, action: ["Undo", () => db.put("pictures", picture)] });
+  const undo = await deletePicture(picture);
+  say("Deleted.", { kind: "note", seconds: 30, action: ["Undo", undo] });
 }
 
-function mixButton(picture, close) {
-  const other = marked && marked.id !== picture.id && db.pictureOf(marked.id);
-  if (other)
-    return h(
-      "button",
-      { type: "button", onclick: close(() => mixDialog([other, picture])) },
-      "Mix with the chosen one",
-    );
-  const note = () => {
-    marked = picture;
-    say("Chosen. Open another picture to mix it with this one, or drag one onto the other.", {
-      kind: "note",
-    });
-  };
-  return h("button", { type: "button", onclick: close(note) }, "Mix …");
-}
+db.changes.addEventListener("pictures", ({ detail: id }) => {
+  if (!db.pictureOf(id)) forgetUrl(id);
+});

@@ -1,4 +1,4 @@
-/** A drawing's exact request, for programs: curl, Python and gRPC. */
+/** A drawing's exact request, for programs: curl, Python and gRPC. Pictures stand there as the names of files. */
 
 const PATHS = {
   generate: "generations",
@@ -14,102 +14,98 @@ const METHODS = {
   mix: "Mix",
   interpolate: "Interpolate",
 };
-const FILE = "\ue000picture"; // stands for a file's base64; nobody types this
+const CALLS = { generate: "generate", edit: "edit", vary: "create_variation" }; // of OpenAI's client
+const NAMED = new Set(["prompt", "n", "size", "output_format"]); // what these calls have names for
 const FORMATS = { png: "OUTPUT_FORMAT_PNG", jpeg: "OUTPUT_FORMAT_JPEG", webp: "OUTPUT_FORMAT_WEBP" };
+const FILE = "\ue000"; // before a file's name: stands for its base64; nobody types this
+const FILE_IN_JSON = /"\ue000(picture-\d\.png)"/g;
 
-/** [[name, text], ...] of a request. Pictures stand there as the names of files. */
-export function snippets({ flow, fields, files }) {
+/** [[name, blob], ...]: the pictures that a request has, by the names that the snippets give them. */
+export function picturesOf({ fields, files }) {
+  const sources = [...(fields.sources ?? []), fields.start, fields.end].filter((source) => source?.blob);
+  const blobs = [...Object.values(files), ...sources.map(({ blob }) => blob)];
+  return blobs.map((blob, index) => [`picture-${index + 1}.png`, blob]);
+}
+
+/** [[language, text], ...] of a request. */
+export function snippets(request) {
   return [
-    ["curl", curl(flow, fields, files)],
-    ["Python", python(flow, fields, files)],
-    ["gRPC", grpc(flow, fields, files)],
+    ["curl", curl(request)],
+    ["Python", python(request)],
+    ["gRPC", grpc(request)],
   ];
 }
 
-function curl(flow, fields, files) {
+function curl({ flow, fields, files }) {
   const url = `${location.origin}/v1/images/${PATHS[flow]}`;
   if (flow === "edit" || flow === "vary") {
-    const parts = [
-      ...Object.keys(files).map((name) => `-F ${name}=@${name}.png`),
-      ...given(fields).map(([name, value]) => `-F ${quoted(`${name}=${value}`)}`),
-    ];
-    return [`curl ${url}`, ...parts].join(" \\\n  ");
+    const given = entries(fields).map(([name, value]) => `--form-string ${quoted(`${name}=${value}`)}`);
+    const pictures = Object.keys(files).map((name, index) => `-F ${name}=@picture-${index + 1}.png`);
+    return [`curl ${url}`, ...pictures, ...given].join(" \\\n  ");
   }
-  return `curl ${url} -H 'content-type: application/json' \\\n  -d @- <<END\n${hereDocument(named(fields))}\nEND`;
+  return `curl ${url} -H 'content-type: application/json' -d @- <<END\n${document(body(fields, "image"))}\nEND`;
 }
 
-function python(flow, fields, files) {
+function python({ flow, fields, files }) {
   const head = `import openai\n\nclient = openai.OpenAI(base_url="${location.origin}/v1", api_key="none")\n`;
-  const own = new Set(["prompt", "n", "size", "output_format"]);
-  const call = { generate: "generate", edit: "edit", vary: "create_variation" }[flow];
-  if (!call) {
-    const body = literal(named(fields)).replaceAll(
-      `"${FILE}"`,
-      'base64.b64encode(open("picture.png", "rb").read()).decode()',
-    );
-    return `import base64\n${head}answer = client.post("/images/${PATHS[flow]}", cast_to=dict, body=${body})\n`;
+  if (!CALLS[flow]) {
+    const coded = JSON.stringify(body(fields, "image"), null, 4).replace(FILE_IN_JSON, 'picture("$1")');
+    const read = `def picture(name):\n    with open(name, "rb") as file:\n        return base64.b64encode(file.read()).decode()\n`;
+    return `import base64\n\n${head}\n\n${read}\n\nanswer = client.post("/images/${PATHS[flow]}", cast_to=dict, body=${coded})\nprint(answer["data"])\n`;
   }
-  const plain = given(fields).filter(
-    ([name]) => own.has(name) && !(flow === "vary" && name === "output_format"),
-  );
-  const extra = Object.fromEntries(
-    given(fields).filter(([name]) => !plain.some(([other]) => other === name)),
-  );
+  const named = new Set([...NAMED].filter((name) => flow !== "vary" || name !== "output_format"));
+  const given = entries(fields);
+  const extra = Object.fromEntries(given.filter(([name]) => !named.has(name)));
   const lines = [
-    ...Object.keys(files).map((name) => `    ${name}=open("${name}.png", "rb"),`),
-    ...plain.map(([name, value]) => `    ${name}=${literal(value)},`),
-    `    extra_body=${literal(extra)},`,
+    ...Object.keys(files).map((name, index) => `    ${name}=open("picture-${index + 1}.png", "rb"),`),
+    ...given
+      .filter(([name]) => named.has(name))
+      .map(([name, value]) => `    ${name}=${JSON.stringify(value)},`),
+    `    extra_body=${JSON.stringify(extra)},`,
   ];
-  return `${head}answer = client.images.${call}(\n${lines.join("\n")}\n)\nfor picture in answer.data:\n    print(picture.url or picture.b64_json[:40])\n`;
+  return `${head}answer = client.images.${CALLS[flow]}(\n${lines.join("\n")}\n)\nprint(answer.data)\n`;
 }
 
-function grpc(flow, fields, files) {
-  const { n, seed, steps, guidance, negative_prompt, output_format, size, sources, start, end, ...rest } =
-    fields;
-  const options = cleaned({
+function grpc({ flow, fields, files }) {
+  const { n, seed, steps, guidance, negative_prompt, output_format, size, ...rest } = fields;
+  const options = {
     n,
     seed: String(seed),
     decoder_steps: steps,
     decoder_guidance: guidance,
     negative_prompt,
-  });
-  const side = size && size !== "auto" ? Number(size.split("x")[0]) : undefined;
-  const message = cleaned({
-    ...rest,
-    size: side,
-    ...Object.fromEntries(Object.keys(files).map((name) => [name === "image" ? "picture" : name, FILE])),
-    sources: sources?.map(sourceOf),
-    start: start && sourceOf(start),
-    end: end && sourceOf(end),
-    options,
+  };
+  const message = {
+    ...body(rest, "picture"),
+    ...(Object.keys(files).length ? { picture: `${FILE}picture-1.png` } : {}),
+    size: size && size !== "auto" ? Number(size.split("x")[0]) : undefined,
+    options: cleaned(options),
     output: output_format && { format: FORMATS[output_format] },
-  });
-  return `grpcurl -plaintext -max-msg-sz 100000000 -d @ ${location.hostname}:50051 \\\n  unclip.v1.ImageService/${METHODS[flow]} <<END\n${hereDocument(message)}\nEND`;
+  };
+  const plain = location.protocol === "http:" ? " -plaintext" : "";
+  const where = `${location.hostname}:50051`; // as a rule; the page cannot know
+  return `grpcurl${plain} -max-msg-sz 100000000 -d @ ${where} unclip.v1.ImageService/${METHODS[flow]} <<END\n${document(cleaned(message))}\nEND`;
 }
 
-function sourceOf(source) {
-  return source.prompt === undefined ? { picture: FILE } : { prompt: source.prompt };
+/** The fields, with the pictures of sources under their names; key: what a source calls its picture. */
+function body({ sources, start, end, ...rest }, key) {
+  let count = 0;
+  const coded = (source) => {
+    if (!source) return undefined;
+    if (!source.blob) return { prompt: source.prompt };
+    count += 1;
+    return { [key]: `${FILE}picture-${count}.png` };
+  };
+  return cleaned({ ...rest, sources: sources?.map(coded), start: coded(start), end: coded(end) });
 }
 
 /** JSON in a shell's here-document: what a person wrote stays as it is, and files are read. */
-function hereDocument(value) {
+function document(value) {
   const text = JSON.stringify(value, null, 2).replace(/[\\$`]/g, "\\$&");
-  return text.replaceAll(FILE, "$(base64 -w0 picture.png)");
+  return text.replace(FILE_IN_JSON, "\"$(base64 < $1 | tr -d '\\n')\"");
 }
 
-/** The fields, with FILE where pictures are. */
-function named(fields) {
-  const coded = (source) => (source.prompt === undefined ? { image: FILE } : { prompt: source.prompt });
-  const { sources, start, end, ...rest } = fields;
-  return cleaned({
-    ...rest,
-    sources: sources?.map(coded),
-    start: start && coded(start),
-    end: end && coded(end),
-  });
-}
-
-function given(fields) {
+function entries(fields) {
   return Object.entries(cleaned(fields));
 }
 
@@ -121,8 +117,4 @@ function cleaned(fields) {
 
 function quoted(text) {
   return `'${text.replaceAll("'", "'\\''")}'`;
-}
-
-function literal(value) {
-  return JSON.stringify(value, null, typeof value === "object" ? 4 : 0);
 }

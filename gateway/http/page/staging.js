@@ -1,22 +1,25 @@
 /** Painting in the frame, and choosing among the results before one of them is accepted. */
 
 import { add, settings } from "./create.js";
-import * as db from "./db.js";
-import { announce, byId, h, say, urlOf } from "./dom.js";
-import { begin, Task } from "./tasks.js";
+import { announce, byId, h, say, showBlob } from "./dom.js";
+import { begin, taskOf } from "./tasks.js";
 
 const BEFORE = -1; // stands for the picture as it was, among the results
 
 /**
- * Results that wait for a decision.
+ * Results that wait for a decision, and the rectangle that they are for.
  *
- * canvas: {frame(), given(), limits(), accept(image), changed()}, what the canvas does for it.
+ * canvas: {ready, frame(), given(rect), limits(), accept(image, rect), kept(), changed()}: what the canvas does for it.
  */
 export class Staging {
   #canvas;
   #task = null;
-  #images = []; // by index: previews, then results
+  #rect = null;
+  #images = []; // by index: {blob, bitmap} of previews, then of results
   #chosen = 0;
+  #busy = false;
+  #stop = () => {};
+  #turn = 0; // counts restores, of which the last one counts
 
   constructor(canvas) {
     this.#canvas = canvas;
@@ -25,6 +28,7 @@ export class Staging {
       this.#paint();
     });
     byId("canvas-cancel").addEventListener("click", () => this.#task?.cancel());
+    byId("canvas-again").addEventListener("click", () => this.#task?.run());
     byId("accept").addEventListener("click", () => this.#accept());
     byId("reject").addEventListener("click", () => this.#end());
   }
@@ -33,27 +37,40 @@ export class Staging {
     return this.#task !== null;
   }
 
-  get taskId() {
-    return this.#task?.record.id ?? null;
+  /** What is to be kept of it: the drawing and where it belongs. */
+  get record() {
+    return this.#task && { task: this.#task.record.id, rect: this.#rect };
   }
 
-  /** What is shown in the frame, if anything. */
-  get image() {
-    return this.#chosen === BEFORE ? null : (this.#images[this.#chosen] ?? null);
+  /** What is shown, and where; null if the plane is as it was. */
+  get shown() {
+    const image = this.#chosen === BEFORE ? null : this.#images[this.#chosen];
+    return this.#task && image ? { image: image.bitmap, rect: this.#rect } : null;
   }
 
-  /** Show the results of an earlier visit. */
-  async restore(taskId) {
-    this.#task = null;
-    const record = taskId && (await db.get("tasks", taskId).catch(() => null));
-    if (record) {
-      const task = new Task(record);
-      if (task.missing.length < task.tiles.length) this.#watch(task);
-    }
+  /** Show what was kept. */
+  async restore(record) {
+    this.#turn += 1;
+    const turn = this.#turn;
+    this.#clear();
+    const task = record && (await taskOf(record.task));
+    if (turn !== this.#turn) return;
+    if (task) this.#watch(task, record.rect);
     this.#show();
   }
 
   async #paint() {
+    if (this.#busy) return;
+    this.#busy = true;
+    try {
+      await this.#canvas.ready;
+      await this.#begin();
+    } finally {
+      this.#busy = false;
+    }
+  }
+
+  async #begin() {
     const prompt = byId("canvas-prompt").value.trim();
     if (!prompt) return byId("canvas-prompt").focus();
     if (this.active) return say("Accept one of the results, or discard them, before you paint again.");
@@ -61,57 +78,62 @@ export class Staging {
     const most = this.#canvas.limits();
     const wrong = problemOf(rect, most);
     if (wrong) return say(wrong);
-    const given = this.#canvas.given();
+    const given = this.#canvas.given(rect);
     if (!hasHole(given))
       return say(
         "There is nothing to paint: mark a place with the brush, or move the frame past the border.",
       );
-    const wanted = Number(byId("canvas-count").value) || 4;
+    const wanted = Math.min(most.max_n, Math.max(1, Math.round(Number(byId("canvas-count").value)) || 4));
     const n = Math.max(1, Math.min(wanted, Math.floor(most.max_result_pixels / (rect.width * rect.height))));
     if (n < wanted) say(`A frame of this size gives ${n} at a time.`, { kind: "note" });
     const blob = await new Promise((resolve) => given.toBlob(resolve, "image/png"));
     const { steps, guidance, negative_prompt } = settings();
-    const task = begin(
-      "edit",
-      prompt,
-      { prompt, n, steps, guidance, negative_prompt, output_format: "png" },
-      { image: blob },
-    );
+    const fields = { prompt, n, steps, guidance, negative_prompt, output_format: "png" };
+    const task = begin("edit", prompt, fields, { image: blob });
     add(task);
-    this.#watch(task);
+    this.#watch(task, rect);
     this.#show();
+    this.#canvas.kept();
   }
 
-  #watch(task) {
+  #watch(task, rect) {
+    this.#clear();
     this.#task = task;
-    this.#images = [];
-    this.#chosen = 0;
-    const update = () => task === this.#task && this.#update();
+    this.#rect = rect;
+    const update = () => this.#update(task);
     task.addEventListener("change", update);
-    task.addEventListener("end", update);
-    this.#update();
+    this.#stop = () => task.removeEventListener("change", update);
+    update();
   }
 
-  async #update() {
-    const task = this.#task;
-    await Promise.all(
-      task.tiles.map(async (tile, index) => {
-        const blob = tile.picture?.blob ?? tile.preview;
-        const known = this.#images[index];
-        if (!blob || known?.blob === blob) return;
-        const image = await createImageBitmap(blob);
-        if (task === this.#task) this.#images[index] = Object.assign(image, { blob });
-      }),
-    );
+  async #update(task) {
+    await Promise.all(task.tiles.map((_, index) => this.#decode(task, index)));
     if (task === this.#task) this.#show();
+  }
+
+  /** Decode what there is of a picture now. An older preview that comes late changes nothing. */
+  async #decode(task, index) {
+    const blob = blobOf(task, index);
+    if (!blob || this.#images[index]?.blob === blob) return;
+    const bitmap = await createImageBitmap(blob);
+    if (task !== this.#task || blob !== blobOf(task, index)) return bitmap.close();
+    this.#images[index]?.bitmap.close();
+    this.#images[index] = { blob, bitmap };
+  }
+
+  get #acceptable() {
+    const picture = this.#task?.tiles[this.#chosen]?.picture;
+    return Boolean(picture) && this.#images[this.#chosen]?.blob === picture.blob;
   }
 
   #show() {
     const task = this.#task;
     byId("canvas-cancel").hidden = !task?.running;
+    byId("canvas-again").hidden = !task?.canRun;
     byId("staging").hidden = !task;
     byId("canvas-status").textContent = task ? statusOf(task) : "";
     if (task) this.#showCandidates(task);
+    byId("accept").disabled = !this.#acceptable;
     this.#canvas.changed();
   }
 
@@ -127,47 +149,56 @@ export class Staging {
       const image = choice.querySelector("img");
       input.checked = Number(input.value) === this.#chosen;
       image.hidden = !blob;
-      if (blob && image.src !== urlOf(blob)) image.src = urlOf(blob);
+      if (blob) showBlob(image, blob);
     }
-    byId("accept").disabled = !task.tiles[this.#chosen]?.picture;
   }
 
   #choice(index, label) {
-    const input = h("input", {
-      type: "radio",
-      name: "candidate",
-      value: index,
-      onchange: () => this.#choose(index),
-    });
+    const choose = () => {
+      this.#chosen = index;
+      this.#show();
+    };
+    const input = h("input", { type: "radio", name: "candidate", value: index, onchange: choose });
     return h("label", { class: "choice" }, input, h("img", { alt: "", hidden: true }), label);
   }
 
-  #choose(index) {
-    this.#chosen = index;
-    this.#show();
-  }
-
   #accept() {
-    const image = this.image;
-    if (!image || !this.#task.tiles[this.#chosen]?.picture) return;
-    this.#canvas.accept(image);
+    if (!this.#acceptable) return;
+    if (!this.#canvas.accept(this.#images[this.#chosen].bitmap, this.#rect)) return;
     this.#end();
     announce("Accepted");
   }
 
   #end() {
     this.#task?.cancel();
-    this.#task = null;
-    this.#images = [];
-    byId("candidates").replaceChildren();
+    this.#clear();
     this.#show();
+    this.#canvas.kept();
     byId("canvas-prompt").focus();
   }
+
+  #clear() {
+    this.#stop();
+    this.#stop = () => {};
+    for (const image of this.#images) image?.bitmap.close();
+    this.#images = [];
+    this.#task = null;
+    this.#rect = null;
+    this.#chosen = 0;
+    byId("candidates").replaceChildren();
+  }
+}
+
+function blobOf(task, index) {
+  const tile = task.tiles[index];
+  return tile.picture?.blob ?? tile.preview;
 }
 
 function statusOf(task) {
   if (task.waiting || task.record.problem) return task.waiting || task.record.problem;
-  if (!task.running) return "Compare the results; then accept one, or discard all.";
+  if (task.elsewhere) return "This is being painted in another tab.";
+  if (!task.running && task.missing.length === 0)
+    return "Compare the results; then accept one, or discard all.";
   const done = task.tiles.length - task.missing.length;
   const tile = task.tiles[task.missing[0]];
   return `${done} of ${task.tiles.length} painted; ${tile?.text || "asking the service"}`;

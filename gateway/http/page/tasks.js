@@ -3,18 +3,22 @@
 import { blobOf, draw, Problem } from "./api.js";
 import * as db from "./db.js";
 import { announce, newId } from "./dom.js";
+import { heldNames, hold } from "./locks.js";
+import { progressText, shareOf } from "./progress.js";
 
-const STAGES = {
-  text_encoder: "reading the prompt",
-  image_encoder: "looking at the picture",
-  prior: "imagining",
-  decoder: "drawing",
-  upsampler: "sharpening",
-};
 const PATIENCE_MILLISECONDS = 15 * 60_000; // in which a full service is asked again
+const tasks = new Map(); // by id
 
-/** One drawing. Its "change" event says that something of it is new. record: what is kept of it. */
+/**
+ * One drawing. Its "change" event says that something of it is new.
+ *
+ * record: what is kept of it. elsewhere: another tab is drawing it. waiting: what it waits for, in words.
+ */
 export class Task extends EventTarget {
+  control = null;
+  elsewhere = false;
+  waiting = "";
+
   constructor(record) {
     super();
     this.record = record;
@@ -24,11 +28,7 @@ export class Task extends EventTarget {
       preview: null,
       picture: null,
     }));
-    for (const picture of db.allPictures())
-      if (picture.task === record.id && this.tiles[picture.index])
-        this.tiles[picture.index].picture = picture;
-    this.control = null;
-    this.waiting = "";
+    this.findPictures();
   }
 
   get running() {
@@ -36,46 +36,72 @@ export class Task extends EventTarget {
   }
 
   get missing() {
-    return this.tiles.flatMap((tile, index) => (tile.picture ? [] : [index]));
+    return this.tiles.flatMap((tile, index) => (tile.picture || tile.deleted ? [] : [index]));
+  }
+
+  get canRun() {
+    return !this.running && !this.elsewhere && this.missing.length > 0;
+  }
+
+  /** Take over what pictures there are, and let go of those that were deleted. */
+  findPictures() {
+    const found = new Map();
+    for (const picture of db.allPictures())
+      if (picture.task === this.record.id) found.set(picture.index, picture);
+    this.tiles.forEach((tile, index) => {
+      tile.deleted = !found.has(index) && Boolean(this.record.deleted?.includes(index));
+      tile.picture = found.get(index) ?? null;
+    });
   }
 
   /** Draw what is missing. Returns when that is done, or has failed. */
   async run() {
+    if (!this.canRun) return;
     this.control = new AbortController();
-    const ended = new Promise((resolve) => this.addEventListener("end", resolve, { once: true }));
-    navigator.locks?.request(lockOf(this.record), () => ended); // other tabs see that it is under way
+    const leave = await hold(lockOf(this.record));
+    if (!leave) {
+      this.control = null;
+      this.elsewhere = true;
+      return this.#changed();
+    }
     this.#note("running", "");
-    const began = Date.now();
     try {
-      while (this.missing.length) {
-        try {
-          await this.#once();
-        } catch (error) {
-          if (error?.status !== 429 || Date.now() - began > PATIENCE_MILLISECONDS) throw error;
-          await this.#wait(error.retryAfter);
-        }
-      }
+      await this.#untilDone();
       this.control = null;
       this.#note("done", "");
       announce(`Done: ${this.record.title}`);
     } catch (error) {
-      const cancelled = this.control.signal.aborted;
-      this.control = null;
-      this.waiting = "";
-      const text =
-        error instanceof Problem
-          ? error.message
-          : "Something in this page failed. Reload it; your pictures are kept.";
-      if (!cancelled && !(error instanceof Problem)) console.error(error);
-      this.#note(cancelled ? "cancelled" : "failed", cancelled ? "Cancelled." : this.#withWhatCame(text));
-      announce(this.record.problem);
+      this.#failed(error);
     } finally {
-      this.dispatchEvent(new Event("end"));
+      leave();
     }
   }
 
   cancel() {
     this.control?.abort(new Problem("Cancelled."));
+  }
+
+  async #untilDone() {
+    const began = Date.now();
+    while (this.missing.length) {
+      try {
+        await this.#once();
+      } catch (error) {
+        if (error?.status !== 429 || Date.now() - began > PATIENCE_MILLISECONDS) throw error;
+        await this.#wait(error.retryAfter);
+      }
+    }
+  }
+
+  #failed(error) {
+    const cancelled = this.control.signal.aborted;
+    this.control = null;
+    this.waiting = "";
+    const known = error instanceof Problem;
+    if (!cancelled && !known) console.error(error);
+    const text = known ? error.message : "Something in this page failed. Reload it; your pictures are kept.";
+    this.#note(cancelled ? "cancelled" : "failed", cancelled ? "Cancelled." : this.#withWhatCame(text));
+    announce(this.record.problem);
   }
 
   #withWhatCame(text) {
@@ -96,8 +122,7 @@ export class Task extends EventTarget {
     const offset = flow === "interpolate" ? 0 : first;
     const told = (event) => this.#take(event, event.picture_index + offset);
     await draw({ flow, fields: asked, files }, told, this.control.signal);
-    if (this.missing.length === missing.length)
-      throw new Problem("The service sent no picture. Try again.", { retryable: true });
+    if (this.missing.length === missing.length) throw new Problem("The service sent no picture. Try again.");
   }
 
   async #take(event, index) {
@@ -106,8 +131,7 @@ export class Task extends EventTarget {
     if (!tile || tile.picture) return;
     if (event.type === "queued") tile.text = event.position ? `waiting: place ${event.position}` : "next";
     if (event.type === "progress") {
-      const frame = event.frames > 1 ? `part ${event.frame + 1} of ${event.frames}: ` : "";
-      tile.text = `${frame}${STAGES[event.stage] ?? event.stage}, step ${event.step} of ${event.steps}`;
+      tile.text = progressText(event);
       tile.share = shareOf(event);
       announce(`Picture ${index + 1}: ${tile.text}`, false);
     }
@@ -132,8 +156,7 @@ export class Task extends EventTarget {
       favourite: false,
       collections: [],
     };
-    this.tiles[index].picture = picture;
-    this.tiles[index].preview = null;
+    Object.assign(this.tiles[index], { picture, preview: null });
     if (event.warnings) this.record.warnings = event.warnings;
     await db.put("pictures", picture);
   }
@@ -177,44 +200,87 @@ function lockOf(record) {
   return `task-${record.id}`;
 }
 
-/** How far a picture is, from 0 to 1: drawing is most of it. */
-function shareOf({ stage, step, steps, frame, frames }) {
-  const within = {
-    text_encoder: [0, 0.02],
-    image_encoder: [0, 0.02],
-    prior: [0.02, 0.1],
-    decoder: [0.1, 0.85],
-    upsampler: [0.85, 1],
-  }[stage] ?? [0, 1];
-  const inFrame = within[0] + ((within[1] - within[0]) * step) / steps;
-  return frames > 1 && (stage === "decoder" || stage === "upsampler") ? (frame + inFrame) / frames : inFrame;
-}
-
 /** Begin a drawing. title: what a person calls it. */
 export function begin(flow, title, fields, files = {}) {
   const seed = fields.seed ?? crypto.getRandomValues(new Uint32Array(1))[0];
-  const count = flow === "interpolate" ? fields.frames : fields.n;
   const record = {
     id: newId(),
     created: Date.now(),
     title,
-    count,
+    count: flow === "interpolate" ? fields.frames : fields.n,
     request: { flow, fields: { ...fields, seed }, files },
     state: "running",
     problem: "",
   };
   const task = new Task(record);
+  tasks.set(record.id, task);
   task.run();
   return task;
 }
 
-/** Drawings of earlier visits, newest first. Those that were under way were interrupted. */
+/** The drawing with this id, or null. There is one object for it. */
+export async function taskOf(id) {
+  if (tasks.has(id)) return tasks.get(id);
+  const record = await db.get("tasks", id);
+  return record ? taskFrom(record, await heldNames()) : null;
+}
+
+/** Drawings of earlier visits, newest first. Those that were under way, and are nowhere now, were interrupted. */
 export async function earlier(most) {
   const records = (await db.all("tasks")).sort((a, b) => b.created - a.created).slice(0, most);
-  const held = new Set((await navigator.locks?.query?.())?.held?.map((lock) => lock.name));
-  return records.map((record) => {
-    if (record.state === "running" && !held.has(lockOf(record)))
-      Object.assign(record, { state: "failed", problem: "It was interrupted when the page was left." });
-    return new Task(record);
-  });
+  const held = await heldNames();
+  return records.map((record) => taskFrom(record, held));
 }
+
+function taskFrom(record, held) {
+  if (tasks.has(record.id)) return tasks.get(record.id);
+  const task = new Task(record);
+  task.elsewhere = held.has(lockOf(record));
+  if (record.state === "running" && !task.elsewhere)
+    Object.assign(record, { state: "failed", problem: "It was interrupted when the page was left." });
+  tasks.set(record.id, task);
+  return task;
+}
+
+/** Forget a drawing; its pictures stay. */
+export async function forget(task) {
+  task.cancel();
+  tasks.delete(task.record.id);
+  await db.remove("tasks", task.record.id);
+}
+
+/** Delete a picture, and its drawing with the last of them. Returns what puts both back. */
+export async function deletePicture(picture) {
+  const task = picture.task && (await taskOf(picture.task));
+  const { record } = task ?? {};
+  if (record) record.deleted = [...(record.deleted ?? []), picture.index];
+  await db.remove("pictures", picture.id);
+  const last = task && !task.running && !db.allPictures().some((other) => other.task === picture.task);
+  if (last) await db.remove("tasks", picture.task);
+  else if (task) await db.put("tasks", record);
+  return async () => {
+    if (record) {
+      record.deleted = record.deleted.filter((index) => index !== picture.index);
+      await db.put("tasks", record);
+    }
+    await db.put("pictures", picture);
+  };
+}
+
+db.changes.addEventListener("pictures", () => {
+  for (const task of tasks.values()) {
+    task.findPictures();
+    task.dispatchEvent(new Event("change"));
+  }
+});
+
+// Another tab has begun, or ended, or removed a drawing.
+db.changes.addEventListener("tasks", async ({ detail: id }) => {
+  const task = tasks.get(id);
+  if (!task || task.running) return;
+  const record = await db.get("tasks", id);
+  if (record) Object.assign(task.record, record);
+  task.findPictures();
+  task.elsewhere = (await heldNames()).has(lockOf(task.record));
+  task.dispatchEvent(new Event("change"));
+});

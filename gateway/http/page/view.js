@@ -77,7 +77,10 @@ export class View {
     context.imageSmoothingEnabled = this.scale < 3;
     const { pixels, marks } = artwork;
     if (pixels.canvas) context.drawImage(pixels.canvas, pixels.rect.x, pixels.rect.y);
-    if (candidate) context.drawImage(candidate, frame.x, frame.y, frame.width, frame.height);
+    if (candidate) {
+      const { x, y, width, height } = candidate.rect;
+      context.drawImage(candidate.image, x, y, width, height);
+    }
     context.globalAlpha = 0.55;
     if (marks.canvas && !candidate) context.drawImage(marks.canvas, marks.rect.x, marks.rect.y);
     if (stroke) {

@@ -11,23 +11,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.async_api import Page
+from playwright.async_api import Browser, Page
 
 from gateway.cli.provenance import read
 from services.bundles.bundle import ROOT
-from tests.page.conftest import browser as browser
 from tests.stack.conftest import Addresses
 
 pytestmark = pytest.mark.page
 SHOTS = ROOT / "out/page"
-SECONDS = 240_000  # milliseconds, in fact: a loaded machine takes its time
+MILLISECONDS = 240_000  # a loaded machine takes its time
 
 
 @pytest.fixture
-async def page(stack: Addresses, browser: object) -> AsyncIterator[Page]:
+async def page(stack: Addresses, browser: Browser) -> AsyncIterator[Page]:
     """An empty browser at the real service."""
-    context = await browser.new_context(viewport={"width": 1200, "height": 860})  # type: ignore[attr-defined]
-    context.set_default_timeout(SECONDS)
+    context = await browser.new_context(viewport={"width": 1200, "height": 860})
+    context.set_default_timeout(MILLISECONDS)
     page = await context.new_page()
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(str(error)))
