@@ -30,7 +30,7 @@ async def page(stack: Addresses, browser: Browser) -> AsyncIterator[Page]:
     page = await context.new_page()
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(str(error)))
-    await page.goto(f"http://{stack.http}")
+    await page.goto(stack.http)
     yield page
     await context.close()
     assert not problems, problems
