@@ -1,10 +1,13 @@
-"""CLIP through open_clip: the bundle's own, or any model that open_clip knows by name with local weights."""
+"""CLIP's towers through open_clip: the bundle's own, or those of any model that open_clip knows by name."""
 
 from __future__ import annotations
 
+import copy
+import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import open_clip
 import torch
@@ -12,15 +15,17 @@ from torch import nn
 
 from services.bundles.bundle import ROOT, Bundle, BundleError
 from services.bundles.clip_source import ClipSource
-from services.bundles.weights import best_device, to_device
+from services.bundles.weights import best_device, load_network
 
 PART = "clip"
 VOCABULARY = "vocabulary.txt.gz"
+WEIGHTS = "open_clip_model.safetensors"
+Tower = Literal["text", "image"]
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A loaded CLIP: the model, its tokenizer, and the bundle it is served with.
+    """One tower of a CLIP, the tokenizer, and the bundle it is served with.
 
     side, mean, std: how pictures are prepared for it; mean and std are of each channel, in [0, 1].
     """
@@ -34,8 +39,8 @@ class Clip:
     device: torch.device
 
 
-def load_clip(source: ClipSource, threads: int) -> Clip:
-    """Load CLIP for inference. threads: of torch, in this whole process.
+def load_clip(source: ClipSource, threads: int, tower: Tower) -> Clip:
+    """Load one tower for inference. threads: of torch, in this whole process.
 
     Raises BundleError where the source is incomplete or not safetensors.
     """
@@ -46,20 +51,50 @@ def load_clip(source: ClipSource, threads: int) -> Clip:
         weights = Path(ROOT / source.weights)
         if weights.suffix != ".safetensors":
             raise BundleError(f"weights: {weights} is not a safetensors file; see services.bundles.convert")
-        model = open_clip.create_model(source.name, pretrained=str(weights))
+        config: dict[str, Any] = {"model_cfg": open_clip.get_model_config(source.name)}
+        if config["model_cfg"] is None:
+            raise BundleError(f"name: open_clip knows no model {source.name!r}")
         tokenizer = open_clip.get_tokenizer(source.name)
     else:
-        name = f"local-dir:{bundle.part(PART)}"
-        model = open_clip.create_model(name)
-        tokenizer = open_clip.get_tokenizer(name, bpe_path=str(bundle.part(PART) / VOCABULARY))
-    prepare = open_clip.get_model_preprocess_cfg(model)
-    size = prepare["size"]
+        folder = bundle.part(PART)
+        weights = folder / WEIGHTS
+        config = json.loads((folder / "open_clip_config.json").read_text())
+        tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}", bpe_path=str(folder / VOCABULARY))
+    model = load_network(
+        partial(_tower, config["model_cfg"], tower), weights, device, belongs=partial(_belongs, tower)
+    )
+    _fill_causal_mask(model, device)
+    prepare = {**open_clip.transform.PreprocessCfg().__dict__, **config.get("preprocess_cfg", {})}
     return Clip(
-        model=to_device(model, device),
+        model=model,
         tokenizer=tokenizer,
-        side=size if isinstance(size, int) else size[0],
+        side=config["model_cfg"]["vision_cfg"]["image_size"],
         mean=tuple(prepare["mean"]),
         std=tuple(prepare["std"]),
         bundle=bundle,
         device=device,
     )
+
+
+def _belongs(tower: Tower, key: str) -> bool:
+    """Whether a weight is the tower's."""
+    return key.startswith("visual.") == (tower == "image")
+
+
+def _tower(config: dict[str, Any], tower: Tower) -> nn.Module:
+    """The model that a ``model_cfg`` describes, without its other tower."""
+    config = copy.deepcopy(config)
+    custom = config.pop("custom_text", False) or "hf_model_name" in config["text_cfg"]
+    model: nn.Module = (open_clip.CustomTextCLIP if custom else open_clip.CLIP)(**config)
+    for name in {key.split(".")[0] for key in model.state_dict() if not _belongs(tower, key)}:
+        delattr(model, name)
+    return model
+
+
+def _fill_causal_mask(model: nn.Module, device: torch.device) -> None:
+    """The one buffer that is in no file. It is added to the attention's logits."""
+    for module in model.modules():
+        mask = getattr(module, "attn_mask", None)
+        if isinstance(mask, torch.Tensor):
+            filled = torch.full(mask.shape, float("-inf"), device=device, dtype=mask.dtype).triu_(1)
+            module.register_buffer("attn_mask", filled, persistent=False)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -21,18 +22,56 @@ def load_weights(network: Network, source: Path | Mapping[str, Tensor]) -> Netwo
     Raises BundleError naming every key that does not fit.
     """
     state = load_file(source) if isinstance(source, Path) else source
-    own = network.state_dict()
-    problems = [f"missing {key}" for key in own.keys() - state.keys()]
-    problems += [f"spare {key}" for key in state.keys() - own.keys()]
+    _require_fit(network, {key: value.shape for key, value in state.items()})
+    network.load_state_dict(dict(state))
+    return network
+
+
+def load_network(
+    build: Callable[[], Network],
+    source: Path,
+    device: torch.device,
+    belongs: Callable[[str], bool] = bool,
+) -> Network:
+    """A network on the device, ready for inference: in its best type, channels last, frozen.
+
+    build: makes it. Its weights come from a safetensors file one by one, each at once in its type, so that
+    memory holds little more than the network. belongs: which of the file's keys are meant; all, as a rule.
+    Raises BundleError naming every key that does not fit.
+    """
+    with torch.device("meta"):
+        network = build()
+    with safe_open(source, "pt", device="cpu") as file:
+        keys = filter(belongs, file.keys())
+        _require_fit(network, {key: torch.Size(file.get_slice(key).get_shape()) for key in keys})
+        state = {key: _placed(file.get_tensor(key), device) for key in network.state_dict()}
+    network.load_state_dict(state, assign=True)
+    return network.eval().requires_grad_(False)
+
+
+def read_tensors(source: Path, *names: str) -> list[Tensor]:
+    """Some tensors of a safetensors file, as they are there."""
+    with safe_open(source, "pt", device="cpu") as file:
+        return [file.get_tensor(name) for name in names]
+
+
+def _placed(value: Tensor, device: torch.device) -> Tensor:
+    kind = best_dtype(device) if value.is_floating_point() else value.dtype
+    layout = torch.channels_last if value.dim() == 4 else torch.contiguous_format
+    return value.to(device=device, dtype=kind, memory_format=layout)
+
+
+def _require_fit(network: nn.Module, shapes: Mapping[str, torch.Size]) -> None:
+    own = {key: value.shape for key, value in network.state_dict().items()}
+    problems = [f"missing {key}" for key in own.keys() - shapes.keys()]
+    problems += [f"spare {key}" for key in shapes.keys() - own.keys()]
     problems += [
-        f"{key} is {tuple(state[key].shape)}, not {tuple(own[key].shape)}"
-        for key in own.keys() & state.keys()
-        if own[key].shape != state[key].shape
+        f"{key} is {tuple(shapes[key])}, not {tuple(own[key])}"
+        for key in own.keys() & shapes.keys()
+        if own[key] != shapes[key]
     ]
     if problems:
         raise BundleError(f"the weights do not fit {type(network).__name__}: {'; '.join(sorted(problems))}")
-    network.load_state_dict(dict(state))
-    return network
 
 
 def best_device() -> torch.device:
@@ -45,11 +84,3 @@ def best_dtype(device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     return torch.bfloat16 if torch.cpu.get_capabilities().get("avx512_bf16") else torch.float32
-
-
-def to_device(network: Network, device: torch.device) -> Network:
-    """The network on the device, ready for inference: in its best type, channels last, frozen."""
-    network.to(  # type: ignore[call-overload]
-        device=device, dtype=best_dtype(device), memory_format=torch.channels_last
-    )
-    return network.eval().requires_grad_(False)

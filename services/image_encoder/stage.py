@@ -18,7 +18,7 @@ class ImageEncoderStage:
     """One replica's image encoder."""
 
     def __init__(self, settings: ClipSettings) -> None:
-        clip = load_clip(settings.clip, settings.threads)
+        clip = load_clip(settings.clip, settings.threads, "image")
         self.bundle = clip.bundle
         self._encoder = ImageEncoder(clip)
         self._worker = Worker()

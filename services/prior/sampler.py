@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from services.bundles.bundle import Bundle
-from services.bundles.weights import best_device, load_weights, to_device
+from services.bundles.weights import best_device, load_network, read_tensors
 from services.diffusion.guidance import guided
 from services.diffusion.noise import generator_for
 from services.diffusion.prediction import Prediction, to_x0
@@ -48,9 +48,10 @@ class PriorSampler:
     def __init__(self, bundle: Bundle, *, call_size: int) -> None:
         self.config = bundle.config(PART, PriorConfig)
         self.device = best_device()
-        network = load_weights(Prior(self.config), bundle.weights(PART))
-        self._mean, self._std = (t.float().to(self.device) for t in (network.mean, network.std))
-        self._network = to_device(network, self.device)
+        weights = bundle.weights(PART)
+        self._network = load_network(lambda: Prior(self.config), weights, self.device)
+        # In float32, whatever the network's type is.
+        self._mean, self._std = (t.float().to(self.device) for t in read_tensors(weights, "mean", "std"))
         self._schedule = self.config.diffusion.make_schedule()
         self._call_size = call_size
 

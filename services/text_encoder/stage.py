@@ -20,7 +20,7 @@ class TextEncoderStage:
     """One replica's text encoder. It works in one thread, since its tokenizer is not made for more."""
 
     def __init__(self, settings: ClipSettings) -> None:
-        clip = load_clip(settings.clip, settings.threads)
+        clip = load_clip(settings.clip, settings.threads, "text")
         self.bundle = clip.bundle
         self._encoder = TextEncoder(clip)
         self._worker = Worker()

@@ -28,29 +28,31 @@ def test_any_open_clip_model_by_name_with_local_weights(tmp_path: Path) -> None:
     torch.manual_seed(0)
     reference = open_clip.create_model(NAME).eval()
     save_file({k: v.contiguous() for k, v in reference.state_dict().items()}, tmp_path / "clip.safetensors")
-    clip = load_clip(
-        ClipSource(bundle="models", name=NAME, weights=str(tmp_path / "clip.safetensors")), threads=2
-    )
-    encoded = TextEncoder(clip).encode(["a fox", ""])[0]
+    source = ClipSource(bundle="models", name=NAME, weights=str(tmp_path / "clip.safetensors"))
+    encoded = TextEncoder(load_clip(source, 2, "text")).encode(["a fox", ""])[0]
     with torch.no_grad():
         text = reference.encode_text(open_clip.get_tokenizer(NAME)(["a fox"]))[0].numpy()
     assert encoded.states.shape == (77, text.shape[0])
     assert encoded.mask.sum() == 4
     assert cosine(encoded.embedding, text) > 0.99
+    clip = load_clip(source, 2, "image")
     assert ImageEncoder(clip).encode(PICTURE).shape == text.shape
+    assert not any(key.startswith("transformer") for key in clip.model.state_dict()), "the text tower's"
 
 
 def test_pickled_weights_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"services\.bundles\.convert"):
-        load_clip(ClipSource(bundle="models", name=NAME, weights=str(tmp_path / "clip.pt")), threads=2)
+        load_clip(ClipSource(bundle="models", name=NAME, weights=str(tmp_path / "clip.pt")), 2, "text")
 
 
 def test_the_bundles_clip_ranks_a_colour_by_its_name() -> None:
-    clip = load_clip(ClipSource(bundle="models"), threads=2)
+    source = ClipSource(bundle="models")
     texts = [
         e.embedding
-        for e in TextEncoder(clip).encode(["a star in the snow", "a star at night among the stars"])
+        for e in TextEncoder(load_clip(source, 2, "text")).encode(
+            ["a star in the snow", "a star at night among the stars"]
+        )
     ]
     night = np.full((64, 64, 3), (12, 12, 45), np.uint8)
-    image = ImageEncoder(clip).encode(night)
+    image = ImageEncoder(load_clip(source, 2, "image")).encode(night)
     assert cosine(image, texts[1]) > cosine(image, texts[0])

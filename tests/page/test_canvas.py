@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
-from PIL import Image
-from playwright.async_api import Browser, Page
+from playwright.async_api import Browser
 
-from tests.fakes.stages import FakeStages
-from tests.gateway.conftest import png_of
-from tests.http.test_openai_client import noise
-from tests.page.conftest import Visit, visiting
+from tests.page.canvas import drag, exported, fields, numbers, paint, with_picture
+from tests.page.conftest import visiting
 
 pytestmark = pytest.mark.page
 NOTE_WHAT_IS_SENT = """
@@ -31,58 +26,6 @@ HIDDEN_SHARE = """async () => {
   const { data } = context.getImageData(0, 0, bitmap.width, bitmap.height);
   return data.filter((value, i) => i % 4 === 3 && value === 0).length / (data.length / 4);
 }"""
-
-
-async def with_picture(visit: Visit, tmp_path: Path, width: int = 256, height: int = 256) -> Page:
-    """The canvas with a picture of one's own."""
-    (tmp_path / "mine.png").write_bytes(png_of(noise(width, height)))
-    page = await visit.open("canvas")
-    async with page.expect_file_chooser() as choosing:
-        await visit.press("Add picture")
-    await (await choosing.value).set_files(tmp_path / "mine.png")
-    await page.get_by_role("button", name="Undo", exact=True).and_(page.locator(":enabled")).wait_for()
-    return page
-
-
-async def drag(page: Page, *points: Sequence[float]) -> None:
-    """Press at the first point, and go along the others. Points are shares of the stage."""
-    box = await page.locator("#stage").bounding_box()
-    assert box
-    places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
-    await page.mouse.move(*places[0])
-    await page.mouse.down()
-    for place in places[1:]:
-        await page.mouse.move(*place, steps=6)
-    await page.mouse.up()
-
-
-async def paint(visit: Visit, prompt: str) -> None:
-    """Paint in the frame, and wait until all results are there."""
-    await visit.page.fill("#canvas-prompt", prompt)
-    await visit.press("Paint")
-    await visit.page.get_by_text("Compare the results").wait_for()
-
-
-async def exported(page: Page, tmp_path: Path) -> npt.NDArray[np.uint8]:
-    """(H, W, 4) of the exported canvas."""
-    async with page.expect_download() as started:
-        await page.get_by_role("button", name="Export", exact=True).click()
-    await (await started.value).save_as(tmp_path / "export.png")
-    return np.asarray(Image.open(tmp_path / "export.png").convert("RGBA"))
-
-
-async def fields(page: Page) -> list[int]:
-    return [int(await page.input_value(f"#frame-{name}")) for name in ("x", "y", "width", "height")]
-
-
-async def numbers(page: Page, prefix: str, *values: int) -> None:
-    """Type a rectangle."""
-    details = page.locator("details", has=page.locator(f"#{prefix}-x"))
-    if await details.get_attribute("open") is None:
-        await details.locator("summary").click()
-    for name, value in zip(("x", "y", "width", "height"), values, strict=True):
-        await page.fill(f"#{prefix}-{name}", str(value))
-        await page.press(f"#{prefix}-{name}", "Tab")
 
 
 async def test_what_is_brushed_is_painted_and_the_rest_stays(browser: Browser, tmp_path: Path) -> None:
@@ -199,109 +142,6 @@ async def test_zoom_pan_and_pictures_dropped_anywhere(browser: Browser, tmp_path
         found = await exported(page, tmp_path)
         assert found.shape[1] > 300
         assert (found[..., 3] == 0).any()
-
-
-async def test_the_canvas_and_its_results_outlive_a_reload(browser: Browser, tmp_path: Path) -> None:
-    async with visiting(browser, FakeStages(default_steps=2)) as visit:
-        page = await with_picture(visit, tmp_path)
-        await numbers(page, "frame", 64, 0, 256, 256)
-        before = await exported(page, tmp_path)
-        await paint(visit, "a lake")
-        await page.wait_for_timeout(1000)
-        await page.reload()
-        await page.get_by_text("Compare the results").wait_for()
-        assert await fields(page) == [64, 0, 256, 256]
-        assert np.array_equal(await exported(page, tmp_path), before)
-        await visit.press("Accept")
-        assert (await exported(page, tmp_path)).shape == (256, 320, 4)
-
-
-async def other_canvas(visit: Visit) -> None:
-    """Leave this canvas for a new one."""
-    await visit.press("Canvases")
-    await visit.press("Begin a new canvas")
-    await visit.page.locator("#undo:disabled").wait_for()
-
-
-async def first_canvas(visit: Visit) -> None:
-    """Go back to the canvas that has a picture."""
-    await visit.press("Canvases")
-    await (
-        visit.page.locator(".canvases li", has=visit.page.locator("img[src]"))
-        .get_by_role("button")
-        .first.click()
-    )
-    await visit.page.locator("dialog").wait_for(state="detached")
-
-
-async def test_canvases_do_not_overwrite_each_other(browser: Browser, tmp_path: Path) -> None:
-    async with visiting(browser) as visit:
-        page = await with_picture(visit, tmp_path)
-        before = await exported(page, tmp_path)
-        await page.fill("#canvas-prompt", "on the first")
-        await other_canvas(visit)
-        await page.fill("#canvas-prompt", "on the second")
-        await page.wait_for_timeout(800)
-        await first_canvas(visit)
-        await page.fill("#canvas-prompt", "typed at once")
-        assert np.array_equal(await exported(page, tmp_path), before)
-        await page.wait_for_timeout(800)
-        await page.reload()
-        await page.locator("#frame-width").wait_for(state="attached")
-        await page.wait_for_timeout(500)
-        assert np.array_equal(await exported(page, tmp_path), before)
-        assert await page.input_value("#canvas-prompt") == "typed at once"
-        await visit.press("Canvases")
-        await page.locator(".canvases li").nth(1).wait_for()
-
-
-async def test_a_painting_goes_on_while_its_canvas_is_left(browser: Browser, tmp_path: Path) -> None:
-    async with visiting(browser, FakeStages(step_seconds=0.3, default_steps=5)) as visit:
-        page = await with_picture(visit, tmp_path)
-        await visit.press("Invert")
-        await page.fill("#canvas-prompt", "a lake")
-        await visit.press("Paint")
-        await page.get_by_text("0 of 4 painted").wait_for()
-        await page.wait_for_timeout(700)
-        await other_canvas(visit)
-        assert not await page.locator("#staging").is_visible()
-        await first_canvas(visit)
-        await page.get_by_text("Compare the results").wait_for()
-        await visit.press("Accept")
-        assert (await exported(page, tmp_path)).shape == (256, 256, 4)
-
-
-async def test_results_go_where_they_were_asked_for(browser: Browser, tmp_path: Path) -> None:
-    async with visiting(browser) as visit:
-        page = await with_picture(visit, tmp_path)
-        await numbers(page, "frame", 128, 0, 256, 256)
-        await paint(visit, "a lake")
-        assert await page.locator("#frame-x:disabled").count() == 1
-        await page.locator("nav").get_by_text("History").click()
-        await page.locator("#gallery .tile").last.click()
-        await visit.press("Put on the canvas")
-        await page.wait_for_timeout(500)
-        await visit.press("Accept")
-        found = await exported(page, tmp_path)
-        colours = {tuple(pixel) for pixel in found[:256, 256:384].reshape(-1, 4)}
-        assert len(colours) == 1, "the results of fake stages are of one colour"
-
-
-async def test_a_second_tab_has_a_canvas_of_its_own_and_shares_the_history(
-    browser: Browser, tmp_path: Path
-) -> None:
-    async with visiting(browser) as visit:
-        page = await with_picture(visit, tmp_path)
-        await page.wait_for_timeout(1000)
-        other = visit.watch(await visit.context.new_page())
-        await other.goto(f"{visit.url}/#canvas")
-        await other.get_by_text("open in other tabs").wait_for()
-        assert await other.locator("#undo:disabled").count() == 1
-        await other.goto(f"{visit.url}/#history")
-        assert await other.locator("#gallery .tile").count() == 1
-        await page.goto(f"{visit.url}/#create")
-        await visit.draw("a fox")
-        await other.locator("#gallery .tile").nth(4).wait_for()
 
 
 async def test_keys_alone_do_everything(browser: Browser, tmp_path: Path) -> None:

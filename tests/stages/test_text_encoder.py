@@ -17,7 +17,7 @@ from unclip.internal.v1 import text_encoder_service_pb2
 
 @pytest.fixture(scope="module")
 def encoder() -> TextEncoder:
-    return TextEncoder(load_clip(ClipSource(bundle="models"), 1))
+    return TextEncoder(load_clip(ClipSource(bundle="models"), 1, "text"))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,79 @@
+"""CLIP's towers in open_clip against ``transformers``, with the same random weights, float32, to 1e-5."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import open_clip
+import pytest
+import torch
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModelWithProjection,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+)
+
+from services.bundles import towers
+from tests.parity.test_networks import randomised
+
+TOLERANCE = 1e-5
+TEXT: dict[str, Any] = {
+    "vocab_size": 60,
+    "hidden_size": 32,
+    "intermediate_size": 96,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 11,
+    "projection_dim": 24,
+    "eos_token_id": 2,  # as the published files have it: the end is the largest token
+}
+IMAGE: dict[str, Any] = {
+    "image_size": 28,
+    "patch_size": 7,
+    "hidden_size": 48,
+    "intermediate_size": 160,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 3,
+    "projection_dim": 24,
+}
+
+
+@pytest.mark.parametrize("activation", ["quick_gelu", "gelu"], ids=["ViT-L", "ViT-bigG"])
+@torch.no_grad()
+def test_both_towers_match(activation: str) -> None:
+    torch.manual_seed(0)
+    text_config = CLIPTextConfig(**TEXT, hidden_act=activation)
+    image_config = CLIPVisionConfig(**IMAGE, hidden_act=activation)
+    text = randomised(CLIPTextModelWithProjection(text_config))
+    image = randomised(CLIPVisionModelWithProjection(image_config))
+    model = open_clip.CLIP(**towers.model_config(text_config.to_dict(), image_config.to_dict())).eval()
+    own = {**towers.text(text.state_dict()), **towers.image(image.state_dict())}
+    missing, spare = model.load_state_dict(own, strict=False)
+    assert (missing, spare) == (["logit_scale"], [])
+    tokens = torch.randint(1, 58, (3, 11))
+    tokens[:, 0] = 58
+    for row, end in enumerate((4, 10, 7)):
+        tokens[row, end] = 59
+        tokens[row, end + 1 :] = 0
+    theirs = text(tokens)
+    ours = model.forward_intermediates(
+        text=tokens, text_indices=1, normalize=False, normalize_intermediates=True
+    )
+    torch.testing.assert_close(ours["text_features"], theirs.text_embeds, rtol=0, atol=TOLERANCE)
+    torch.testing.assert_close(
+        ours["text_intermediates"][-1], theirs.last_hidden_state, rtol=0, atol=TOLERANCE
+    )
+    pixels = torch.randn(2, 3, 28, 28)
+    embeds = image(pixels).image_embeds
+    assert embeds.std() > 1e-3
+    torch.testing.assert_close(model.encode_image(pixels), embeds, rtol=0, atol=TOLERANCE)
+
+
+def test_what_is_not_implemented_is_named() -> None:
+    text = CLIPTextConfig(**TEXT).to_dict()
+    image = CLIPVisionConfig(**IMAGE).to_dict()
+    with pytest.raises(ValueError, match="hidden_act: 'relu'"):
+        towers.model_config({**text, "hidden_act": "relu"}, image)
+    with pytest.raises(ValueError, match="projection_dim: the towers differ"):
+        towers.model_config({**text, "projection_dim": 7}, image)
