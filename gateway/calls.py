@@ -19,6 +19,7 @@ from google.rpc import code_pb2
 from gateway import metrics
 from gateway.admission import Admission
 from gateway.settings import Settings
+from gateway.tokens import ANYBODY, Authenticator, Caller, Scope
 from services.telemetry import tracing
 from services.wire.errors import DeadlineMissed, grpc_code, to_status
 from unclip.v1 import image_service_pb2 as pb
@@ -57,6 +58,11 @@ class Call:
         self, method: str, metadata: Iterable[tuple[str, str | bytes]], time_left: TimeLeft, log_prompts: bool
     ) -> None:
         self.time_left = time_left
+        metadata = tuple(metadata)
+        self._authorization = next(
+            (value for key, value in metadata if key == "authorization" and isinstance(value, str)), ""
+        )
+        self.caller: Caller | None = None  # until it is known
         self._log_prompts = log_prompts
         self.flow = "none" if method == "stream" else method  # a stream's is known when it has been read
         self._fields: dict[str, Any] = {}
@@ -98,15 +104,20 @@ class Call:
 
     @asynccontextmanager
     async def answering(
-        self, admission: Admission, settings: Settings, until_sent: ExitStack
+        self,
+        admission: Admission,
+        authenticator: Authenticator | None,
+        settings: Settings,
+        until_sent: ExitStack,
     ) -> AsyncIterator[None]:
         """A place and a time for the call, and its end, whatever that is. What is raised comes out again.
 
-        until_sent: is closed when the answer has been sent, or cannot be sent any more; so long it has its
-        place.
+        authenticator: None where anybody may call. until_sent: is closed when the answer has been sent, or
+        cannot be sent any more; so long it has its place.
         """
         most = settings.request_timeout
         try:
+            self._let_in(authenticator)
             until_sent.enter_context(admission.place())
             try:
                 async with asyncio.timeout(most) as limit:
@@ -123,12 +134,24 @@ class Call:
             raise
         self.ended("ok")
 
+    def _let_in(self, authenticator: Authenticator | None) -> None:
+        self.caller = authenticator.caller(self._authorization) if authenticator else ANYBODY
+        if self.caller.name:
+            self.note(tenant=self.caller.tenant, token=self.caller.name)
+
     def _refused(self, error: Exception) -> None:
         status = to_status(error)
         if status.code == code_pb2.INTERNAL:
             logger.error("unforeseen error", exc_info=error)
         self.note(reason=status.message)
         self.ended(grpc_code(status).name.lower())
+
+
+def require(scope: Scope) -> None:
+    """Raises Forbidden if the caller of the call that is being answered may not do this."""
+    caller = _current.get().caller
+    assert caller is not None
+    caller.require(scope)
 
 
 def identify(request_id: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from gateway import convert
 from gateway.admission import Admission
-from gateway.calls import identify
+from gateway.calls import identify, require
 from gateway.checks import Checks
 from gateway.events import Indexed, Warned, text_cut
 from gateway.flows.flow import Flow, decode
@@ -45,7 +45,8 @@ class Images:
         return self._watch.knows_model
 
     async def checked(self, request: FlowMessage) -> tuple[Flow, Model]:
-        """The flow that a message asks for, and the model it is for. Raises InvalidInput."""
+        """The flow that a message asks for, and the model it is for. Raises InvalidInput, and Forbidden."""
+        require("edit" if isinstance(request, pb.InpaintRequest | pb.OutpaintRequest) else "generate")
         needed: tuple[StageName, ...] = ("prior",) if _needs_prior(request) else ()
         model = await self._watch.model(*needed)
         checks = FlowChecks(self.settings, model)
@@ -70,6 +71,7 @@ class Images:
 
     async def rank(self, request: pb.RankCaptionsRequest, time_left: float | None) -> pb.RankCaptionsResponse:
         """Order captions by how well they fit a picture."""
+        require("embed")
         checks = Checks(self.settings)
         most = self.settings.max_captions
         if not 2 <= len(request.captions) <= most:
@@ -89,6 +91,7 @@ class Images:
 
     async def embed_text(self, request: pb.EmbedTextRequest, time_left: float | None) -> pb.EmbedTextResponse:
         """Embed a text."""
+        require("embed")
         checks = Checks(self.settings)
         checks.text("text", request.text)
         request_id = checks.request_id(request.request_id)
@@ -103,6 +106,7 @@ class Images:
         self, request: pb.EmbedImageRequest, time_left: float | None
     ) -> pb.EmbedImageResponse:
         """Embed a picture."""
+        require("embed")
         checks = Checks(self.settings)
         header, request_id = await self._header(checks, request)
         budget = self._budget(time_left, request_id)

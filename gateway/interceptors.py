@@ -21,6 +21,7 @@ from gateway.admission import Admission
 from gateway.calls import Call
 from gateway.reading import Reading
 from gateway.settings import Settings
+from gateway.tokens import Authenticator
 from services.telemetry import tracing
 from services.wire.errors import InvalidInput, grpc_code, to_status
 from unclip.v1 import image_service_pb2 as pb
@@ -46,8 +47,11 @@ class Chain(grpc.aio.ServerInterceptor):
     A call keeps its place until its answer has been sent.
     """
 
-    def __init__(self, admission: Admission, reading: Reading, settings: Settings) -> None:
+    def __init__(
+        self, admission: Admission, authenticator: Authenticator, reading: Reading, settings: Settings
+    ) -> None:
         self._admission = admission
+        self._authenticator = authenticator
         self._reading = reading
         self._settings = settings
 
@@ -104,7 +108,7 @@ class Chain(grpc.aio.ServerInterceptor):
         until_sent = ExitStack()
         context.add_done_callback(lambda _: until_sent.close())  # type: ignore[arg-type]
         try:
-            async with call.answering(self._admission, self._settings, until_sent):
+            async with call.answering(self._admission, self._authenticator, self._settings, until_sent):
                 yield call, until_sent
         except asyncio.CancelledError:
             raise

@@ -24,7 +24,12 @@ STATUSES = (
     "internal",
     "not_found",
     "unimplemented",
+    "unauthenticated",
+    "permission_denied",
 )
+
+# Why a caller is not let in.
+AUTHENTICATION_REASONS = ("none", "malformed", "unknown", "expired", "scope")
 
 # Why a request is refused on arrival: no place, no memory, no place in a stage, or no time.
 DOOR_REASONS = ("reading", "requests", "bytes", "rows", "deadline")
@@ -49,6 +54,9 @@ stage_retries = Counter("unclip_stage_retries", "Calls on a stage that were made
 door_refusals = Counter(
     "unclip_door_refusals", "Requests refused on arrival, before any stage worked.", ["reason"]
 )
+authentication_failures = Counter(
+    "unclip_authentication_failures", "Calls that were not let in, or not allowed.", ["reason"]
+)
 bytes_in_work = Gauge("unclip_bytes_in_work", "Memory that running requests' messages and pictures may take.")
 text_cache = Counter("unclip_text_cache", "Prompts looked up in the cache of encoded texts.", ["outcome"])
 model = Gauge("unclip_gateway_model_info", "1 for the model that is served.", ["model", "version"])
@@ -70,6 +78,8 @@ def show_zeros(flows: Iterable[str], stages: Iterable[str]) -> None:
         refusals.labels(status)
     for reason in DOOR_REASONS:
         door_refusals.labels(reason)
+    for reason in AUTHENTICATION_REASONS:
+        authentication_failures.labels(reason)
     for outcome in ("hit", "miss"):
         text_cache.labels(outcome)
 

@@ -26,6 +26,7 @@ from gateway.reading import Reading
 from gateway.servicer import ImageServicer
 from gateway.settings import Settings, UnknownSetting, listening_address, load_settings
 from gateway.stages import Stages
+from gateway.tokens import Authenticator
 from services.telemetry import logs, tracing
 from unclip.v1 import image_service_pb2, image_service_pb2_grpc
 
@@ -38,6 +39,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 class PortTaken(Exception):
     """The address cannot be listened on; the message names the port and the setting that changes it."""
+
+
+class TokensUnreadable(Exception):
+    """The file of tokens cannot be read; the message says why."""
 
 
 class Gateway:
@@ -57,9 +62,10 @@ class Gateway:
         self._draining = Draining()
         reading = Reading(settings.readers)
         images = Images(settings, self._stages, self._watch, self.admission)
-        self.http = HttpServer(images, self.admission, reading, settings)
+        authenticator = _authenticator(settings)
+        self.http = HttpServer(images, self.admission, authenticator, reading, settings)
         self._servicer = ImageServicer(images)
-        chain = Chain(self.admission, reading, settings)
+        chain = Chain(self.admission, authenticator, reading, settings)
         self._server = grpc.aio.server(
             interceptors=(chain, self._draining), options=_server_options(settings)
         )
@@ -135,6 +141,13 @@ class Gateway:
         self._stop_metrics()
 
 
+def _authenticator(settings: Settings) -> Authenticator:
+    try:
+        return Authenticator(settings.tokens)
+    except (OSError, ValueError) as error:
+        raise TokensUnreadable(f"UNCLIP_TOKENS: {error}") from None
+
+
 def _server_options(settings: Settings) -> tuple[tuple[str, int], ...]:
     keepalive = int(1000 * settings.keepalive_seconds)
     return (
@@ -175,7 +188,7 @@ def main() -> None:
         logs.configure(settings.log_format)
         tracing.export_spans("unclip-gateway")
         asyncio.run(serve(settings))
-    except (PortTaken, ProvenanceError, UnknownSetting, ValidationError) as error:
+    except (PortTaken, ProvenanceError, TokensUnreadable, UnknownSetting, ValidationError) as error:
         sys.exit(f"gateway: {error}")
 
 

@@ -14,7 +14,9 @@ from services.telemetry.logs import LogFormat
 from services.wire.stages import StageName
 
 PREFIX = "UNCLIP_"
-CLIENT_ADDRESS = "UNCLIP_ADDRESS"  # the command line's own variable
+# The command line's own variables.
+CLIENT_ADDRESS = "UNCLIP_ADDRESS"
+CLIENT_TOKEN = "UNCLIP_TOKEN"
 OVERHEAD_BYTES = 2**20  # of a request, beside a picture and a mask
 
 
@@ -56,6 +58,8 @@ class Settings(BaseSettings):
     provenance: bool = True
     provenance_certificate: str = ""
     provenance_key: str = ""
+    # The file of API tokens (unclip token create); empty: anybody who reaches the gateway may call.
+    tokens: str = ""
     # Where Prometheus finds /metrics; 0: nowhere.
     metrics_port: int = Field(default=0, ge=0, le=65535)
     # How log lines are written; prompts are in them only if asked for.
@@ -156,7 +160,7 @@ def load_settings() -> Settings:
 
     Raises UnknownSetting for a misspelt variable, ValidationError for a bad value.
     """
-    refuse_unknown(PREFIX, [*known_names(), CLIENT_ADDRESS])
+    refuse_unknown(PREFIX, [*known_names(), CLIENT_ADDRESS, CLIENT_TOKEN])
     return Settings()
 
 

@@ -34,6 +34,7 @@ ORDER = (
     "gateway.events",
     "gateway.sizes",
     "gateway.threads",
+    "gateway.tokens",
     "gateway.reading",
     "gateway.provenance",
     "gateway.stages",

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import click
 
+from gateway.cli import tokens
 from gateway.cli.client import exiting, say_waiting
 from gateway.cli.draws import SAME_COUNT, SAMPLING, draws
 from gateway.cli.sources import Weighted, source_of
-from gateway.settings import CLIENT_ADDRESS
+from gateway.settings import CLIENT_ADDRESS, CLIENT_TOKEN
 from unclip.v1 import image_service_pb2 as pb
 from unclip_client import Client
 
@@ -35,12 +36,15 @@ PICTURE = click.argument("picture", type=click.Path(exists=True, dir_okay=False,
     show_envvar=True,
     help="The gateway's host and port.",
 )
+@click.option(
+    "--token", envvar=CLIENT_TOKEN, show_envvar=True, help="An API token, where they are asked for."
+)
 @click.option("--timeout", type=float, default=600.0, show_default=True, help="Seconds to wait for a result.")
 @click.option(
     "--wait/--no-wait", default=True, show_default=True, help="Ask a full service again, within the timeout."
 )
 @click.pass_context
-def main(context: click.Context, address: str, timeout: float, wait: bool) -> None:
+def main(context: click.Context, address: str, token: str | None, timeout: float, wait: bool) -> None:
     """Turn sentences into pictures.
 
     \b
@@ -52,8 +56,14 @@ def main(context: click.Context, address: str, timeout: float, wait: bool) -> No
     unclip interpolate fox.png owl.png --frames 7
     unclip rank fox.png "a fox on a sandy beach" "a cat in the snow"
     """
-    client = Client(address, timeout=timeout, wait=wait, on_wait=say_waiting)
+    try:
+        client = Client(address, token=token, timeout=timeout, wait=wait, on_wait=say_waiting)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
     context.obj = context.with_resource(client)
+
+
+main.add_command(tokens.token)
 
 
 @main.command(epilog='Example: unclip generate "a red apple on a wooden table" -n 4 --seed 7 -o apple.png')

@@ -175,8 +175,9 @@ class ImagesApi:
         key = request.headers.get(replays.HEADER)
         if not key:
             return Response(await work(), media_type="application/json")
+        assert visit.call.caller is not None
         fingerprint = await in_thread(_fingerprint, request.url.path, await request.body())
-        answer = await self._replays.answer(key, fingerprint, work)
+        answer = await self._replays.answer(key, visit.call.caller.tenant, fingerprint, work)
         return Response(answer, media_type="application/json")
 
 

@@ -29,7 +29,7 @@ def build_app(images: Images, store: Store) -> FastAPI:
         title="unclip Images API", version="1", redoc_url=None, redirect_slashes=False, telemetry=quiet
     )
     errors: dict[int | str, dict[str, Any]] = {
-        status: {"model": schema.Error} for status in (400, 401, 404, 413, 429, 500, 503, 504)
+        status: {"model": schema.Error} for status in (400, 401, 403, 404, 413, 429, 500, 503, 504)
     }
     streamed: dict[str, Any] = {
         "response_model": schema.Images,

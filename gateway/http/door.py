@@ -23,9 +23,11 @@ from gateway.checks import MAX_REQUEST_ID
 from gateway.http.errors import HttpError, told_of
 from gateway.reading import Reading
 from gateway.settings import Settings
+from gateway.tokens import Authenticator
 from services.telemetry import tracing
 
-PREFIXES = ("/v1/", "/files/")
+FILES = "/files/"
+PREFIXES = ("/v1/", FILES)
 FLOWS = {
     "/v1/images/generations": "generate",
     "/v1/images/edits": "inpaint",
@@ -38,7 +40,7 @@ FLOWS = {
 }
 # The most bytes of a request without pictures.
 SMALL = 256 * 2**10
-SMALL_PATHS = ("/v1/images/generations", "/v1/models", "/files/")
+SMALL_PATHS = ("/v1/images/generations", "/v1/models", FILES)
 PIECE = 64 * 2**10  # of an answer, sent at a time
 # The seconds that a caller waits: our own header, and the one that OpenAI's clients send.
 TIMEOUTS = ("x-request-timeout", "x-stainless-read-timeout")
@@ -47,9 +49,17 @@ TIMEOUTS = ("x-request-timeout", "x-stainless-read-timeout")
 class Door:
     """ASGI middleware. Whatever is no call and no file passes through."""
 
-    def __init__(self, app: ASGIApp, admission: Admission, reading: Reading, settings: Settings) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        admission: Admission,
+        authenticator: Authenticator,
+        reading: Reading,
+        settings: Settings,
+    ) -> None:
         self._app = app
         self._admission = admission
+        self._authenticator = authenticator
         self._reading = reading
         self._settings = settings
 
@@ -59,8 +69,10 @@ class Door:
             await self._app(scope, receive, send)
             return
         visit = Visit(scope, receive, send, self._admission, self._settings)
+        # Whoever has a picture's URL may read it, as browsers do without a token.
+        authenticator = None if scope["path"].startswith(FILES) else self._authenticator
         try:
-            async with visit.call.answering(self._admission, self._settings, visit.until_sent):
+            async with visit.call.answering(self._admission, authenticator, self._settings, visit.until_sent):
                 with metrics.in_flight.labels("none").track_inprogress():
                     body = await self._reading.first(visit.body())
                 with (

@@ -24,6 +24,8 @@ PARAMS = {
     "options.decoder_guidance": "guidance",
 }
 STATUSES: dict[int, int] = {
+    code_pb2.UNAUTHENTICATED: 401,
+    code_pb2.PERMISSION_DENIED: 403,
     code_pb2.INVALID_ARGUMENT: 400,
     code_pb2.RESOURCE_EXHAUSTED: 429,
     code_pb2.UNAVAILABLE: 503,
@@ -33,6 +35,7 @@ KINDS: dict[int, code_pb2.Code.ValueType] = {404: code_pb2.NOT_FOUND, 405: code_
 TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
+    403: "permission_error",
     404: "invalid_request_error",
     405: "invalid_request_error",
     413: "invalid_request_error",
@@ -41,6 +44,8 @@ TYPES = {
 # OpenAI's clients would ask twice again, for what takes as long or fails as before.
 NO_RETRY = {"x-should-retry": "false"}
 CODES = {
+    401: "invalid_api_key",
+    403: "permission_denied",
     405: "method_not_allowed",
     413: "request_too_large",
     429: "rate_limit_exceeded",
@@ -106,6 +111,8 @@ def told_of(error: Exception) -> Told:
         )
         return Told(status, message, params[0])
     headers = NO_RETRY if status in (500, 504) else {}
+    if status == 401:
+        headers = {"www-authenticate": "Bearer"}
     if status == 503:
         headers = {"retry-after": "1"}
     if isinstance(error, Overloaded):

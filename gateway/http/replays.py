@@ -21,6 +21,9 @@ GRACE_SECONDS = 10.0
 MOST_BYTES = 32 * 2**20  # of answers that are kept
 
 
+Key = tuple[str, str]  # a tenant, and its key
+
+
 @dataclass(eq=False)
 class Entry:
     """The work for one key. waiting: how many callers wait for it. size: of its answer."""
@@ -38,10 +41,12 @@ class Replays:
     def __init__(self, most_bytes: int = MOST_BYTES, clock: Callable[[], float] = time.monotonic) -> None:
         self._most_bytes = most_bytes
         self._clock = clock
-        self._entries: OrderedDict[str, Entry] = OrderedDict()
+        self._entries: OrderedDict[Key, Entry] = OrderedDict()
 
-    async def answer(self, key: str, fingerprint: bytes, work: Callable[[], Awaitable[bytes]]) -> bytes:
-        """The answer of ``work``, or of an earlier one with this key.
+    async def answer(
+        self, key: str, tenant: str, fingerprint: bytes, work: Callable[[], Awaitable[bytes]]
+    ) -> bytes:
+        """The answer of ``work``, or of an earlier one with this key of this tenant's.
 
         The work is cancelled when nobody has waited for it for a while. Raises InvalidInput if the key was
         used for another request.
@@ -49,23 +54,24 @@ class Replays:
         if len(key) > MAX_KEY or not key.isprintable():
             raise InvalidInput((HEADER, f"must be printable and at most {MAX_KEY} characters"))
         self._forget()
-        entry = self._entries.get(key)
+        owned = (tenant, key)
+        entry = self._entries.get(owned)
         if entry is None:
             entry = Entry(fingerprint, asyncio.ensure_future(_done(work)), self._clock())
-            self._entries[key] = entry
+            self._entries[owned] = entry
         elif entry.fingerprint != fingerprint:
             raise InvalidInput((HEADER, "was used for another request"))
         entry.waiting += 1
         try:
             answer = await asyncio.shield(entry.work)
         except BaseException:
-            self._left(key, entry)
+            self._left(owned, entry)
             raise
         entry.waiting -= 1
         entry.size = len(answer)
         return answer
 
-    def _left(self, key: str, entry: Entry) -> None:
+    def _left(self, key: Key, entry: Entry) -> None:
         """A caller has gone away, or its work has failed."""
         entry.waiting -= 1
         if entry.work.done():
@@ -73,11 +79,11 @@ class Replays:
         elif not entry.waiting:
             asyncio.get_running_loop().call_later(GRACE_SECONDS, self._drop_if_left, key, entry)
 
-    def _drop_if_left(self, key: str, entry: Entry) -> None:
+    def _drop_if_left(self, key: Key, entry: Entry) -> None:
         if not entry.waiting and not entry.work.done():
             self._drop(key, entry)
 
-    def _drop(self, key: str, entry: Entry) -> None:
+    def _drop(self, key: Key, entry: Entry) -> None:
         entry.work.cancel()
         if self._entries.get(key) is entry:
             del self._entries[key]

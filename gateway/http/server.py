@@ -18,6 +18,7 @@ from gateway.http.store import Memory, Objects, Store
 from gateway.images import Images
 from gateway.reading import Reading
 from gateway.settings import Settings
+from gateway.tokens import Authenticator
 
 STALL_MILLISECONDS = 60_000
 LEAST_CONNECTIONS = 64  # a browser opens six at a time
@@ -27,10 +28,17 @@ KEEP_ALIVE_SECONDS = 75  # longer than load balancers keep a connection without 
 class HttpServer:
     """Serves the Images API. port: the one it listens on, drawn by the system if the setting is 0."""
 
-    def __init__(self, images: Images, admission: Admission, reading: Reading, settings: Settings) -> None:
+    def __init__(
+        self,
+        images: Images,
+        admission: Admission,
+        authenticator: Authenticator,
+        reading: Reading,
+        settings: Settings,
+    ) -> None:
         store = store_of(settings)
         app = build_app(images, store)
-        self._app = Door(app, admission, reading, settings)
+        self._app = Door(app, admission, authenticator, reading, settings)
         self._settings = settings
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None

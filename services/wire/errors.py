@@ -84,6 +84,18 @@ class DeadlineMissed(ServiceError):
     code = code_pb2.DEADLINE_EXCEEDED
 
 
+class Unauthenticated(ServiceError):
+    """Nobody knows who calls."""
+
+    code = code_pb2.UNAUTHENTICATED
+
+
+class Forbidden(ServiceError):
+    """The caller is known, and may not do this."""
+
+    code = code_pb2.PERMISSION_DENIED
+
+
 class StageUnavailable(ServiceError):
     """A stage does not answer, or its replica died on the way; the same request may be tried again."""
 

@@ -37,3 +37,14 @@ def test_the_key_that_signs_pictures_comes_from_a_secret(helm: Helm, tmp_path: P
     mounted = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
     assert settings["UNCLIP_PROVENANCE_KEY"].startswith(mounted["provenance"])
     assert {"name": "provenance", "secret": {"secretName": "signing", "defaultMode": 0o440}} in pod["volumes"]
+
+
+def test_tokens_come_from_a_secret(helm: Helm, tmp_path: Path) -> None:
+    values = tmp_path / "values.yaml"
+    values.write_text("gateway: {tokens: {secret: tokens}}")
+    (deployment,) = of_kind(helm.objects("values.yaml", "-f", str(values)), "Deployment")
+    pod = deployment["spec"]["template"]["spec"]
+    settings = {variable["name"]: variable["value"] for variable in pod["containers"][0]["env"]}
+    mounted = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+    assert settings["UNCLIP_TOKENS"] == f"{mounted['tokens']}/tokens.json"
+    assert {"name": "tokens", "secret": {"secretName": "tokens", "defaultMode": 0o440}} in pod["volumes"]

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from playwright.async_api import Browser, Download, Page, Route
 
+from gateway.tokens import new_token, write_tokens
 from services.wire.errors import InvalidInput
 from tests.fakes.stages import FakeStages
 from tests.gateway.conftest import until
@@ -212,6 +213,28 @@ async def test_one_picture_that_fails_leaves_the_others(browser: Browser) -> Non
         await visit.pictures(4)
         seeds = [picture.task.seed for picture in visit.api.stages.pictures]
         assert seeds[4:] == [12]
+
+
+async def test_an_api_key_is_asked_for_and_kept(browser: Browser, tmp_path: Path) -> None:
+    token, key = new_token("me", "me", ["generate", "embed"], None)
+    write_tokens(tmp_path / "tokens.json", [token])
+    async with visiting(browser, tokens=str(tmp_path / "tokens.json")) as visit:
+        page = visit.page
+        await page.goto(visit.url)
+        await page.get_by_label("Your key").fill("wrong")
+        await visit.press("Use it")
+        await page.get_by_label("Your key").fill(key)
+        await visit.press("Use it")
+        await page.locator("#service", has_text="none 0").wait_for()
+        await visit.draw("a fox")
+        await page.reload()
+        await page.locator("#service", has_text="none 0").wait_for()
+        await page.locator(".tile").first.click()
+        await visit.press("Edit")
+        await visit.press("Invert")
+        await page.fill("#canvas-prompt", "an owl")
+        await visit.press("Paint")
+        await page.locator("#canvas-status", has_text="does not allow this").wait_for()
 
 
 async def test_a_service_that_comes_later_is_found(browser: Browser) -> None:

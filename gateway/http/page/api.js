@@ -1,8 +1,11 @@
 /** The Images API: requests, their streams of events, and errors as sentences. */
 
+import { remember, remembered } from "./dom.js";
+
 const SILENCE_MILLISECONDS = 60_000; // in a stream: the service says something every 15 s
 const ANSWER_MILLISECONDS = 10 * 60_000; // until a stream begins: a slow line takes long to carry a picture
 
+const KEY = "unclip-key";
 const PATHS = {
   generate: "/v1/images/generations",
   edit: "/v1/images/edits",
@@ -98,10 +101,17 @@ export function blobOf(base64, format) {
   return new Blob([bytes], { type: `image/${format}` });
 }
 
+/** Call with this API key from now on. */
+export function useKey(key) {
+  remember(KEY, key);
+}
+
 async function send(path, options) {
+  const key = remembered(KEY);
+  const headers = { ...options.headers, ...(key ? { authorization: `Bearer ${key}` } : {}) };
   let answer;
   try {
-    answer = await fetch(path, options);
+    answer = await fetch(path, { ...options, headers });
   } catch (error) {
     if (options.signal?.aborted) throw error;
     throw lost();
@@ -132,6 +142,13 @@ function toProblem(error, status, retryAfter = 0) {
       `The service does not take this: ${said || "it says not why."} Change it and try again.`,
       { status },
     );
+  if (status === 401)
+    return new Problem(
+      "The service does not know your API key. Give another one (Key, at the top) and try again.",
+      { status },
+    );
+  if (status === 403)
+    return new Problem(`Your API key does not allow this. ${said} Ask whoever gave it to you.`, { status });
   if (status === 413)
     return new Problem("The picture's file is too large for the service. Choose a smaller one.", { status });
   if (status === 429)

@@ -1,11 +1,11 @@
 /** The page: its views, the service's state, and pictures that come in by drop and paste. */
 
-import { model } from "./api.js";
+import { model, useKey } from "./api.js";
 import * as canvas from "./canvas.js";
 import * as create from "./create.js";
 import * as db from "./db.js";
 import { actions } from "./dialogs.js";
-import { byId, download, fileName, remember, remembered, say } from "./dom.js";
+import { ask, byId, download, fileName, remember, remembered, say } from "./dom.js";
 import * as history from "./history.js";
 import { draggedPicture } from "./pictures.js";
 import { begin } from "./tasks.js";
@@ -54,10 +54,21 @@ async function findModel() {
     create.setModel(found);
     canvas.setModel(found);
   } catch (error) {
+    if (error.status === 401) return askForKey();
     byId("service").textContent = "The service does not answer; looking again …";
     byId("service").title = error.message;
     setTimeout(findModel, RETRY_MILLISECONDS);
   }
+}
+
+/** The service lets in only those with an API key. It stays in this browser. */
+async function askForKey() {
+  byId("key").hidden = false;
+  byId("service").textContent = "The service asks for an API key.";
+  const key = await ask("The service asks for an API key", "Your key, which stays in this browser", "Use it");
+  if (!key) return;
+  useKey(key);
+  await findModel();
 }
 
 function goTo(view) {
@@ -152,6 +163,7 @@ function tellOfFullStorage() {
 }
 
 function listen() {
+  byId("key").addEventListener("click", askForKey);
   addEventListener("hashchange", showView);
   document.querySelector(".skip").addEventListener("click", (event) => {
     event.preventDefault();

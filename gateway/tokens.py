@@ -1,0 +1,182 @@
+"""API tokens: who calls, for which tenant, and what they may do.
+
+A file holds them, each as a salted hash: whoever reads the file cannot call with it. It is read again when it
+changes, so a token that is revoked there is refused within a second or two. The secret part of a token has
+256 random bits, which no search finds; so one round of SHA-256 is enough.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import hmac
+import json
+import logging
+import os
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from gateway import metrics
+from services.wire.errors import Forbidden, Unauthenticated
+
+logger = logging.getLogger(__name__)
+Scope = Literal["generate", "edit", "embed", "admin"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+PREFIX = "unclip"
+LOOK_SECONDS = 1.0
+NAME_PATTERN = r"^[\w.@ -]{1,64}$"
+REFUSED = "the API token is missing, wrong, expired or revoked"
+
+
+class Token(BaseModel):
+    """One token as the file has it. hash: of salt and secret, SHA-256. All but dates and names is hex."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str = Field(pattern=r"^[0-9a-f]{16}$")
+    name: str = Field(pattern=NAME_PATTERN)
+    tenant: str = Field(pattern=NAME_PATTERN)
+    scopes: tuple[Scope, ...]
+    salt: str
+    hash: str
+    created: AwareDatetime
+    expires: AwareDatetime | None = None
+
+    def fits(self, secret: str) -> bool:
+        """Whether the secret is its own; it takes as long for any."""
+        return hmac.compare_digest(_hashed(self.salt, secret), self.hash)
+
+    @property
+    def expired(self) -> bool:
+        """Whether its time is over."""
+        return self.expires is not None and self.expires <= datetime.datetime.now(datetime.UTC)
+
+
+class TokenList(BaseModel):
+    """The whole file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tokens: tuple[Token, ...] = ()
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who calls. name, tenant: empty where anybody may call."""
+
+    name: str = ""
+    tenant: str = ""
+    scopes: tuple[Scope, ...] = SCOPES
+
+    def require(self, scope: Scope) -> None:
+        """Raises Forbidden for a caller that may not do this."""
+        if scope not in self.scopes and "admin" not in self.scopes:
+            metrics.authentication_failures.labels("scope").inc()
+            raise Forbidden(f"the API token has no scope {scope}")
+
+
+ANYBODY = Caller()
+
+
+class Authenticator:
+    """Tells callers by their tokens. path: of the file; empty: anybody may call."""
+
+    def __init__(self, path: str, clock: Callable[[], float] = time.monotonic) -> None:
+        """Raises OSError or ValueError for a file that cannot be read."""
+        self._path = Path(path) if path else None
+        self._clock = clock
+        self._looked = clock()
+        self._stamp: tuple[int, int, int] | None = None
+        self._tokens: dict[str, Token] = {}
+        if self._path:
+            self._stamp = _stamp(self._path)
+            self._tokens = {token.id: token for token in read_tokens(self._path)}
+
+    def caller(self, authorization: str) -> Caller:
+        """The caller with this ``authorization`` header. Raises Unauthenticated."""
+        if self._path is None:
+            return ANYBODY
+        self._look(self._path)
+        kind, _, given = authorization.partition(" ")
+        parts = given.strip().split("_", 2)
+        if kind.lower() != "bearer" or len(parts) != 3 or parts[0] != PREFIX:
+            raise _refused("none" if not authorization else "malformed")
+        token = self._tokens.get(parts[1])
+        if token is None or not token.fits(parts[2]):
+            raise _refused("unknown")
+        if token.expired:
+            raise _refused("expired")
+        return Caller(token.name, token.tenant, token.scopes)
+
+    def _look(self, path: Path) -> None:
+        """Read the file again if it has changed. One that cannot be read now changes nothing."""
+        if self._clock() - self._looked < LOOK_SECONDS:
+            return
+        self._looked = self._clock()
+        try:
+            stamp = _stamp(path)
+            if stamp == self._stamp:
+                return
+            self._tokens = {token.id: token for token in read_tokens(path)}
+            self._stamp = stamp
+        except (OSError, ValueError):
+            logger.exception("the tokens cannot be read; those read before still hold")
+        else:
+            logger.info("%d tokens read", len(self._tokens))
+
+
+def _refused(reason: str) -> Unauthenticated:
+    metrics.authentication_failures.labels(reason).inc()
+    return Unauthenticated(REFUSED)
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    """What changes when the file does. (Kubernetes replaces a secret's files.)"""
+    found = path.stat()
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _hashed(salt: str, secret: str) -> str:
+    return hashlib.sha256(bytes.fromhex(salt) + secret.encode()).hexdigest()
+
+
+def read_tokens(path: Path) -> tuple[Token, ...]:
+    """The tokens of a file. Raises OSError, or ValueError that says what is wrong."""
+    try:
+        return TokenList.model_validate_json(path.read_bytes()).tokens
+    except ValidationError as error:
+        raise ValueError(f"{path} holds no tokens: {error}") from None
+
+
+def write_tokens(path: Path, tokens: Sequence[Token]) -> None:
+    """Replace the file, which only its owner may read, at once."""
+    text = json.dumps(TokenList(tokens=tuple(tokens)).model_dump(mode="json"), indent=2) + "\n"
+    new = path.with_name(f".{path.name}.new")
+    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+    new.replace(path)
+
+
+def new_token(
+    name: str, tenant: str, scopes: Sequence[Scope], expires: datetime.datetime | None
+) -> tuple[Token, str]:
+    """A token as the file has it, and as its caller has it. Raises ValueError for an odd name or tenant."""
+    secret = secrets.token_urlsafe(32)
+    salt = secrets.token_hex(16)
+    token = Token(
+        id=secrets.token_hex(8),
+        name=name,
+        tenant=tenant,
+        scopes=tuple(scopes),
+        salt=salt,
+        hash=_hashed(salt, secret),
+        created=datetime.datetime.now(datetime.UTC),
+        expires=expires,
+    )
+    return token, f"{PREFIX}_{token.id}_{secret}"
