@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from playwright.async_api import Page
+from playwright.async_api import Page, expect
 
 from tests.gateway.conftest import png_of
 from tests.http.test_openai_client import noise
@@ -71,7 +71,8 @@ async def other_canvas(visit: Visit) -> None:
     """Leave this canvas for a new one."""
     await visit.press("Canvases")
     await visit.press("Begin a new canvas")
-    await visit.page.locator("#undo:disabled").wait_for()
+    await visit.page.locator("dialog").wait_for(state="detached")
+    await expect(visit.page.locator("#canvas-prompt")).to_have_value("")
 
 
 async def first_canvas(visit: Visit) -> None:

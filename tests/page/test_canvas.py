@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from playwright.async_api import Browser
+from playwright.async_api import Browser, expect
 
 from tests.page.canvas import drag, exported, fields, numbers, paint, with_picture
 from tests.page.conftest import visiting
@@ -40,7 +40,7 @@ async def test_what_is_brushed_is_painted_and_the_rest_stays(browser: Browser, t
         await drag(page, (0.45, 0.5), (0.55, 0.5))
         await paint(visit, "an owl")
         choices = page.get_by_role("radiogroup", name="Results").get_by_role("radio")
-        assert await choices.count() == 5
+        await expect(choices).to_have_count(5)
         await choices.nth(3).check()
         await visit.press("Accept")
         after = await exported(page, tmp_path)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from google.protobuf import json_format
 from google.protobuf.message import Message
-from playwright.async_api import Browser
+from playwright.async_api import Browser, expect
 
 from gateway.cli.provenance import read
 from gateway.http.labs import FOLDER
@@ -125,7 +125,7 @@ async def test_captions_are_ranked(browser: Browser) -> None:
         await page.get_by_label("Captions, one on each line").fill("a fox\nan owl\n\na fox")
         await visit.press("Which fits best?")
         await page.locator(".ranking li").nth(1).wait_for()
-        assert await page.locator(".ranking li").count() == 2
+        await expect(page.locator(".ranking li")).to_have_count(2)
 
 
 async def test_history_keeps_favourites_collections_and_all_pictures(browser: Browser) -> None:
@@ -139,17 +139,18 @@ async def test_history_keeps_favourites_collections_and_all_pictures(browser: Br
         await visit.press("New collection with this picture")
         await page.get_by_label("Name").fill("Birds")
         await visit.press("Make it")
+        await page.wait_for_timeout(500)  # it is being kept
         await page.reload()
         await page.locator("nav").get_by_text("History").click()
         gallery = page.locator("#gallery .tile")
         await gallery.nth(7).wait_for()
         await page.fill("#search", "owl")
-        assert await gallery.count() == 4
+        await expect(gallery).to_have_count(4)
         await page.fill("#search", "")
         await page.select_option("#filter", label="favourites")
-        assert await gallery.count() == 1
+        await expect(gallery).to_have_count(1)
         await page.select_option("#filter", label="Birds")
-        assert await gallery.count() == 1
+        await expect(gallery).to_have_count(1)
         await gallery.first.click()
         await visit.press("Delete")
         await page.locator("dialog").last.get_by_role("button", name="Delete", exact=True).click()
@@ -263,7 +264,7 @@ async def test_a_deleted_picture_is_gone_everywhere(browser: Browser) -> None:
         await page.locator(".tile").nth(3).wait_for(state="detached")
         await page.reload()
         await visit.pictures(3)
-        assert await page.get_by_role("button", name="Try again").count() == 0
+        await expect(page.get_by_role("button", name="Try again")).to_have_count(0)
         await page.keyboard.press("Tab")
         await page.locator(".skip").focus()
         await page.goto(f"{visit.url}/#history")

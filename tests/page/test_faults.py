@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from playwright.async_api import Browser, Download, Page, Route
+from playwright.async_api import Browser, Download, Page, Route, expect
 
 from gateway.tokens import new_token, write_tokens
 from services.wire.errors import InvalidInput
@@ -195,8 +195,8 @@ async def test_what_the_service_refuses_is_told_in_its_words(browser: Browser) -
         await page.get_by_text("Settings", exact=True).click()
         await page.fill("#steps", "9999")
         await visit.press("Draw")
-        assert await page.locator("#steps:invalid").count() == 1
-        assert await page.locator(".task").count() == 1
+        await expect(page.locator("#steps:invalid")).to_have_count(1)
+        await expect(page.locator(".task")).to_have_count(1)
 
 
 async def test_one_picture_that_fails_leaves_the_others(browser: Browser) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from playwright.async_api import Browser
+from playwright.async_api import Browser, expect
 
 from tests.fakes.stages import FakeStages
 from tests.page.canvas import exported, fields, first_canvas, numbers, other_canvas, paint, with_picture
@@ -60,7 +60,7 @@ async def test_a_painting_goes_on_while_its_canvas_is_left(browser: Browser, tmp
         await page.get_by_text("0 of 4 painted").wait_for()
         await page.wait_for_timeout(700)
         await other_canvas(visit)
-        assert not await page.locator("#staging").is_visible()
+        await expect(page.locator("#staging")).to_be_hidden()
         await first_canvas(visit)
         await page.get_by_text("Compare the results").wait_for()
         await visit.press("Accept")
@@ -72,7 +72,7 @@ async def test_results_go_where_they_were_asked_for(browser: Browser, tmp_path: 
         page = await with_picture(visit, tmp_path)
         await numbers(page, "frame", 128, 0, 256, 256)
         await paint(visit, "a lake")
-        assert await page.locator("#frame-x:disabled").count() == 1
+        await expect(page.locator("#frame-x:disabled")).to_have_count(1)
         await page.locator("nav").get_by_text("History").click()
         await page.locator("#gallery .tile").last.click()
         await visit.press("Put on the canvas")
@@ -92,9 +92,9 @@ async def test_a_second_tab_has_a_canvas_of_its_own_and_shares_the_history(
         other = visit.watch(await visit.context.new_page())
         await other.goto(f"{visit.url}/#canvas")
         await other.get_by_text("open in other tabs").wait_for()
-        assert await other.locator("#undo:disabled").count() == 1
+        await expect(other.locator("#undo:disabled")).to_have_count(1)
         await other.goto(f"{visit.url}/#history")
-        assert await other.locator("#gallery .tile").count() == 1
+        await expect(other.locator("#gallery .tile")).to_have_count(1)
         await page.goto(f"{visit.url}/#create")
         await visit.draw("a fox")
         await other.locator("#gallery .tile").nth(4).wait_for()

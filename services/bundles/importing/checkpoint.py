@@ -1,0 +1,137 @@
+"""What is in downloaded folders: the parts of a pipeline, their configs and their tensors.
+
+Nothing of a folder is trusted: names lead out of it nowhere, pickled weights are refused, and a config that
+says what is not implemented is refused by name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from services.bundles.bundle import PICKLED, BundleError
+
+INDEX = "model_index.json"
+# Of a part's weights, in the order they are looked for; half precision only where there is no other.
+STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
+VARIANTS = ("", ".fp16")
+MAX_JSON_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a pipeline: the class that its folder is of, and the folder."""
+
+    kind: str
+    folder: Path
+
+    def config(self, name: str = "config.json") -> dict[str, Any]:
+        """The part's config, without what only ``diffusers`` reads."""
+        found = read_json(self.folder / name)
+        return {key: value for key, value in found.items() if not key.startswith("_")}
+
+    @contextmanager
+    def tensors(self) -> Iterator[Mapping[str, Tensor]]:
+        """The part's tensors, each read when it is asked for. Raises BundleError."""
+        with ExitStack() as stack:
+            files = [stack.enter_context(_opened(file)) for file in weights_of(self.folder)]
+            places = {key: file for file in files for key in file.keys()}
+            yield _Lazy(places)
+
+
+class _Lazy(Mapping[str, Tensor]):
+    """Tensors by name, read on access."""
+
+    def __init__(self, places: Mapping[str, Any]) -> None:
+        self._places = places
+
+    def __getitem__(self, key: str) -> Tensor:
+        tensor: Tensor = self._places[key].get_tensor(key)
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
+def find_parts(folders: Sequence[Path]) -> dict[str, list[Part]]:
+    """The parts in pipelines' folders, by the name that ``model_index.json`` has for them."""
+    found: dict[str, list[Part]] = {}
+    for folder in folders:
+        index = read_json(folder / INDEX)
+        for name, value in index.items():
+            if name.startswith("_") or not isinstance(value, list) or len(value) != 2 or not value[1]:
+                continue
+            place = _inside(folder, name)
+            if place.is_dir():
+                found.setdefault(name, []).append(Part(str(value[1]), place))
+    if not found:
+        raise BundleError(f"no part of a pipeline is in {', '.join(map(str, folders))}")
+    return found
+
+
+def weights_of(folder: Path) -> list[Path]:
+    """The files of a part's weights: one, or the shards that an index names."""
+    for variant in VARIANTS:
+        for stem in STEMS:
+            index = folder / f"{stem}.safetensors.index{variant}.json"
+            if index.is_file():
+                names = read_json(index).get("weight_map", {}).values()
+                return [_existing(_inside(folder, str(name))) for name in sorted(set(names))]
+            file = folder / f"{stem}{variant}.safetensors"
+            if file.is_file():
+                return [file]
+    pickled = [file.name for file in sorted(folder.iterdir()) if file.suffix in PICKLED]
+    if pickled:
+        raise BundleError(
+            f"{folder}: {', '.join(pickled)} is pickled, which is not read; see --allow-pickle, or download "
+            "safetensors"
+        )
+    raise BundleError(f"{folder} has no weights: none of {', '.join(STEMS)} as .safetensors")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object. Raises BundleError."""
+    if not path.is_file():
+        raise BundleError(f"{path} does not exist")
+    if path.stat().st_size > MAX_JSON_BYTES:
+        raise BundleError(f"{path} is too large for a config")
+    try:
+        found = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{path} is no JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise BundleError(f"{path} is no JSON object")
+    return found
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """A path below the folder. Raises BundleError for one that leads out of it."""
+    path = folder / name
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise BundleError(f"{folder}: {name!r} leads out of the folder")
+    return path
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise BundleError(f"{path} does not exist, though its index names it")
+    return path
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Any]:
+    try:
+        with safe_open(file, "pt", device="cpu") as opened:
+            yield opened
+    except SafetensorError as error:
+        raise BundleError(f"{file} is not whole: {error}") from None
