@@ -29,6 +29,7 @@ ORDER = (
     "services.image_encoder",
     "services.prior",
     "services.decoder",
+    "services.importing",
     "gateway.metrics",
     "gateway.settings",
     "gateway.events",

@@ -31,7 +31,7 @@ class Clip:
     """
 
     model: nn.Module
-    tokenizer: Any
+    tokenizer: Any  # of the text tower
     side: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -42,11 +42,13 @@ class Clip:
 def load_clip(source: ClipSource, threads: int, tower: Tower) -> Clip:
     """Load one tower for inference. threads: of torch, in this whole process.
 
-    Raises BundleError where the source is incomplete or not safetensors.
+    A bundle has both towers in one part, or each in its own. Raises BundleError where the source is
+    incomplete or not safetensors.
     """
     torch.set_num_threads(threads)
-    bundle = Bundle(source.bundle, PART)
     device = best_device()
+    part = PART if Bundle(source.bundle).parts(PART) else f"{tower}-tower"
+    bundle = Bundle(source.bundle, part)
     if source.name:
         weights = Path(ROOT / source.weights)
         if weights.suffix != ".safetensors":
@@ -55,15 +57,13 @@ def load_clip(source: ClipSource, threads: int, tower: Tower) -> Clip:
         if config["model_cfg"] is None:
             raise BundleError(f"name: open_clip knows no model {source.name!r}")
         tokenizer = open_clip.get_tokenizer(source.name)
+        model = _loaded(config["model_cfg"], weights, tower, device)
     else:
-        folder = bundle.part(PART)
-        weights = folder / WEIGHTS
-        config = json.loads((folder / "open_clip_config.json").read_text())
-        tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}", bpe_path=str(folder / VOCABULARY))
-    model = load_network(
-        partial(_tower, config["model_cfg"], tower), weights, device, belongs=partial(_belongs, tower)
-    )
-    _fill_causal_mask(model, device)
+        folder = bundle.part(part)
+        model, config = read_tower(folder, tower, device)
+        vocabulary = folder / VOCABULARY
+        name = f"local-dir:{folder}"
+        tokenizer = open_clip.get_tokenizer(name, bpe_path=str(vocabulary)) if vocabulary.exists() else None
     prepare = {**open_clip.transform.PreprocessCfg().__dict__, **config.get("preprocess_cfg", {})}
     return Clip(
         model=model,
@@ -74,6 +74,27 @@ def load_clip(source: ClipSource, threads: int, tower: Tower) -> Clip:
         bundle=bundle,
         device=device,
     )
+
+
+def read_tower(
+    folder: Path, tower: Tower, device: torch.device, dtype: torch.dtype | None = None
+) -> tuple[nn.Module, dict[str, Any]]:
+    """A tower of a bundle's part, and open_clip's config. dtype: if not the device's best."""
+    config: dict[str, Any] = json.loads((folder / "open_clip_config.json").read_text())
+    return _loaded(config["model_cfg"], folder / WEIGHTS, tower, device, dtype), config
+
+
+def _loaded(
+    config: dict[str, Any],
+    weights: Path,
+    tower: Tower,
+    device: torch.device,
+    dtype: torch.dtype | None = None,
+) -> nn.Module:
+    build = partial(_tower, config, tower)
+    model = load_network(build, weights, device, partial(_belongs, tower), dtype)
+    _fill_causal_mask(model, device)
+    return model
 
 
 def _belongs(tower: Tower, key: str) -> bool:

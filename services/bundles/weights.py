@@ -22,7 +22,7 @@ def load_weights(network: Network, source: Path | Mapping[str, Tensor]) -> Netwo
     Raises BundleError naming every key that does not fit.
     """
     state = load_file(source) if isinstance(source, Path) else source
-    _require_fit(network, {key: value.shape for key, value in state.items()})
+    require_fit(network, {key: value.shape for key, value in state.items()})
     network.load_state_dict(dict(state))
     return network
 
@@ -32,19 +32,20 @@ def load_network(
     source: Path,
     device: torch.device,
     belongs: Callable[[str], bool] = bool,
+    dtype: torch.dtype | None = None,
 ) -> Network:
     """A network on the device, ready for inference: in its best type, channels last, frozen.
 
     build: makes it. Its weights come from a safetensors file one by one, each at once in its type, so that
     memory holds little more than the network. belongs: which of the file's keys are meant; all, as a rule.
-    Raises BundleError naming every key that does not fit.
+    dtype: its type, if that is not to be the device's best. Raises BundleError naming every key that does not fit.
     """
     with torch.device("meta"):
         network = build()
     with safe_open(source, "pt", device="cpu") as file:
         keys = filter(belongs, file.keys())
-        _require_fit(network, {key: torch.Size(file.get_slice(key).get_shape()) for key in keys})
-        state = {key: _placed(file.get_tensor(key), device) for key in network.state_dict()}
+        require_fit(network, {key: torch.Size(file.get_slice(key).get_shape()) for key in keys})
+        state = {key: _placed(file.get_tensor(key), device, dtype) for key in network.state_dict()}
     network.load_state_dict(state, assign=True)
     return network.eval().requires_grad_(False)
 
@@ -55,13 +56,14 @@ def read_tensors(source: Path, *names: str) -> list[Tensor]:
         return [file.get_tensor(name) for name in names]
 
 
-def _placed(value: Tensor, device: torch.device) -> Tensor:
-    kind = best_dtype(device) if value.is_floating_point() else value.dtype
+def _placed(value: Tensor, device: torch.device, dtype: torch.dtype | None) -> Tensor:
+    kind = (dtype or best_dtype(device)) if value.is_floating_point() else value.dtype
     layout = torch.channels_last if value.dim() == 4 else torch.contiguous_format
     return value.to(device=device, dtype=kind, memory_format=layout)
 
 
-def _require_fit(network: nn.Module, shapes: Mapping[str, torch.Size]) -> None:
+def require_fit(network: nn.Module, shapes: Mapping[str, torch.Size]) -> None:
+    """Raises BundleError naming every key that is missing, spare, or of another shape."""
     own = {key: value.shape for key, value in network.state_dict().items()}
     problems = [f"missing {key}" for key in own.keys() - shapes.keys()]
     problems += [f"spare {key}" for key in shapes.keys() - own.keys()]

@@ -7,7 +7,7 @@ says what is not implemented is refused by name.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +42,7 @@ class Part:
         """The part's tensors, each read when it is asked for. Raises BundleError."""
         with ExitStack() as stack:
             files = [stack.enter_context(_opened(file)) for file in weights_of(self.folder)]
-            places = {key: file for file in files for key in file.keys()}
+            places = {key: file for file in files for key in file.keys()}  # noqa: SIM118
             yield _Lazy(places)
 
 
@@ -63,19 +63,17 @@ class _Lazy(Mapping[str, Tensor]):
         return len(self._places)
 
 
-def find_parts(folders: Sequence[Path]) -> dict[str, list[Part]]:
-    """The parts in pipelines' folders, by the name that ``model_index.json`` has for them."""
-    found: dict[str, list[Part]] = {}
-    for folder in folders:
-        index = read_json(folder / INDEX)
-        for name, value in index.items():
-            if name.startswith("_") or not isinstance(value, list) or len(value) != 2 or not value[1]:
-                continue
-            place = _inside(folder, name)
-            if place.is_dir():
-                found.setdefault(name, []).append(Part(str(value[1]), place))
+def read_pipeline(folder: Path) -> dict[str, Part]:
+    """The parts of the pipeline in a folder, by the names that ``model_index.json`` has for them."""
+    found: dict[str, Part] = {}
+    for name, value in read_json(folder / INDEX).items():
+        if name.startswith("_") or not isinstance(value, list) or len(value) != 2 or not value[1]:
+            continue
+        place = _inside(folder, name)
+        if place.is_dir():
+            found[name] = Part(str(value[1]), place)
     if not found:
-        raise BundleError(f"no part of a pipeline is in {', '.join(map(str, folders))}")
+        raise BundleError(f"{folder} has no part of a pipeline")
     return found
 
 

@@ -1,0 +1,51 @@
+"""``python -m services.importing FOLDER... BUNDLE``: published checkpoints to a bundle."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Literal
+
+import click
+import torch
+
+from services.bundles.bundle import BundleError, write_manifest
+from services.importing import kandinsky
+from services.importing.checkpoint import read_pipeline
+
+FAMILIES = (kandinsky,)
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@click.command()
+@click.argument(
+    "folders", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path)
+)
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option(
+    "--dtype", type=click.Choice(list(DTYPES)), default="float32", show_default=True, help="Of the weights."
+)
+def main(folders: tuple[Path, ...], bundle: Path, dtype: Literal["float32", "bfloat16", "float16"]) -> None:
+    """Write BUNDLE from the folders of downloaded pipelines, in any order."""
+    if bundle.exists():
+        raise click.UsageError(f"{bundle} exists already")
+    new = bundle.with_name(f".{bundle.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    try:
+        pipelines = [read_pipeline(folder) for folder in folders]
+        family = next((family for family in FAMILIES if family.claims(pipelines)), None)
+        if family is None:
+            raise BundleError("this is no family that is known: Kandinsky 2.2")
+        family.write(pipelines, new, DTYPES[dtype])
+        write_manifest(new, family.NAME, "1", family.LICENCES)
+    except BundleError as error:
+        raise click.ClickException(str(error)) from None
+    finally:
+        if not (new / "manifest.json").exists():
+            shutil.rmtree(new, ignore_errors=True)
+    new.rename(bundle)
+    click.echo(f"{bundle}: {family.NAME}")
+
+
+if __name__ == "__main__":
+    main()

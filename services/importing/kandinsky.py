@@ -1,0 +1,158 @@
+"""Kandinsky 2.2: prior, latent decoder and inpainting decoder, each a repository of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from services.bundles import kandinsky, karlo
+from services.bundles.bundle import BundleError, Licence
+from services.bundles.clip import read_tower
+from services.decoder.autoencoder import Autoencoder
+from services.decoder.conditioning import ImageConditioningConfig
+from services.decoder.network import Decoder, DecoderConfig
+from services.diffusion.config import SamplingConfig
+from services.importing import configs
+from services.importing.checkpoint import Part
+from services.importing.writing import clip_config, write_network, write_tower, write_vocabulary
+from services.prior.network import Prior, PriorConfig
+
+Pipeline = dict[str, Part]
+NAME = "kandinsky-2.2"
+LICENCES = (
+    Licence(subject="model weights", identifier="Apache-2.0", source="kandinsky-community/kandinsky-2-2-*"),
+)
+SIDE = 512
+SIDES = tuple(range(256, 1025, 64))
+PRIOR_SAMPLING = SamplingConfig(steps=25, guidance=4.0)
+DECODER_SAMPLING = SamplingConfig(steps=50, guidance=4.0)
+PREVIEW_PICTURES = 32
+
+
+def claims(pipelines: Sequence[Pipeline]) -> bool:
+    """Whether these are Kandinsky's."""
+    decoders = [p for p in pipelines if "movq" in p]
+    return bool(decoders) and all(
+        p["unet"].config().get("encoder_hid_dim_type") == "image_proj" for p in decoders
+    )
+
+
+def write(pipelines: Sequence[Pipeline], out: Path, dtype: torch.dtype) -> None:
+    """Write the bundle's parts. Raises BundleError for what is missing or not implemented."""
+    prior = _one([p for p in pipelines if "prior" in p], "a prior (kandinsky-2-2-prior)")
+    decoders = [p for p in pipelines if "movq" in p]
+    plain = _one([p for p in decoders if not _inpaints(p)], "a decoder (kandinsky-2-2-decoder)")
+    config = clip_config(prior["text_encoder"], prior["image_encoder"], prior["image_processor"])
+    write_tower(out / "image-tower", "image", prior["image_encoder"], config, dtype)
+    write_tower(out / "text-tower", "text", prior["text_encoder"], config, dtype)
+    write_vocabulary(prior["tokenizer"], out / "text-tower")
+    null = _null_image(out / "image-tower")
+    _write_prior(prior, out / "prior", dtype)
+    _write_decoder(plain, null, out / "decoder", dtype)
+    _write_autoencoder(plain["movq"], out / "autoencoder", dtype)
+
+
+def _one(found: Sequence[Pipeline], what: str) -> Pipeline:
+    if len(found) != 1:
+        raise BundleError(f"{what} is needed, once; {len(found)} are given")
+    return found[0]
+
+
+def _inpaints(pipeline: Pipeline) -> bool:
+    channels: dict[str, Any] = pipeline["unet"].config()
+    return bool(channels["in_channels"] != channels["out_channels"] // 2)
+
+
+@torch.inference_mode()
+def _null_image(tower: Path) -> Tensor:
+    """What the image encoder makes of a picture whose every value is 0, after normalisation."""
+    model, config = read_tower(tower, "image", torch.device("cpu"), torch.float32)
+    side = config["model_cfg"]["vision_cfg"]["image_size"]
+    encode = model.encode_image
+    assert callable(encode)
+    found: Tensor = encode(torch.zeros(1, 3, side, side))[0]
+    return found
+
+
+def _write_prior(pipeline: Pipeline, folder: Path, dtype: torch.dtype) -> None:
+    part = pipeline["prior"]
+    given = part.config()
+    configs.require(str(part.folder), given, configs.PRIOR, configs.PRIOR_TAKEN)
+    scheduler = pipeline["scheduler"]
+    config = PriorConfig(
+        embedding_dim=given["embedding_dim"],
+        text_tokens=given["num_embeddings"],
+        layers=given["num_layers"],
+        heads=given["num_attention_heads"],
+        head_dim=given["attention_head_dim"],
+        diffusion=configs.diffusion(
+            str(scheduler.folder),
+            scheduler.kind,
+            scheduler.config("scheduler_config.json"),
+            PRIOR_SAMPLING,
+        ),
+    )
+    with part.tensors() as tensors:
+        write_network(folder, config, _on_no_device(lambda: Prior(config)), karlo.prior(tensors), dtype)
+
+
+def _write_decoder(pipeline: Pipeline, null: Tensor, folder: Path, dtype: torch.dtype) -> None:
+    part = pipeline["unet"]
+    given = part.config()
+    unet = configs.unet(str(part.folder), given)
+    scheduler = pipeline["scheduler"]
+    movq = pipeline["movq"]
+    with part.tensors() as tensors:
+        tokens = tensors["encoder_hid_proj.image_embeds.weight"].shape[0] // unet.context_dim
+        config = DecoderConfig(
+            side=SIDE,
+            sides=SIDES,
+            unet=unet,
+            conditioning=ImageConditioningConfig(embedding_dim=given["encoder_hid_dim"], image_tokens=tokens),
+            diffusion=configs.diffusion(
+                str(scheduler.folder),
+                scheduler.kind,
+                scheduler.config("scheduler_config.json"),
+                DECODER_SAMPLING,
+            ),
+            inpainting=_inpaints(pipeline),
+            imposing="noised",
+            autoencoder=configs.autoencoder(str(movq.folder), movq.config()),
+        )
+        parts = {"unet": kandinsky.unet(tensors), "conditioning": kandinsky.conditioning(tensors, null)}
+        state = {f"{name}.{key}": value for name, own in parts.items() for key, value in own.items()}
+        write_network(folder, config, _on_no_device(lambda: Decoder(config)), state, dtype)
+
+
+def _write_autoencoder(part: Part, folder: Path, dtype: torch.dtype) -> None:
+    config = configs.autoencoder(str(part.folder), part.config())
+    with part.tensors() as tensors:
+        state = kandinsky.autoencoder(tensors)
+    state |= _preview(config, state)
+    write_network(folder, None, _on_no_device(lambda: Autoencoder(config)), state, dtype)
+
+
+@torch.inference_mode()
+def _preview(config: Any, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The linear map from latents to colours, fitted to pictures of smooth colours (least squares)."""
+    network = Autoencoder(config)
+    blank = {"preview.weight": network.preview.weight, "preview.bias": network.preview.bias}
+    network.load_state_dict({**{k: v.float() for k, v in state.items()}, **blank})
+    generator = torch.Generator().manual_seed(0)
+    small = 2 * torch.rand(PREVIEW_PICTURES, 3, 4, 4, generator=generator) - 1
+    pictures = nn.functional.interpolate(small, size=(64, 64), mode="bicubic").clamp(-1, 1)
+    latents = network.encode(pictures).movedim(1, -1).flatten(0, -2)
+    colours = nn.functional.avg_pool2d(pictures, config.factor).movedim(1, -1).flatten(0, -2)
+    given = torch.cat([latents, torch.ones(len(latents), 1)], dim=1)
+    fitted = torch.linalg.lstsq(given, colours).solution
+    return {"preview.weight": fitted[:-1].T[..., None, None].contiguous(), "preview.bias": fitted[-1]}
+
+
+def _on_no_device(build: Any) -> nn.Module:
+    with torch.device("meta"):
+        network: nn.Module = build()
+    return network

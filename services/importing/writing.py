@@ -1,0 +1,79 @@
+"""Parts of a bundle, written from a checkpoint's tensors."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from services.bundles import towers
+from services.bundles.bundle import BundleError
+from services.bundles.clip import VOCABULARY, WEIGHTS, Tower
+from services.bundles.weights import require_fit
+from services.importing.checkpoint import Part, read_json
+
+LOGIT_SCALE = 4.6051702  # ln 100, at which CLIP's training holds it; the towers alone do not have it
+
+
+def write_network(
+    folder: Path,
+    config: BaseModel | None,
+    network: nn.Module,
+    state: Mapping[str, Tensor],
+    dtype: torch.dtype,
+) -> None:
+    """Write a part: its config and its weights, which have to fit the network. network: on no device."""
+    require_fit(network, {key: value.shape for key, value in state.items()})
+    folder.mkdir(parents=True)
+    if config is not None:
+        (folder / "config.json").write_text(config.model_dump_json(indent=2) + "\n")
+    save_file(
+        {key: value.to(dtype).contiguous() for key, value in state.items()}, folder / "model.safetensors"
+    )
+
+
+def write_tower(folder: Path, tower: Tower, part: Part, config: dict[str, Any], dtype: torch.dtype) -> None:
+    """Write one of CLIP's towers. config: open_clip's, of both."""
+    names = {"text": towers.text, "image": towers.image}[tower]
+    folder.mkdir(parents=True)
+    (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    with part.tensors() as tensors:
+        state = {key: value.to(dtype).contiguous() for key, value in names(tensors).items()}
+    if tower == "text":
+        state["logit_scale"] = torch.tensor(LOGIT_SCALE)
+    save_file(state, folder / WEIGHTS)
+
+
+def clip_config(text: Part, image: Part, processor: Part) -> dict[str, Any]:
+    """open_clip's config of two towers."""
+    try:
+        model = towers.model_config(text.config(), image.config())
+    except (KeyError, ValueError) as error:
+        raise BundleError(f"{text.folder}, {image.folder}: {error}") from None
+    prepare = read_json(processor.folder / "preprocessor_config.json")
+    return {
+        "model_cfg": model,
+        "preprocess_cfg": {
+            "mean": prepare["image_mean"],
+            "std": prepare["image_std"],
+            "interpolation": "bicubic",
+            "resize_mode": "squash",
+        },
+    }
+
+
+def write_vocabulary(tokenizer: Part, folder: Path) -> None:
+    """Write CLIP's byte-pair merges as open_clip reads them."""
+    merges = tokenizer.folder / "merges.txt"
+    if not merges.is_file():
+        raise BundleError(f"{merges} does not exist")
+    lines = [line for line in merges.read_text().splitlines() if line and not line.startswith("#version")]
+    with gzip.open(folder / VOCABULARY, "wb") as file:
+        file.write("\n".join(["#version: 0.2", *lines, ""]).encode())

@@ -1,0 +1,116 @@
+"""Kandinsky 2.2 imported from its real layout, and drawn with by our stages as its own pipelines draw."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from torch import Tensor
+
+from services.bundles.bundle import Bundle
+from services.bundles.clip import load_clip
+from services.bundles.clip_source import ClipSource
+from services.decoder.sampler import PARTS, DecoderSampler
+from services.decoder.tasks import DecoderTask
+from services.diffusion.noise import generator_for
+from services.diffusion.pixels import to_pixels
+from services.importing.__main__ import main
+from services.prior.sampler import PriorConditioning, PriorSampler, Text
+from services.text_encoder.encoder import TextEncoder
+from tests.importing.checkpoints import DIM, kandinsky_decoder, kandinsky_prior, seeded
+
+SEED = 5
+PROMPT = "a red fox in the snow"
+
+
+@pytest.fixture(autouse=True)
+def float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the reference computes, whatever the machine is best at."""
+    monkeypatch.setattr("services.bundles.weights.best_dtype", lambda device: torch.float32)
+
+
+@pytest.fixture(scope="module")
+def pipelines(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, Any]:
+    seeded()
+    folder = tmp_path_factory.mktemp("kandinsky")
+    prior = kandinsky_prior(folder / "prior")
+    decoder = kandinsky_decoder(folder / "decoder")
+    asked = [str(folder / "decoder"), str(folder / "prior"), str(folder / "bundle")]
+    result = CliRunner().invoke(main, asked, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return folder / "bundle", prior, decoder
+
+
+def texts(bundle: Path) -> tuple[Text, Text]:
+    encoder = TextEncoder(load_clip(ClipSource(bundle=str(bundle)), 2, "text"))
+    found = encoder.encode([PROMPT, ""])
+    parts = [
+        Text(torch.from_numpy(t.embedding), torch.from_numpy(t.states), torch.from_numpy(t.mask))
+        for t in found
+    ]
+    return parts[0], parts[1]
+
+
+@torch.inference_mode()
+def test_the_prior_draws_what_the_reference_draws(pipelines: tuple[Path, Any, Any]) -> None:
+    bundle, reference, _ = pipelines
+    sampler = PriorSampler(Bundle(bundle, "prior"), call_size=0)
+    row = sampler.start(PriorConditioning(*texts(bundle)), seed=SEED, candidate=0, steps=7, guidance=4.0)
+    while not row.finished:
+        sampler.advance([row])
+    embedding, _ = sampler.best([row])
+    generator = generator_for(SEED, "prior", 0)
+    latents = torch.randn(DIM, generator=generator)[None]
+    theirs = reference(
+        PROMPT, num_inference_steps=7, guidance_scale=4.0, generator=generator, latents=latents
+    )
+    torch.testing.assert_close(embedding, theirs.image_embeds[0], rtol=1e-4, atol=1e-4)
+    decoder = DecoderSampler(Bundle(bundle, *PARTS))
+    null = decoder._base.conditioning.null_image
+    torch.testing.assert_close(null, theirs.negative_image_embeds[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("side", [256, 320])
+@torch.inference_mode()
+def test_the_decoder_draws_what_the_reference_draws(pipelines: tuple[Path, Any, Any], side: int) -> None:
+    bundle, prior, reference = pipelines
+    sampler = DecoderSampler(Bundle(bundle, *PARTS))
+    image = torch.randn(DIM, generator=torch.Generator().manual_seed(1))
+    nothing: Tensor = torch.empty(0)
+    task = DecoderTask(
+        context=sampler.project(image, nothing, nothing, nothing),
+        unconditional=sampler.project(None, nothing, nothing, nothing),
+        seed=SEED,
+        steps=5,
+        guidance=4.0,
+        upsampler_steps=1,
+        size=side,
+    )
+    row = sampler.start(task)
+    previews = []
+    while not row.finished:
+        sampler.advance([row])
+        assert row.x0 is not None
+        previews.append(sampler.space.preview(row.x0))
+    assert row.result is not None
+    generator = generator_for(SEED, "decoder")
+    latents = torch.randn((4, side // 8, side // 8), generator=generator)[None]
+    negative = prior("", num_inference_steps=2).negative_image_embeds
+    theirs = reference(
+        image[None],
+        negative,
+        height=side,
+        width=side,
+        num_inference_steps=5,
+        guidance_scale=4.0,
+        generator=generator,
+        latents=latents,
+        output_type="np",
+    ).images[0]
+    ours = to_pixels(row.result).numpy()
+    assert np.abs(ours.astype(int) - (255 * theirs).round().astype(int)).max() <= 1
+    assert previews[0].shape == (3, side // 8, side // 8)
