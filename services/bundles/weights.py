@@ -38,7 +38,8 @@ def load_network(
 
     build: makes it. Its weights come from a safetensors file one by one, each at once in its type, so that
     memory holds little more than the network. belongs: which of the file's keys are meant; all, as a rule.
-    dtype: its type, if that is not to be the device's best. Raises BundleError naming every key that does not fit.
+    dtype: its type, if that is not to be the device's best. Raises BundleError naming every key that does
+    not fit.
     """
     with torch.device("meta"):
         network = build()

@@ -16,6 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from services.diffusion.samplers import Settle
+from services.diffusion.schedule import Schedule
+
 # A tone is a mean around a place at the border. These are the standard deviations of its Gaussian weights,
 # across the border and along it, in parts of the picture's side.
 BAND = 0.03
@@ -66,6 +69,19 @@ class KnownPixels:
         """
         counted = self._band * side_of_border
         return _convolved(picture * counted, self._along) / _convolved(counted, self._along).clamp_min(TINY)
+
+
+def noised_in(schedule: Schedule, places: Tensor, keep: Tensor, noise: Tensor) -> Settle:
+    """The other way: puts what is known, noised as the sample is, in place after each step.
+
+    places, keep, noise: of the sample's shape, or one channel. noise: what the sample began with.
+    """
+
+    def settle(x: Tensor, t: int) -> Tensor:
+        level = schedule.at(t)
+        return keep * (level**0.5 * places + (1 - level) ** 0.5 * noise) + (1 - keep) * x
+
+    return settle
 
 
 @cache

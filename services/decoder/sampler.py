@@ -15,7 +15,7 @@ from torch import Tensor
 from services.bundles.bundle import Bundle
 from services.bundles.weights import best_device, load_network
 from services.decoder.autoencoder import Autoencoder
-from services.decoder.known_pixels import KnownPixels
+from services.decoder.known_pixels import KnownPixels, noised_in
 from services.decoder.network import (
     Decoder,
     DecoderConfig,
@@ -30,14 +30,15 @@ from services.diffusion.guidance import guided
 from services.diffusion.noise import generator_for
 from services.diffusion.prediction import Prediction, to_x0
 from services.diffusion.samplers import Sampler, Settle, make_sampler, unsettled, with_x0
-from services.diffusion.schedule import Schedule, spaced_timesteps
+from services.diffusion.schedule import spaced_timesteps
 from services.engine import CallSizes, Segment, segments
 
 # Parts of the bundle; an upsampler's part is named for its side in px.
 BASE = "decoder"
 UPSAMPLERS = "upsampler-*"
 AUTOENCODER = "autoencoder"
-PARTS = (BASE, UPSAMPLERS, f"{AUTOENCODER}*")
+EDITS = "decoder-inpaint"  # draws instead of the base where something is known, in bundles that have it
+PARTS = (BASE, UPSAMPLERS, f"{AUTOENCODER}*", f"{EDITS}*")
 PIXELS = PixelSpace()
 MAX_START_SHARE = 0.96  # of the noise that similarity 0 begins with; see ``_starting_level``
 
@@ -51,8 +52,12 @@ class DecoderSampler:
         The call sizes are those of ``guided``, for the base network and for the upsamplers.
         """
         self.device = best_device()
-        self.config = bundle.config(BASE, DecoderConfig)
-        self._base = load_network(lambda: Decoder(self.config), bundle.weights(BASE), self.device)
+        bases = {part: bundle.config(part, DecoderConfig) for part in (BASE, *bundle.parts(EDITS))}
+        self.config = bases[BASE]
+        self._bases = {
+            part: load_network(partial(Decoder, config), bundle.weights(part), self.device)
+            for part, config in bases.items()
+        }
         self.space = self._load_space(bundle)
         configs = {part: bundle.config(part, UpsamplerConfig) for part in bundle.parts(UPSAMPLERS)}
         self.upsamplers = dict(sorted(configs.items(), key=lambda item: item[1].side))
@@ -60,9 +65,14 @@ class DecoderSampler:
             part: load_network(partial(Upsampler, config), bundle.weights(part), self.device)
             for part, config in self.upsamplers.items()
         }
-        self._sides = {_base_name(side, self.config): side for side in self.config.native}
+        # What the engine calls the base networks at their sides: (the part, the side).
+        self._base_calls = {
+            _base_name(part, side, config): (part, side)
+            for part, config in bases.items()
+            for side in config.native
+        }
         self._diffusions = {
-            **dict.fromkeys(self._sides, self.config.diffusion),
+            **{name: bases[part].diffusion for name, (part, _) in self._base_calls.items()},
             **{part: config.diffusion for part, config in self.upsamplers.items()},
         }
         self._schedules = {part: diffusion.make_schedule() for part, diffusion in self._diffusions.items()}
@@ -89,14 +99,14 @@ class DecoderSampler:
 
     @torch.inference_mode()
     def project(
-        self, image: Tensor | None, text: Tensor, states: Tensor, mask: Tensor
+        self, image: Tensor | None, text: Tensor, states: Tensor, mask: Tensor, *, edits: bool = False
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Conditioning of one row, projected once for all its steps. Without an image embedding: the null
         one.
 
-        image, text: (D,); states: (L, W); mask: (L,).
+        image, text: (D,); states: (L, W); mask: (L,). edits: something of the picture is known.
         """
-        conditioning = self._base.conditioning
+        conditioning = self._bases[self._part(edits)].conditioning
         dtype = conditioning.null_image.dtype
         image = conditioning.null_image if image is None else image
         parts = conditioning(image.to(dtype)[None], text.to(dtype)[None], states.to(dtype)[None], mask[None])
@@ -105,43 +115,56 @@ class DecoderSampler:
     def start(self, task: DecoderTask) -> DecoderRow:
         """A row for one picture; its noise is its own, whatever else runs."""
         similarity = 0.0 if task.start is None else task.similarity
-        timesteps = self._timesteps(task.steps, task.upsampler_steps, task.size, similarity)
+        edits = task.known is not None
+        timesteps = self._timesteps(task.steps, task.upsampler_steps, task.size, similarity, edits)
         base, *raised = timesteps
         row = DecoderRow(base, task, len(timesteps[base]), sum(len(timesteps[part]) for part in raised))
         row.start(self._trajectory(row, timesteps))
         return row
 
     def plan(
-        self, *, steps: int, guidance: float, upsampler_steps: int, size: int, similarity: float, context: int
+        self,
+        *,
+        steps: int,
+        guidance: float,
+        upsampler_steps: int,
+        size: int,
+        similarity: float,
+        context: int,
+        edits: bool,
     ) -> list[Segment]:
         """What a row will need of each network. context: the length of its text's states."""
         plan = []
-        for part, timesteps in self._timesteps(steps, upsampler_steps, size, similarity).items():
+        for part, timesteps in self._timesteps(steps, upsampler_steps, size, similarity, edits).items():
             sampling = self._diffusions[part].sampling
-            scale = guidance if part in self._sides else sampling.guidance
+            scale = guidance if self.is_base(part) else sampling.guidance
             plan += segments(part, [sampling.evaluations_at(t, scale) for t in timesteps], (context,))
         return plan
 
     def call_sizes(self, max_batch: int) -> CallSizes:
         """How many evaluations a call of each network holds."""
-        base = dict.fromkeys(self._sides, self._call_size)
+        base = dict.fromkeys(self._base_calls, self._call_size)
         upsamplers = dict.fromkeys(self.upsamplers, self._upsampler_call_size)
         return CallSizes(max_batch, {**base, **upsamplers})
 
     def is_base(self, network: str) -> bool:
         """Whether a network is the base one, at any size."""
-        return network in self._sides
+        return network in self._base_calls
+
+    def _part(self, edits: bool) -> str:
+        """The base network that draws."""
+        return EDITS if edits and EDITS in self._bases else BASE
 
     def side_of(self, network: str) -> int:
         """The side of the pictures that a network makes, in px."""
-        return self._sides[network] if network in self._sides else self.upsamplers[network].side
+        return self._base_calls[network][1] if self.is_base(network) else self.upsamplers[network].side
 
     def _timesteps(
-        self, steps: int, upsampler_steps: int, size: int, similarity: float
+        self, steps: int, upsampler_steps: int, size: int, similarity: float, edits: bool
     ) -> dict[str, list[int]]:
         """The timesteps in each network that a picture of this size goes through, in order."""
         side = size if size in self.config.native else self.config.side
-        name = _base_name(side, self.config)
+        name = _base_name(self._part(edits), side, self.config)
         base = spaced_timesteps(self._schedules[name], steps, start=_starting_level(similarity))
         raised = {
             part: spaced_timesteps(self._schedules[part], upsampler_steps)
@@ -184,7 +207,7 @@ class DecoderSampler:
             keep = space.known(_resized(row.conditioning.known.keep, side).floor())
             row.known = known_channels(places[None], keep[None])[0]
             if self.config.imposing == "noised":
-                settle = _kept(schedule, places, keep, noise)
+                settle = noised_in(schedule, places, keep, noise)
             else:
                 known = KnownPixels(places, keep)
 
@@ -223,9 +246,10 @@ class DecoderSampler:
         tasks = [row.conditioning for row in rows]
         contexts = [t.context if c else t.unconditional for t, c in zip(tasks, conditional, strict=True)]
         time_extra, context, bias = (torch.stack(parts) for parts in zip(*contexts, strict=True))
-        known = self._stack([r.known for r in rows], time_extra.dtype) if self.config.inpainting else None
+        base = self._bases[self._base_calls[rows[0].network][0]]
+        known = self._stack([r.known for r in rows], time_extra.dtype) if base.config.inpainting else None
         x, t = self._noisy(rows, time_extra.dtype)
-        return self._base.denoise(x, t, known, time_extra, context, bias).float()
+        return base.denoise(x, t, known, time_extra, context, bias).float()
 
     def _evaluate_upsampler(self, rows: Sequence[DecoderRow], conditional: Sequence[bool]) -> Tensor:
         del conditional  # it has none to leave out
@@ -247,19 +271,9 @@ class DecoderSampler:
         return torch.stack([p for p in parts if p is not None]).to(dtype)
 
 
-def _base_name(side: int, config: DecoderConfig) -> str:
-    """What the engine calls the base network at one of its native sides: calls of each cost their own."""
-    return BASE if side == config.side else f"{BASE}-{side}"
-
-
-def _kept(schedule: Schedule, places: Tensor, keep: Tensor, noise: Tensor) -> Settle:
-    """Puts what is known, noised as the sample is, in place after each step. All have the sample's shape."""
-
-    def settle(x: Tensor, t: int) -> Tensor:
-        level = schedule.at(t)
-        return keep * (level**0.5 * places + (1 - level) ** 0.5 * noise) + (1 - keep) * x
-
-    return settle
+def _base_name(part: str, side: int, config: DecoderConfig) -> str:
+    """What the engine calls a base network at one of its native sides: calls of each cost their own."""
+    return part if side == config.side else f"{part}-{side}"
 
 
 def _starting_level(similarity: float) -> float:

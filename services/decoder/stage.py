@@ -67,14 +67,15 @@ class PictureTask:
             size=request.size,
             similarity=request.start.similarity,
             context=len(self._text[2]),
+            edits=self._known is not None,
         )
 
     def start(self) -> Sequence[DecoderRow]:
         """Put everything on the device, and project the conditioning once for all steps."""
         request = self._request
         task = DecoderTask(
-            context=self._sampler.project(self._on_device(self._embedding), *self._texts(self._text)),
-            unconditional=self._sampler.project(None, *self._texts(self._unconditional)),
+            context=self._projected(self._on_device(self._embedding), self._text),
+            unconditional=self._projected(None, self._unconditional),
             seed=request.task.seed,
             steps=request.task.steps,
             guidance=request.task.guidance,
@@ -108,6 +109,9 @@ class PictureTask:
     def _texts(self, arrays: TextArrays) -> tuple[Tensor, Tensor, Tensor]:
         embedding, states, mask = (self._on_device(array) for array in arrays)
         return embedding, states, mask
+
+    def _projected(self, image: Tensor | None, text: TextArrays) -> tuple[Tensor, Tensor, Tensor]:
+        return self._sampler.project(image, *self._texts(text), edits=self._known is not None)
 
     def _signal(self, pixels: Array) -> Tensor:
         """(S, S, 3) uint8 to (3, S, S) in [-1, 1]."""

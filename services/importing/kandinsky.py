@@ -53,6 +53,9 @@ def write(pipelines: Sequence[Pipeline], out: Path, dtype: torch.dtype) -> None:
     null = _null_image(out / "image-tower")
     _write_prior(prior, out / "prior", dtype)
     _write_decoder(plain, null, out / "decoder", dtype)
+    if edits := [p for p in decoders if _inpaints(p)]:
+        inpaint = _one(edits, "a decoder for inpainting (kandinsky-2-2-decoder-inpaint)")
+        _write_decoder(inpaint, null, out / "decoder-inpaint", dtype)
     _write_autoencoder(plain["movq"], out / "autoencoder", dtype)
 
 

@@ -9,15 +9,18 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from diffusers import KandinskyV22InpaintPipeline
+from PIL import Image
 from torch import Tensor
 
 from services.bundles.bundle import Bundle
 from services.bundles.clip import load_clip
 from services.bundles.clip_source import ClipSource
+from services.bundles.weights import read_tensors
 from services.decoder.sampler import PARTS, DecoderSampler
-from services.decoder.tasks import DecoderTask
+from services.decoder.tasks import DecoderTask, Picture
 from services.diffusion.noise import generator_for
-from services.diffusion.pixels import to_pixels
+from services.diffusion.pixels import to_pixels, to_signal
 from services.importing.__main__ import main
 from services.prior.sampler import PriorConditioning, PriorSampler, Text
 from services.text_encoder.encoder import TextEncoder
@@ -39,7 +42,9 @@ def pipelines(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, Any]
     folder = tmp_path_factory.mktemp("kandinsky")
     prior = kandinsky_prior(folder / "prior")
     decoder = kandinsky_decoder(folder / "decoder")
-    asked = [str(folder / "decoder"), str(folder / "prior"), str(folder / "bundle")]
+    kandinsky_decoder(folder / "inpaint", in_channels=9)
+    names = ("inpaint", "decoder", "prior", "bundle")
+    asked = [str(folder / name) for name in names]
     result = CliRunner().invoke(main, asked, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return folder / "bundle", prior, decoder
@@ -69,8 +74,7 @@ def test_the_prior_draws_what_the_reference_draws(pipelines: tuple[Path, Any, An
         PROMPT, num_inference_steps=7, guidance_scale=4.0, generator=generator, latents=latents
     )
     torch.testing.assert_close(embedding, theirs.image_embeds[0], rtol=1e-4, atol=1e-4)
-    decoder = DecoderSampler(Bundle(bundle, *PARTS))
-    null = decoder._base.conditioning.null_image
+    (null,) = read_tensors(Bundle(bundle, "decoder").weights("decoder"), "conditioning.null_image")
     torch.testing.assert_close(null, theirs.negative_image_embeds[0], rtol=1e-4, atol=1e-5)
 
 
@@ -114,3 +118,50 @@ def test_the_decoder_draws_what_the_reference_draws(pipelines: tuple[Path, Any, 
     ours = to_pixels(row.result).numpy()
     assert np.abs(ours.astype(int) - (255 * theirs).round().astype(int)).max() <= 1
     assert previews[0].shape == (3, side // 8, side // 8)
+
+
+@torch.inference_mode()
+def test_the_inpainting_decoder_paints_what_the_reference_paints(pipelines: tuple[Path, Any, Any]) -> None:
+    bundle, prior, _ = pipelines
+    reference = KandinskyV22InpaintPipeline.from_pretrained(bundle.parent / "inpaint")
+    reference.movq = pipelines[2].movq  # the bundle has one for both, as the published ones are the same
+    sampler = DecoderSampler(Bundle(bundle, *PARTS))
+    image = torch.randn(DIM, generator=torch.Generator().manual_seed(1))
+    nothing: Tensor = torch.empty(0)
+    pixels = np.random.default_rng(3).integers(0, 255, (256, 256, 3), dtype=np.uint8)
+    pixels = np.asarray(Image.fromarray(pixels).resize((8, 8)).resize((256, 256), Image.Resampling.BICUBIC))
+    keep = np.ones((256, 256), np.float32)
+    keep[64:160, 96:200] = 0
+    known = Picture(to_signal(torch.from_numpy(pixels.copy())), torch.from_numpy(keep)[None])
+    task = DecoderTask(
+        context=sampler.project(image, nothing, nothing, nothing, edits=True),
+        unconditional=sampler.project(None, nothing, nothing, nothing, edits=True),
+        seed=SEED,
+        steps=5,
+        guidance=4.0,
+        upsampler_steps=1,
+        size=256,
+        known=known,
+    )
+    row = sampler.start(task)
+    assert row.network == "decoder-inpaint-256"
+    while not row.finished:
+        sampler.advance([row])
+    assert row.result is not None
+    generator = generator_for(SEED, "decoder")
+    latents = torch.randn((4, 32, 32), generator=generator)[None]
+    theirs = reference(
+        image[None],
+        Image.fromarray(pixels),
+        1 - keep,
+        prior("", num_inference_steps=2).negative_image_embeds,
+        height=256,
+        width=256,
+        num_inference_steps=5,
+        guidance_scale=4.0,
+        generator=generator,
+        latents=latents,
+        output_type="np",
+    ).images[0]
+    ours = to_pixels(row.result).numpy()
+    assert np.abs(ours.astype(int) - (255 * theirs).round().astype(int)).max() <= 1
