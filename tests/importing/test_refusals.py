@@ -1,0 +1,131 @@
+"""Checkpoints that are not as they should be are refused by file and reason, and leave nothing behind."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from safetensors.torch import load_file, save_file
+
+from services.importing.__main__ import main
+from tests.importing.checkpoints import kandinsky_decoder, kandinsky_prior, seeded
+
+UNET = "decoder/unet/diffusion_pytorch_model.safetensors"
+MOVQ = "decoder/movq"
+
+
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    seeded()
+    folder = tmp_path_factory.mktemp("originals")
+    kandinsky_prior(folder / "prior")
+    kandinsky_decoder(folder / "decoder")
+    return folder
+
+
+def edited(file: str, **changes: object) -> Callable[[Path], None]:
+    """Change keys of a JSON file."""
+
+    def spoil(folder: Path) -> None:
+        path = folder / file
+        path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+    return spoil
+
+
+def without_a_tensor(folder: Path) -> None:
+    state = load_file(folder / UNET)
+    del state["conv_in.weight"]
+    save_file(state, folder / UNET)
+
+
+def with_a_spare_tensor(folder: Path) -> None:
+    save_file({**load_file(folder / UNET), "spare": torch.zeros(1)}, folder / UNET)
+
+
+def misshapen(folder: Path) -> None:
+    state = load_file(folder / UNET)
+    state["conv_in.weight"] = state["conv_in.weight"][:, :2].contiguous()
+    save_file(state, folder / UNET)
+
+
+def truncated(folder: Path) -> None:
+    data = (folder / UNET).read_bytes()
+    (folder / UNET).write_bytes(data[: len(data) // 2])
+
+
+def garbage(folder: Path) -> None:
+    (folder / UNET).write_bytes(b"\xff" * 1000)
+
+
+def pickled(folder: Path) -> None:
+    (folder / UNET).rename(folder / "decoder/unet/diffusion_pytorch_model.bin")
+
+
+def missing(folder: Path) -> None:
+    (folder / UNET).unlink()
+
+
+def escaping_shard(folder: Path) -> None:
+    index = {"weight_map": {"conv_in.weight": "../../../secret.safetensors"}}
+    (folder / "decoder/unet/diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def escaping_part(folder: Path) -> None:
+    path = folder / "decoder/model_index.json"
+    index = json.loads(path.read_text())
+    path.write_text(json.dumps({**index, "../prior": ["diffusers", "VQModel"]}))
+
+
+def no_json(folder: Path) -> None:
+    (folder / MOVQ / "config.json").write_text("[" * 10_000)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (without_a_tensor, "missing unet.conv_in.weight"),
+        (with_a_spare_tensor, "spare unet.spare"),
+        (misshapen, "unet.conv_in.weight is (32, 2, 3, 3), not (32, 4, 3, 3)"),
+        (truncated, "is not whole"),
+        (garbage, "is not whole"),
+        (pickled, "is pickled"),
+        (missing, "has no weights"),
+        (escaping_shard, "leads out of the folder"),
+        (escaping_part, "leads out of the folder"),
+        (no_json, "is no JSON"),
+        (edited("decoder/unet/config.json", act_fn="relu"), "act_fn is 'relu', which is not implemented"),
+        (edited("decoder/unet/config.json", invented=3), "invented is not known"),
+        (edited("prior/prior/config.json", norm_in_type="layer"), "norm_in_type is 'layer'"),
+        (edited("decoder/movq/config.json", lookup_from_codebook=True), "lookup_from_codebook is True"),
+        (
+            edited("decoder/scheduler/scheduler_config.json", beta_schedule="sigmoid"),
+            "beta_schedule is 'sigmoid'",
+        ),
+        (edited("prior/text_encoder/config.json", hidden_act="relu"), "hidden_act: 'relu'"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_what_is_wrong_is_named_and_nothing_is_left(
+    originals: Path, tmp_path: Path, spoil: Callable[[Path], None], reason: str
+) -> None:
+    folder = tmp_path / "given"
+    shutil.copytree(originals, folder)
+    spoil(folder)
+    asked = [str(folder / "prior"), str(folder / "decoder"), str(tmp_path / "bundle")]
+    result = CliRunner().invoke(main, asked)
+    assert result.exit_code == 1, result.output
+    assert reason in result.output
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["given"]
+
+
+def test_a_missing_repository_is_named(originals: Path, tmp_path: Path) -> None:
+    asked = [str(originals / "decoder"), str(tmp_path / "bundle")]
+    assert "a prior (kandinsky-2-2-prior) is needed" in CliRunner().invoke(main, asked).output
+    asked = [str(originals / "prior"), str(tmp_path / "bundle")]
+    assert "no family that is known" in CliRunner().invoke(main, asked).output
