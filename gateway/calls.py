@@ -19,7 +19,7 @@ from google.rpc import code_pb2
 from gateway import metrics
 from gateway.admission import Admission
 from gateway.settings import Settings
-from gateway.tokens import ANYBODY, Authenticator, Caller, Scope
+from gateway.tokens import Authenticator, Caller, Scope
 from services.telemetry import tracing
 from services.wire.errors import DeadlineMissed, grpc_code, to_status
 from unclip.v1 import image_service_pb2 as pb
@@ -106,13 +106,13 @@ class Call:
     async def answering(
         self,
         admission: Admission,
-        authenticator: Authenticator | None,
+        authenticator: Authenticator,
         settings: Settings,
         until_sent: ExitStack,
     ) -> AsyncIterator[None]:
         """A place and a time for the call, and its end, whatever that is. What is raised comes out again.
 
-        authenticator: None where anybody may call. until_sent: is closed when the answer has been sent, or
+        until_sent: is closed when the answer has been sent, or
         cannot be sent any more; so long it has its place.
         """
         most = settings.request_timeout
@@ -134,8 +134,8 @@ class Call:
             raise
         self.ended("ok")
 
-    def _let_in(self, authenticator: Authenticator | None) -> None:
-        self.caller = authenticator.caller(self._authorization) if authenticator else ANYBODY
+    def _let_in(self, authenticator: Authenticator) -> None:
+        self.caller = authenticator.caller(self._authorization)
         if self.caller.name:
             self.note(tenant=self.caller.tenant, token=self.caller.name)
 

@@ -44,9 +44,14 @@ class Images:
         """Whether the model is known, so that requests can be checked."""
         return self._watch.knows_model
 
+    @staticmethod
+    def require_allowed(request: FlowMessage) -> None:
+        """Raises Forbidden if the caller may not ask for this."""
+        require("edit" if isinstance(request, pb.InpaintRequest | pb.OutpaintRequest) else "generate")
+
     async def checked(self, request: FlowMessage) -> tuple[Flow, Model]:
         """The flow that a message asks for, and the model it is for. Raises InvalidInput, and Forbidden."""
-        require("edit" if isinstance(request, pb.InpaintRequest | pb.OutpaintRequest) else "generate")
+        self.require_allowed(request)
         needed: tuple[StageName, ...] = ("prior",) if _needs_prior(request) else ()
         model = await self._watch.model(*needed)
         checks = FlowChecks(self.settings, model)

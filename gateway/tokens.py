@@ -7,20 +7,23 @@ changes, so a token that is revoked there is refused within a second or two. The
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import fcntl
 import hashlib
 import hmac
 import json
 import logging
 import os
 import secrets
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from gateway import metrics
 from services.wire.errors import Forbidden, Unauthenticated
@@ -30,6 +33,7 @@ Scope = Literal["generate", "edit", "embed", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 PREFIX = "unclip"
 LOOK_SECONDS = 1.0
+BLIND_SECONDS = 10.0  # in which tokens hold that cannot be read again; then nobody is let in
 NAME_PATTERN = r"^[\w.@ -]{1,64}$"
 REFUSED = "the API token is missing, wrong, expired or revoked"
 
@@ -37,14 +41,14 @@ REFUSED = "the API token is missing, wrong, expired or revoked"
 class Token(BaseModel):
     """One token as the file has it. hash: of salt and secret, SHA-256. All but dates and names is hex."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     id: str = Field(pattern=r"^[0-9a-f]{16}$")
     name: str = Field(pattern=NAME_PATTERN)
     tenant: str = Field(pattern=NAME_PATTERN)
     scopes: tuple[Scope, ...]
-    salt: str
-    hash: str
+    salt: str = Field(pattern=r"^[0-9a-f]{32}$")
+    hash: str = Field(pattern=r"^[0-9a-f]{64}$")
     created: AwareDatetime
     expires: AwareDatetime | None = None
 
@@ -61,9 +65,16 @@ class Token(BaseModel):
 class TokenList(BaseModel):
     """The whole file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     tokens: tuple[Token, ...] = ()
+
+    @model_validator(mode="after")
+    def _unique(self) -> TokenList:
+        for values in ([token.id for token in self.tokens], [token.name for token in self.tokens]):
+            if len(set(values)) < len(values):
+                raise ValueError("two tokens have the same id or name")
+        return self
 
 
 @dataclass(frozen=True)
@@ -92,6 +103,7 @@ class Authenticator:
         self._path = Path(path) if path else None
         self._clock = clock
         self._looked = clock()
+        self._seen = clock()  # when the file was last as it should be
         self._stamp: tuple[int, int, int] | None = None
         self._tokens: dict[str, Token] = {}
         if self._path:
@@ -115,20 +127,23 @@ class Authenticator:
         return Caller(token.name, token.tenant, token.scopes)
 
     def _look(self, path: Path) -> None:
-        """Read the file again if it has changed. One that cannot be read now changes nothing."""
-        if self._clock() - self._looked < LOOK_SECONDS:
+        """Read the file again if it has changed. One that cannot be read holds for a while, then nobody's."""
+        now = self._clock()
+        if now - self._looked < LOOK_SECONDS:
             return
-        self._looked = self._clock()
+        self._looked = now
         try:
             stamp = _stamp(path)
-            if stamp == self._stamp:
-                return
-            self._tokens = {token.id: token for token in read_tokens(path)}
-            self._stamp = stamp
-        except (OSError, ValueError):
-            logger.exception("the tokens cannot be read; those read before still hold")
-        else:
-            logger.info("%d tokens read", len(self._tokens))
+            if stamp != self._stamp:
+                self._tokens = {token.id: token for token in read_tokens(path)}
+                self._stamp = stamp
+                logger.info("%d tokens read", len(self._tokens))
+            self._seen = now
+        except (OSError, ValueError) as error:
+            logger.error("the tokens cannot be read: %s", error)
+            self._stamp = None
+            if now - self._seen > BLIND_SECONDS:
+                self._tokens = {}
 
 
 def _refused(reason: str) -> Unauthenticated:
@@ -154,13 +169,36 @@ def read_tokens(path: Path) -> tuple[Token, ...]:
         raise ValueError(f"{path} holds no tokens: {error}") from None
 
 
+@contextlib.contextmanager
+def changing(path: Path) -> Iterator[list[Token]]:
+    """The tokens of a file, none if it is not there, to be changed; then they replace it, at once.
+
+    Nobody else changes it meanwhile. Its owner and mode stay; a new one is its owner's alone. Raises OSError,
+    and ValueError for a file that holds no tokens.
+    """
+    path = path.resolve()
+    with path.with_name(f".{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        tokens = list(read_tokens(path)) if path.exists() else []
+        yield tokens
+        write_tokens(path, tokens)
+
+
 def write_tokens(path: Path, tokens: Sequence[Token]) -> None:
-    """Replace the file, which only its owner may read, at once."""
+    """Replace the file at once."""
     text = json.dumps(TokenList(tokens=tuple(tokens)).model_dump(mode="json"), indent=2) + "\n"
-    new = path.with_name(f".{path.name}.new")
-    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+    path = path.resolve()
+    known = path.stat() if path.exists() else None
+    handle, new = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # readable by its owner alone
+    with open(handle, "w") as file:
         file.write(text)
-    new.replace(path)
+        file.flush()
+        os.fsync(file.fileno())
+        if known is not None:
+            os.fchmod(file.fileno(), known.st_mode & 0o777)
+            with contextlib.suppress(PermissionError):
+                os.fchown(file.fileno(), known.st_uid, known.st_gid)
+    Path(new).replace(path)
 
 
 def new_token(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
+from pydantic import ValidationError
 
-from gateway.tokens import SCOPES, Scope, Token, new_token, read_tokens, write_tokens
+from gateway.tokens import SCOPES, Scope, changing, new_token, read_tokens
 
 FILE = click.option(
     "--file",
@@ -39,17 +42,16 @@ def token() -> None:
 @click.option("--days", type=click.IntRange(1, 3650), help="For which it is valid; for ever, if not given.")
 def create(name: str, path: Path, tenant: str, scopes: tuple[Scope, ...], days: int | None) -> None:
     """Make a token and print it. It is shown this once: the file holds a hash of it."""
-    known = _read(path) if path.exists() else ()
-    if any(other.name == name for other in known):
-        raise click.UsageError(f"there is a token called {name}; choose another name, or revoke it first")
     expires = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days) if days else None
-    try:
-        made, text = new_token(name, tenant, scopes or SCOPES[:-1], expires)
-    except ValueError:
-        raise click.UsageError(
-            "names and tenants have up to 64 letters, digits, spaces and any of . @ _ -"
-        ) from None
-    write_tokens(path, [*known, made])
+    with _usage(), changing(path) as tokens:
+        if any(other.name == name for other in tokens):
+            raise ValueError(f"there is a token called {name}; choose another name, or revoke it first")
+        try:
+            made, text = new_token(name, tenant, scopes or SCOPES[:-1], expires)
+        except ValidationError:
+            reason = "names and tenants have up to 64 letters, digits, spaces and any of . @ _ -"
+            raise ValueError(reason) from None
+        tokens.append(made)
     click.echo(text)
 
 
@@ -57,7 +59,9 @@ def create(name: str, path: Path, tenant: str, scopes: tuple[Scope, ...], days: 
 @FILE
 def list_tokens(path: Path) -> None:
     """List tokens, without what is secret of them."""
-    for found in _read(path):
+    with _usage():
+        tokens = read_tokens(path)
+    for found in tokens:
         until = f"until {found.expires:%Y-%m-%d}" if found.expires else "for ever"
         click.echo(f"{found.name}: {found.tenant}, {', '.join(found.scopes)}, {until}")
 
@@ -67,15 +71,17 @@ def list_tokens(path: Path) -> None:
 @FILE
 def revoke(name: str, path: Path) -> None:
     """Revoke a token. Gateways refuse it within two seconds of seeing the changed file."""
-    known = _read(path)
-    left = [found for found in known if found.name != name]
-    if len(left) == len(known):
-        raise click.UsageError(f"there is no token called {name}")
-    write_tokens(path, left)
+    with _usage(), changing(path) as tokens:
+        left = [found for found in tokens if found.name != name]
+        if len(left) == len(tokens):
+            raise ValueError(f"there is no token called {name}")
+        tokens[:] = left
 
 
-def _read(path: Path) -> tuple[Token, ...]:
+@contextlib.contextmanager
+def _usage() -> Iterator[None]:
+    """What is wrong with the file, or with what is asked, in a line."""
     try:
-        return read_tokens(path)
+        yield
     except (OSError, ValueError) as error:
         raise click.UsageError(str(error)) from None

@@ -162,6 +162,7 @@ class ImagesApi:
 
     async def _pictures(self, request: Request, message: Any, body: schema.Streamed, kind: Any) -> Any:
         visit = visit_of(request)
+        self._images.require_allowed(message)  # also of one who would be given another's answer
         if body.stream:
             visit.forget_read_timeout()
             return EventStream(await self._answers.streamed(message, body, visit, kind))

@@ -26,8 +26,7 @@ from gateway.settings import Settings
 from gateway.tokens import Authenticator
 from services.telemetry import tracing
 
-FILES = "/files/"
-PREFIXES = ("/v1/", FILES)
+PREFIX = "/v1/"
 FLOWS = {
     "/v1/images/generations": "generate",
     "/v1/images/edits": "inpaint",
@@ -40,14 +39,14 @@ FLOWS = {
 }
 # The most bytes of a request without pictures.
 SMALL = 256 * 2**10
-SMALL_PATHS = ("/v1/images/generations", "/v1/models", FILES)
+SMALL_PATHS = ("/v1/images/generations", "/v1/models")
 PIECE = 64 * 2**10  # of an answer, sent at a time
 # The seconds that a caller waits: our own header, and the one that OpenAI's clients send.
 TIMEOUTS = ("x-request-timeout", "x-stainless-read-timeout")
 
 
 class Door:
-    """ASGI middleware. Whatever is no call and no file passes through."""
+    """ASGI middleware. What is no call passes through: the page, and pictures by their secret names."""
 
     def __init__(
         self,
@@ -65,14 +64,14 @@ class Door:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
-        if scope["type"] != "http" or not scope["path"].startswith(PREFIXES):
+        if scope["type"] != "http" or not scope["path"].startswith(PREFIX):
             await self._app(scope, receive, send)
             return
         visit = Visit(scope, receive, send, self._admission, self._settings)
-        # Whoever has a picture's URL may read it, as browsers do without a token.
-        authenticator = None if scope["path"].startswith(FILES) else self._authenticator
         try:
-            async with visit.call.answering(self._admission, authenticator, self._settings, visit.until_sent):
+            async with visit.call.answering(
+                self._admission, self._authenticator, self._settings, visit.until_sent
+            ):
                 with metrics.in_flight.labels("none").track_inprogress():
                     body = await self._reading.first(visit.body())
                 with (

@@ -58,6 +58,8 @@ def describe(app: FastAPI, *forms: type[BaseModel]) -> None:
                 made["components"]["schemas"] |= form.model_json_schema(ref_template=REFERENCE).get(
                     "$defs", {}
                 )
+            made["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+            made["security"] = [{}, {"token": []}]  # a service asks for one, or does not
             app.openapi_schema = made
         return app.openapi_schema
 

@@ -34,6 +34,11 @@ class Entry:
     waiting: int = 0
     size: int = 0
 
+    def measure(self, work: asyncio.Task[bytes]) -> None:
+        """Its answer is there, or there is none."""
+        if not work.cancelled() and work.exception() is None:
+            self.size = len(work.result())
+
 
 class Replays:
     """Answers by key. Failures are not kept: the next request with the key tries again."""
@@ -58,6 +63,7 @@ class Replays:
         entry = self._entries.get(owned)
         if entry is None:
             entry = Entry(fingerprint, asyncio.ensure_future(_done(work)), self._clock())
+            entry.work.add_done_callback(entry.measure)
             self._entries[owned] = entry
         elif entry.fingerprint != fingerprint:
             raise InvalidInput((HEADER, "was used for another request"))
@@ -68,7 +74,6 @@ class Replays:
             self._left(owned, entry)
             raise
         entry.waiting -= 1
-        entry.size = len(answer)
         return answer
 
     def _left(self, key: Key, entry: Entry) -> None:

@@ -1,4 +1,4 @@
-"""CLIP's towers through open_clip: the bundle's own, or those of any model that open_clip knows by name."""
+"""CLIP's towers through open_clip: the bundle's own, or those of a model that open_clip knows by name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import nn
 
 from services.bundles.bundle import ROOT, Bundle, BundleError
 from services.bundles.clip_source import ClipSource
-from services.bundles.weights import best_device, load_network
+from services.bundles.weights import best_device, load_network, read_tensors
 
 PART = "clip"
 VOCABULARY = "vocabulary.txt.gz"
@@ -27,11 +27,13 @@ Tower = Literal["text", "image"]
 class Clip:
     """One tower of a CLIP, the tokenizer, and the bundle it is served with.
 
-    side, mean, std: how pictures are prepared for it; mean and std are of each channel, in [0, 1].
+    logit_scale: what cosines are multiplied by; 0 of an image tower. side, mean, std: how pictures are
+    prepared for it; mean and std are of each channel, in [0, 1].
     """
 
     model: nn.Module
     tokenizer: Any  # of the text tower
+    logit_scale: float
     side: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -60,6 +62,7 @@ def load_clip(source: ClipSource, threads: int, tower: Tower) -> Clip:
         model = _loaded(config["model_cfg"], weights, tower, device)
     else:
         folder = bundle.part(part)
+        weights = folder / WEIGHTS
         model, config = read_tower(folder, tower, device)
         vocabulary = folder / VOCABULARY
         name = f"local-dir:{folder}"
@@ -68,6 +71,7 @@ def load_clip(source: ClipSource, threads: int, tower: Tower) -> Clip:
     return Clip(
         model=model,
         tokenizer=tokenizer,
+        logit_scale=float(read_tensors(weights, "logit_scale")[0].float().exp()) if tower == "text" else 0.0,
         side=config["model_cfg"]["vision_cfg"]["image_size"],
         mean=tuple(prepare["mean"]),
         std=tuple(prepare["std"]),
@@ -106,16 +110,24 @@ def _tower(config: dict[str, Any], tower: Tower) -> nn.Module:
     """The model that a ``model_cfg`` describes, without its other tower."""
     config = copy.deepcopy(config)
     custom = config.pop("custom_text", False) or "hf_model_name" in config["text_cfg"]
-    model: nn.Module = (open_clip.CustomTextCLIP if custom else open_clip.CLIP)(**config)
+    try:
+        model: nn.Module = (open_clip.CustomTextCLIP if custom else open_clip.CLIP)(**config)
+    except TypeError as error:
+        raise BundleError(f"this kind of open_clip model is not implemented: {error}") from None
     for name in {key.split(".")[0] for key in model.state_dict() if not _belongs(tower, key)}:
         delattr(model, name)
     return model
 
 
 def _fill_causal_mask(model: nn.Module, device: torch.device) -> None:
-    """The one buffer that is in no file. It is added to the attention's logits."""
+    """Make the one buffer that is in no file, and is added to the attention's logits.
+
+    Raises BundleError if there are others.
+    """
     for module in model.modules():
         mask = getattr(module, "attn_mask", None)
         if isinstance(mask, torch.Tensor):
             filled = torch.full(mask.shape, float("-inf"), device=device, dtype=mask.dtype).triu_(1)
             module.register_buffer("attn_mask", filled, persistent=False)
+    if left := [name for name, buffer in model.named_buffers() if buffer.is_meta]:
+        raise BundleError(f"this kind of open_clip model is not implemented: it computes {', '.join(left)}")

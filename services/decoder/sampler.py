@@ -163,8 +163,10 @@ class DecoderSampler:
         self, steps: int, upsampler_steps: int, size: int, similarity: float, edits: bool
     ) -> dict[str, list[int]]:
         """The timesteps in each network that a picture of this size goes through, in order."""
-        side = size if size in self.config.native else self.config.side
-        name = _base_name(self._part(edits), side, self.config)
+        part = self._part(edits)
+        config = self._bases[part].config
+        side = size if size in config.native else config.side
+        name = _base_name(part, side, config)
         base = spaced_timesteps(self._schedules[name], steps, start=_starting_level(similarity))
         raised = {
             part: spaced_timesteps(self._schedules[part], upsampler_steps)
@@ -206,7 +208,7 @@ class DecoderSampler:
             places = space.encode(_resized(row.conditioning.known.pixels, side))
             keep = space.known(_resized(row.conditioning.known.keep, side).floor())
             row.known = known_channels(places[None], keep[None])[0]
-            if self.config.imposing == "noised":
+            if self._bases[self._part(edits=True)].config.imposing == "noised":
                 settle = noised_in(schedule, places, keep, noise)
             else:
                 known = KnownPixels(places, keep)

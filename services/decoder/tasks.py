@@ -50,6 +50,6 @@ class DecoderRow(Row[DecoderTask]):
     def __init__(self, network: str, task: DecoderTask, base_steps: int, upsampler_steps: int) -> None:
         super().__init__(network, task, task.guidance, base_steps + upsampler_steps)
         self.base_steps = base_steps
-        self.x0: Tensor | None = None  # the clean sample so far, known places in place
+        self.x0: Tensor | None = None  # the clean sample so far
         self.low: Tensor | None = None
         self.known: Tensor | None = None

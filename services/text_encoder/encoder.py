@@ -39,9 +39,7 @@ class TextEncoder:
 
     def __init__(self, clip: Clip) -> None:
         self._clip = clip
-        scale = clip.model.logit_scale
-        assert isinstance(scale, torch.Tensor)
-        self.logit_scale = float(scale.float().exp())
+        self.logit_scale = clip.logit_scale
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str]) -> list[EncodedText]:

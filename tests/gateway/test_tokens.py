@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import grpc
 import numpy as np
 import pytest
 
-from gateway.tokens import SCOPES, Authenticator, Scope, Token, new_token, read_tokens, write_tokens
+from gateway.tokens import SCOPES, Authenticator, Scope, Token, changing, new_token, read_tokens, write_tokens
 from services.wire.errors import Unauthenticated
 from tests.fakes.stages import FakeStages
 from tests.gateway.conftest import Front, fronting, png_of
@@ -136,3 +138,47 @@ async def test_the_command_line_makes_lists_and_revokes_tokens(tmp_path: Path, f
     assert (await token("revoke", "nobody"))[0] == 2
     assert (await token("revoke", "shop"))[0] == 0
     assert read_tokens(file) == ()
+
+
+def test_a_file_keeps_its_mode_and_no_change_is_lost(tmp_path: Path) -> None:
+    file = tmp_path / "tokens.json"
+    write_tokens(file, [])
+    file.chmod(0o640)
+
+    def add(number: int) -> None:
+        with changing(file) as tokens:
+            tokens.append(made(["edit"], f"token {number}")[0])
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add, range(24)))
+    assert len(read_tokens(file)) == 24
+    assert file.stat().st_mode & 0o777 == 0o640
+
+
+def test_nobody_is_let_in_when_the_file_has_been_gone_for_long(tmp_path: Path) -> None:
+    file = tmp_path / "tokens.json"
+    token, text = made(["generate"])
+    write_tokens(file, [token])
+    now = 0.0
+    authenticator = Authenticator(str(file), lambda: now)
+    file.unlink()
+    now = 9.0
+    assert authenticator.caller(f"Bearer {text}").name == "shop"
+    now = 12.0
+    with pytest.raises(Unauthenticated):
+        authenticator.caller(f"Bearer {text}")
+    write_tokens(file, [token])
+    now = 14.0
+    assert authenticator.caller(f"Bearer {text}").name == "shop"
+
+
+@pytest.mark.parametrize("change", [{"salt": "zz"}, {"hash": "é" * 64}, {"id": "7"}])
+def test_odd_files_are_refused_without_telling_what_is_in_them(
+    tmp_path: Path, change: dict[str, str]
+) -> None:
+    token, _ = made(["generate"])
+    record = {**json.loads(token.model_dump_json()), **change}
+    (tmp_path / "tokens.json").write_text(json.dumps({"tokens": [record]}))
+    with pytest.raises(ValueError, match="holds no tokens") as failure:
+        read_tokens(tmp_path / "tokens.json")
+    assert token.hash[:20] not in str(failure.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import openai
@@ -47,3 +48,26 @@ async def test_an_idempotency_key_is_its_tenants_own(tmp_path: Path) -> None:
         assert texts[0] == texts[2]
         assert texts[0] != texts[1]
         assert len(stages.pictures) == 2
+
+
+async def test_an_idempotency_key_gives_nothing_to_those_who_may_not_ask(tmp_path: Path) -> None:
+    drawing, key = new_token("drawing", "acme", ["generate"], None)
+    reading, other = new_token("reading", "acme", ["embed"], None)
+    write_tokens(tmp_path / "tokens.json", [drawing, reading])
+    async with serving_http(tokens=str(tmp_path / "tokens.json")) as api:
+        statuses = []
+        for token in (other, key, other):
+            headers = {"authorization": f"Bearer {token}", "idempotency-key": "one"}
+            answer = await api.http.post("/v1/images/generations", json=FOX, headers=headers)
+            statuses.append(answer.status_code)
+        assert statuses == [403, 200, 403]
+
+
+async def test_pictures_by_url_take_no_places() -> None:
+    async with serving_http(max_requests=1) as api:
+        reader, writer = await asyncio.open_connection("127.0.0.1", api.gateway.http.port)
+        writer.write(b"POST /files/x HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n")
+        await writer.drain()
+        assert b"405" in await reader.readline()
+        assert (await api.http.post("/v1/images/generations", json=FOX)).status_code == 200
+        writer.close()

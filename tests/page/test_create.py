@@ -262,6 +262,10 @@ async def test_a_deleted_picture_is_gone_everywhere(browser: Browser) -> None:
         await visit.press("Delete")
         await page.locator("dialog").last.get_by_role("button", name="Delete", exact=True).click()
         await page.locator(".tile").nth(3).wait_for(state="detached")
+        await page.locator(".tile").first.click()
+        await visit.press("☆ Favourite")
+        await page.keyboard.press("Escape")
+        assert await page.evaluate("document.activeElement.dataset.picture"), "focus is where it was"
         await page.reload()
         await visit.pictures(3)
         await expect(page.get_by_role("button", name="Try again")).to_have_count(0)

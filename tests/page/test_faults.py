@@ -221,8 +221,13 @@ async def test_an_api_key_is_asked_for_and_kept(browser: Browser, tmp_path: Path
     async with visiting(browser, tokens=str(tmp_path / "tokens.json")) as visit:
         page = visit.page
         await page.goto(visit.url)
+        await page.get_by_label("Your key").fill("wrong …")
+        await visit.press("Use it")
+        assert "letters that no key has" in await visit.message()
+        await visit.press("Key")
         await page.get_by_label("Your key").fill("wrong")
         await visit.press("Use it")
+        await page.get_by_text("does not accept this API key").first.wait_for()
         await page.get_by_label("Your key").fill(key)
         await visit.press("Use it")
         await page.locator("#service", has_text="none 0").wait_for()
@@ -235,6 +240,7 @@ async def test_an_api_key_is_asked_for_and_kept(browser: Browser, tmp_path: Path
         await page.fill("#canvas-prompt", "an owl")
         await visit.press("Paint")
         await page.locator("#canvas-status", has_text="does not allow this").wait_for()
+        await visit.press("Key")
 
 
 async def test_a_service_that_comes_later_is_found(browser: Browser) -> None:

@@ -98,3 +98,29 @@ async def test_a_second_tab_has_a_canvas_of_its_own_and_shares_the_history(
         await page.goto(f"{visit.url}/#create")
         await visit.draw("a fox")
         await other.locator("#gallery .tile").nth(4).wait_for()
+
+
+async def test_a_drawing_of_a_tab_that_was_closed_can_be_gone_on_with(browser: Browser) -> None:
+    async with visiting(browser, FakeStages(step_seconds=0.5, default_steps=6)) as visit:
+        page = await visit.open()
+        await page.fill("#prompt", "a fox")
+        await visit.press("Draw")
+        await page.locator(".pending img:visible").first.wait_for()
+        other = visit.watch(await visit.context.new_page())
+        await other.goto(visit.url)
+        await other.get_by_text("drawn in another tab").wait_for()
+        assert not await other.get_by_role("button", name="Try again").is_visible()
+        visit.api.stages.step_seconds = 0.01
+        await page.close()
+        await other.get_by_role("button", name="Try again").click()
+        await other.locator(".tile[role=button]").nth(3).wait_for()
+
+
+async def test_a_frame_too_far_away_is_not_painted(browser: Browser, tmp_path: Path) -> None:
+    async with visiting(browser) as visit:
+        page = await with_picture(visit, tmp_path)
+        await numbers(page, "frame", 9000, 0, 256, 256)
+        await page.fill("#canvas-prompt", "a lake")
+        await visit.press("Paint")
+        assert "8192 px" in await visit.message()
+        assert not visit.api.stages.pictures

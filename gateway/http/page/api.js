@@ -45,6 +45,7 @@ export async function rank(blob, captions) {
  * request: {flow, fields, files}; files are blobs by name, and of a mix or an interpolation they are sources in the fields.
  */
 export async function draw(request, told, signal) {
+  signal.throwIfAborted();
   const control = new AbortController();
   const leave = () => control.abort(signal.reason);
   signal.addEventListener("abort", leave);
@@ -101,9 +102,17 @@ export function blobOf(base64, format) {
   return new Blob([bytes], { type: `image/${format}` });
 }
 
-/** Call with this API key from now on. */
+/** Call with this API key from now on. Whether it can be one: what a header cannot hold is none. */
 export function useKey(key) {
+  if (!/^[\x21-\x7e]+$/.test(key)) return false;
   remember(KEY, key);
+  dispatchEvent(new Event("unclip-key"));
+  return true;
+}
+
+/** Whether there is an API key. */
+export function hasKey() {
+  return Boolean(remembered(KEY));
 }
 
 async function send(path, options) {
@@ -142,6 +151,7 @@ function toProblem(error, status, retryAfter = 0) {
       `The service does not take this: ${said || "it says not why."} Change it and try again.`,
       { status },
     );
+  if (status === 401 || status === 403) dispatchEvent(new Event("unclip-key"));
   if (status === 401)
     return new Problem(
       "The service does not know your API key. Give another one (Key, at the top) and try again.",

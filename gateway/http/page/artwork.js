@@ -132,6 +132,16 @@ export class Artwork extends EventTarget {
     this.mark(rect, (context) => context.fillRect(rect.x, rect.y, rect.width, rect.height), false);
   }
 
+  /** Why nothing can be put into a rectangle, in words; empty if it can. */
+  problemOf(rect) {
+    try {
+      for (const layer of [this.pixels, this.marks]) layer.check(rect);
+      return "";
+    } catch (error) {
+      return error.message;
+    }
+  }
+
   /** What the model is given of a rectangle: a canvas that is transparent where it shall paint, and opaque elsewhere. */
   given(rect) {
     const canvas = this.pixels.copy(rect);

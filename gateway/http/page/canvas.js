@@ -31,6 +31,7 @@ const ready = new Promise((resolve) => {
 const staging = new Staging({
   ready,
   frame: () => frame,
+  problemOf: (rect) => artwork.problemOf(rect),
   given: (rect) => artwork.given(rect),
   accept: (image, rect) => attempt(() => artwork.place(image, rect)),
   limits: () => model,

@@ -161,15 +161,24 @@ function card(task) {
     task.tiles.forEach((tile, index) => {
       places[index] = placed(places[index], tile, index, task);
     });
-    const elements = places.map(({ element }) => element).filter(Boolean);
-    const same =
-      elements.length === tiles.children.length && elements.every((e, i) => e === tiles.children[i]);
-    if (!same) tiles.replaceChildren(...elements);
+    showOnly(tiles, places.map(({ element }) => element).filter(Boolean));
+    const focused = document.activeElement;
+    if (focused?.hidden && buttons.contains(focused)) title.focus();
+    if (task.gone) dismissed(task, root);
   };
   task.addEventListener("change", update);
   cards.set(task.record.id, root);
   update();
   return root;
+}
+
+/** Let a container hold these elements, moving none that is in its place. */
+function showOnly(container, elements) {
+  elements.forEach((element, index) => {
+    const there = container.children[index] ?? null;
+    if (there !== element) container.insertBefore(element, there);
+  });
+  while (container.children.length > elements.length) container.lastElementChild.remove();
 }
 
 function problemOf(task) {
@@ -205,10 +214,11 @@ function newPlace(index) {
 }
 
 async function dismissed(task, root) {
+  if (!cards.delete(task.record.id)) return;
+  const focused = root.contains(document.activeElement);
   const next = root.nextElementSibling ?? root.previousElementSibling;
   root.remove();
-  cards.delete(task.record.id);
-  (next?.querySelector("h2") ?? byId("prompt")).focus();
+  if (focused) (next?.querySelector("h2") ?? byId("prompt")).focus();
   showEmpty();
   await forget(task);
 }

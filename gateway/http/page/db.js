@@ -100,6 +100,11 @@ export async function put(store, record) {
   told(store, record.id);
 }
 
+/** Keep a picture that was changed, unless it was deleted meanwhile. */
+export async function update(picture) {
+  if (pictures.has(picture.id)) await put("pictures", picture);
+}
+
 /** Remove a record. */
 export async function remove(store, id) {
   if (store === "pictures") pictures.delete(id);

@@ -154,7 +154,7 @@ export async function collectionsDialog(picture) {
     box.onchange = () => {
       const others = picture.collections.filter((id) => id !== collection.id);
       picture.collections = box.checked ? [...others, collection.id] : others;
-      db.put("pictures", picture);
+      db.update(picture);
     };
     return h("label", { class: "check" }, box, collection.name);
   });
@@ -163,7 +163,7 @@ export async function collectionsDialog(picture) {
     const collection = await newCollection();
     if (!collection) return;
     picture.collections = [...picture.collections, collection.id];
-    await db.put("pictures", picture);
+    await db.update(picture);
   };
   const none = h("p", { class: "hint" }, "There are no collections yet.");
   const button = h("button", { type: "button", onclick: more }, "New collection with this picture");

@@ -99,6 +99,7 @@ export function showDialog(title, ...children) {
     h("div", { class: "dialog-head" }, heading, close),
     ...children,
   );
+  const before = document.activeElement;
   let pressedOutside = false;
   dialog.addEventListener("pointerdown", (event) => {
     pressedOutside = isOutside(dialog, event);
@@ -110,6 +111,9 @@ export function showDialog(title, ...children) {
     dialog.removeAttribute("open");
     placeMessages();
     dialog.remove();
+    // A picture's tile may have been made anew since.
+    const id = before?.isConnected ? null : before?.dataset.picture;
+    if (id) document.querySelector(`.view:not([hidden]) [data-picture="${id}"]`)?.focus();
   });
   document.body.append(dialog);
   dialog.showModal();

@@ -18,7 +18,7 @@ export class Keeper {
   #timer = 0;
   #since = 0; // when something first changed that is not kept yet; 0: all is kept
   #drawn = new Map(); // by layer: {version, blob}, as it was last made a file
-  #saving = Promise.resolve();
+  #saving = Promise.resolve(true);
 
   constructor(snapshot, restore) {
     this.#snapshot = snapshot;
@@ -103,19 +103,47 @@ export class Keeper {
     this.#timer = setTimeout(() => this.save(), Math.min(SOON_MILLISECONDS, left));
   }
 
-  /** Keep what there is. Resolves when that is done. */
+  /** Keep what there is. Resolves when that is done: whether it was. */
   save() {
     clearTimeout(this.#timer);
     if (!this.#since) return this.#saving;
     this.#since = 0;
     const id = this.#id;
-    const found = this.#snapshot();
-    this.#saving = this.#saving.then(() => this.#write(id, found)).catch(console.error);
+    const parts = this.#parts(this.#snapshot());
+    const failed = (error) => {
+      console.error(error);
+      say("The browser cannot keep this canvas. Export it before you leave.", { topic: "canvas" });
+      if (id === this.#id) this.#since ||= Date.now();
+      return false;
+    };
+    this.#saving = this.#saving.then(() => this.#write(id, parts)).then(() => true, failed);
     return this.#saving;
+  }
+
+  /** What is to be kept, as it is now: files of layers are begun at once, and are there later. */
+  #parts({ artwork, frame, prompt, staged }) {
+    const layers = LAYERS.map((name) => {
+      const layer = artwork[name];
+      const { version, rect } = layer;
+      const known = this.#drawn.get(name);
+      const blob = known?.version === version ? known.blob : blobOf(layer);
+      return { name, version, rect, blob };
+    });
+    return { layers, empty: layers.every(({ rect }) => !rect), frame, prompt, staged };
   }
 
   /** Open a canvas instead of the one that is open. Whether that worked. */
   async #take(id) {
+    const section = byId("canvas");
+    section.inert = true; // what would be done now would be of neither canvas
+    try {
+      return await this.#swap(id);
+    } finally {
+      section.inert = false;
+    }
+  }
+
+  async #swap(id) {
     const leave = await hold(lockOf(id));
     if (!leave) return false;
     let record;
@@ -128,8 +156,10 @@ export class Keeper {
       leave();
       return false;
     }
-    do await this.save();
-    while (this.#since);
+    if (!(await this.save())) {
+      leave();
+      return false;
+    }
     // From here on nothing waits: whatever changes now is of the new canvas.
     this.#leave();
     this.#leave = leave;
@@ -144,18 +174,13 @@ export class Keeper {
     return true;
   }
 
-  async #write(id, { artwork, frame, prompt, staged }) {
-    if (artwork.empty && !artwork.marks.canvas && !prompt && !staged) return;
+  async #write(id, { layers, empty, frame, prompt, staged }) {
+    if (empty && !prompt && !staged) return db.remove("canvases", id);
     const record = { id, updated: Date.now(), frame, prompt, staged };
-    for (const name of LAYERS) {
-      const layer = artwork[name];
-      let drawn = this.#drawn.get(name);
-      if (id !== this.#id || drawn?.version !== layer.version) {
-        drawn = { version: layer.version, blob: await blobOf(layer) };
-        if (id === this.#id) this.#drawn.set(name, drawn);
-      }
-      record[name] = drawn.blob;
-      record[`${name}Rect`] = layer.rect;
+    for (const { name, version, rect, blob } of layers) {
+      record[name] = await blob;
+      record[`${name}Rect`] = rect;
+      if (id === this.#id) this.#drawn.set(name, { version, blob: record[name] });
     }
     await db.put("canvases", record);
     byId("canvas").dataset.kept = String(Date.now());

@@ -1,6 +1,6 @@
 /** The page: its views, the service's state, and pictures that come in by drop and paste. */
 
-import { model, useKey } from "./api.js";
+import { hasKey, model, useKey } from "./api.js";
 import * as canvas from "./canvas.js";
 import * as create from "./create.js";
 import * as db from "./db.js";
@@ -63,11 +63,15 @@ async function findModel() {
 
 /** The service lets in only those with an API key. It stays in this browser. */
 async function askForKey() {
-  byId("key").hidden = false;
-  byId("service").textContent = "The service asks for an API key.";
-  const key = await ask("The service asks for an API key", "Your key, which stays in this browser", "Use it");
+  const text = hasKey() ? "The service does not accept this API key" : "The service asks for an API key";
+  byId("service").textContent = `${text}.`;
+  await changeKey(text);
+}
+
+async function changeKey(title) {
+  const key = await ask(title, "Your key, which stays in this browser", "Use it");
   if (!key) return;
-  useKey(key);
+  if (!useKey(key)) return say("This is no API key: it has letters that no key has. Copy it again.");
   await findModel();
 }
 
@@ -141,7 +145,11 @@ function take(file, event) {
 
 function tellOfFullStorage() {
   let close = () => {};
+  let told = 0;
   db.changes.addEventListener("unkept", () => {
+    const count = db.unkeptRecords().length;
+    if (count === told) return;
+    told = count;
     close();
     const pictures = db.unkeptRecords().filter(({ store }) => store === "pictures");
     if (!db.unkeptRecords().length) return;
@@ -163,7 +171,11 @@ function tellOfFullStorage() {
 }
 
 function listen() {
-  byId("key").addEventListener("click", askForKey);
+  byId("key").addEventListener("click", () => changeKey("Another API key"));
+  byId("key").hidden = !hasKey();
+  addEventListener("unclip-key", () => {
+    byId("key").hidden = false;
+  });
   addEventListener("hashchange", showView);
   document.querySelector(".skip").addEventListener("click", (event) => {
     event.preventDefault();

@@ -10,7 +10,7 @@ import {
   variationsDialog,
 } from "./dialogs.js";
 import { confirmed, download, fileName, forgetUrl, h, say, showDialog, urlOf } from "./dom.js";
-import { deletePicture, taskOf } from "./tasks.js";
+import { taskOf } from "./tasks.js";
 
 const DRAGGED = "application/x-unclip-picture";
 let chosen = null; // the id of the first picture of a mix that is chosen by keyboard
@@ -99,7 +99,7 @@ export async function openPicture(id) {
         "Put on the canvas",
         close(() => actions.place(picture)),
       ),
-      mixButton(picture, button, close),
+      mixButtons(picture, button, close),
       button(
         "Captions",
         close(() => captionsDialog(picture)),
@@ -128,25 +128,26 @@ function favouriteButton(picture, button) {
   const made = button("", () => {
     picture.favourite = !picture.favourite;
     show();
-    db.put("pictures", picture);
+    db.update(picture);
   });
   show();
   return made;
 }
 
-function mixButton(picture, button, close) {
+/** "Mix …" chooses the first picture of a mix; then another one offers to be mixed with it. */
+function mixButtons(picture, button, close) {
   const other = chosen !== picture.id && db.pictureOf(chosen);
-  if (other)
-    return button(
-      "Mix with the chosen one",
-      close(() => mixDialog([other, picture])),
-    );
-  const note = () => {
+  const mix = () => {
+    chosen = null;
+    mixDialog([other, picture]);
+  };
+  const choose = () => {
     chosen = picture.id;
     const text = "Chosen. Open another picture to mix it with this one, or drag one onto the other.";
     say(text, { kind: "note" });
   };
-  return button("Mix …", close(note));
+  const buttons = [button("Mix …", close(choose))];
+  return other ? [button("Mix with the chosen one", close(mix)), ...buttons] : buttons;
 }
 
 function nameOf(picture) {
@@ -159,6 +160,24 @@ async function discard(picture, dialog) {
   dialog.close();
   const undo = await deletePicture(picture);
   say("Deleted.", { kind: "note", seconds: 30, action: ["Undo", undo] });
+}
+
+/** Delete a picture, and its drawing with the last of them. Returns what puts both back. */
+async function deletePicture(picture) {
+  const task = picture.task && (await taskOf(picture.task));
+  const { record } = task ?? {};
+  if (record) record.deleted = [...(record.deleted ?? []), picture.index];
+  await db.remove("pictures", picture.id);
+  const last = task && !task.running && !db.allPictures().some((other) => other.task === picture.task);
+  if (last) await db.remove("tasks", picture.task);
+  else if (task) await db.put("tasks", record);
+  return async () => {
+    if (record) {
+      record.deleted = record.deleted.filter((index) => index !== picture.index);
+      await db.put("tasks", record);
+    }
+    await db.put("pictures", picture);
+  };
 }
 
 db.changes.addEventListener("pictures", ({ detail: id }) => {

@@ -1,5 +1,7 @@
 /** A drawing's exact request, for programs: curl, Python and gRPC. Pictures stand there as the names of files. */
 
+import { hasKey } from "./api.js";
+
 const PATHS = {
   generate: "generations",
   edit: "edits",
@@ -41,13 +43,15 @@ function curl({ flow, fields, files }) {
   if (flow === "edit" || flow === "vary") {
     const given = entries(fields).map(([name, value]) => `--form-string ${quoted(`${name}=${value}`)}`);
     const pictures = Object.keys(files).map((name, index) => `-F ${name}=@picture-${index + 1}.png`);
-    return [`curl ${url}`, ...pictures, ...given].join(" \\\n  ");
+    return [`curl ${url}${key()}`, ...pictures, ...given].join(" \\\n  ");
   }
-  return `curl ${url} -H 'content-type: application/json' -d @- <<END\n${document(body(fields, "image"))}\nEND`;
+  return `curl ${url}${key()} -H 'content-type: application/json' -d @- <<END\n${document(body(fields, "image"))}\nEND`;
 }
 
 function python({ flow, fields, files }) {
-  const head = `import openai\n\nclient = openai.OpenAI(base_url="${location.origin}/v1", api_key="none")\n`;
+  const imports = hasKey() ? "import os\n\nimport openai" : "import openai";
+  const secret = hasKey() ? 'os.environ["UNCLIP_TOKEN"]' : '"none"';
+  const head = `${imports}\n\nclient = openai.OpenAI(base_url="${location.origin}/v1", api_key=${secret})\n`;
   if (!CALLS[flow]) {
     const coded = JSON.stringify(body(fields, "image"), null, 4).replace(FILE_IN_JSON, 'picture("$1")');
     const read = `def picture(name):\n    with open(name, "rb") as file:\n        return base64.b64encode(file.read()).decode()\n`;
@@ -84,17 +88,17 @@ function grpc({ flow, fields, files }) {
   };
   const plain = location.protocol === "http:" ? " -plaintext" : "";
   const where = `${location.hostname}:50051`; // as a rule; the page cannot know
-  return `grpcurl${plain} -max-msg-sz 100000000 -d @ ${where} unclip.v1.ImageService/${METHODS[flow]} <<END\n${document(cleaned(message))}\nEND`;
+  return `grpcurl${plain}${key()} -max-msg-sz 100000000 -d @ ${where} unclip.v1.ImageService/${METHODS[flow]} <<END\n${document(cleaned(message))}\nEND`;
 }
 
-/** The fields, with the pictures of sources under their names; key: what a source calls its picture. */
-function body({ sources, start, end, ...rest }, key) {
+/** The fields, with the pictures of sources under their names; name: what a source calls its picture. */
+function body({ sources, start, end, ...rest }, name) {
   let count = 0;
   const coded = (source) => {
     if (!source) return undefined;
     if (!source.blob) return { prompt: source.prompt };
     count += 1;
-    return { [key]: `${FILE}picture-${count}.png` };
+    return { [name]: `${FILE}picture-${count}.png` };
   };
   return cleaned({ ...rest, sources: sources?.map(coded), start: coded(start), end: coded(end) });
 }
@@ -103,6 +107,11 @@ function body({ sources, start, end, ...rest }, key) {
 function document(value) {
   const text = JSON.stringify(value, null, 2).replace(/[\\$`]/g, "\\$&");
   return text.replace(FILE_IN_JSON, "\"$(base64 < $1 | tr -d '\\n')\"");
+}
+
+/** The header with the API key, which stands in the environment. */
+function key() {
+  return hasKey() ? ' -H "authorization: Bearer $UNCLIP_TOKEN"' : "";
 }
 
 function entries(fields) {

@@ -9,7 +9,7 @@ const BEFORE = -1; // stands for the picture as it was, among the results
 /**
  * Results that wait for a decision, and the rectangle that they are for.
  *
- * canvas: {ready, frame(), given(rect), limits(), accept(image, rect), kept(), changed()}: what the canvas does for it.
+ * canvas: {ready, frame(), problemOf(rect), given(rect), limits(), accept(image, rect), kept(), changed()}: what the canvas does for it.
  */
 export class Staging {
   #canvas;
@@ -78,6 +78,8 @@ export class Staging {
     const most = this.#canvas.limits();
     const wrong = problemOf(rect, most);
     if (wrong) return say(wrong);
+    const wide = this.#canvas.problemOf(rect);
+    if (wide) return say(wide);
     const given = this.#canvas.given(rect);
     if (!hasHole(given))
       return say(
@@ -108,7 +110,9 @@ export class Staging {
 
   async #update(task) {
     await Promise.all(task.tiles.map((_, index) => this.#decode(task, index)));
-    if (task === this.#task) this.#show();
+    if (task !== this.#task) return;
+    if (task.gone) this.#end();
+    else this.#show();
   }
 
   /** Decode what there is of a picture now. An older preview that comes late changes nothing. */

@@ -7,6 +7,7 @@ import { heldNames, hold } from "./locks.js";
 import { progressText, shareOf } from "./progress.js";
 
 const PATIENCE_MILLISECONDS = 15 * 60_000; // in which a full service is asked again
+const LOOK_MILLISECONDS = 3000; // between looks at what another tab does
 const tasks = new Map(); // by id
 
 /**
@@ -39,6 +40,11 @@ export class Task extends EventTarget {
     return this.tiles.flatMap((tile, index) => (tile.picture || tile.deleted ? [] : [index]));
   }
 
+  /** Whether all of its pictures were deleted. */
+  get gone() {
+    return this.tiles.every(({ deleted }) => deleted);
+  }
+
   get canRun() {
     return !this.running && !this.elsewhere && this.missing.length > 0;
   }
@@ -61,11 +67,12 @@ export class Task extends EventTarget {
     const leave = await hold(lockOf(this.record));
     if (!leave) {
       this.control = null;
-      this.elsewhere = true;
-      return this.#changed();
+      this.drawnElsewhere();
+      return;
     }
     this.#note("running", "");
     try {
+      this.control.signal.throwIfAborted();
       await this.#untilDone();
       this.control = null;
       this.#note("done", "");
@@ -75,6 +82,19 @@ export class Task extends EventTarget {
     } finally {
       leave();
     }
+  }
+
+  /** Another tab is drawing it; look now and then whether it still is. */
+  async drawnElsewhere() {
+    this.elsewhere = true;
+    this.#changed();
+    while ((await heldNames()).has(lockOf(this.record)))
+      await new Promise((resolve) => setTimeout(resolve, LOOK_MILLISECONDS));
+    Object.assign(this.record, await db.get("tasks", this.record.id));
+    this.elsewhere = false;
+    if (this.record.state === "running") interrupt(this.record);
+    this.findPictures();
+    this.#changed();
   }
 
   cancel() {
@@ -128,7 +148,7 @@ export class Task extends EventTarget {
   async #take(event, index) {
     const tile = this.tiles[index];
     this.waiting = "";
-    if (!tile || tile.picture) return;
+    if (!tile || tile.picture || tile.deleted) return;
     if (event.type === "queued") tile.text = event.position ? `waiting: place ${event.position}` : "next";
     if (event.type === "progress") {
       tile.text = progressText(event);
@@ -235,11 +255,14 @@ export async function earlier(most) {
 function taskFrom(record, held) {
   if (tasks.has(record.id)) return tasks.get(record.id);
   const task = new Task(record);
-  task.elsewhere = held.has(lockOf(record));
-  if (record.state === "running" && !task.elsewhere)
-    Object.assign(record, { state: "failed", problem: "It was interrupted when the page was left." });
+  if (held.has(lockOf(record))) task.drawnElsewhere();
+  else if (record.state === "running") interrupt(record);
   tasks.set(record.id, task);
   return task;
+}
+
+function interrupt(record) {
+  Object.assign(record, { state: "failed", problem: "It was interrupted when the page was left." });
 }
 
 /** Forget a drawing; its pictures stay. */
@@ -247,24 +270,6 @@ export async function forget(task) {
   task.cancel();
   tasks.delete(task.record.id);
   await db.remove("tasks", task.record.id);
-}
-
-/** Delete a picture, and its drawing with the last of them. Returns what puts both back. */
-export async function deletePicture(picture) {
-  const task = picture.task && (await taskOf(picture.task));
-  const { record } = task ?? {};
-  if (record) record.deleted = [...(record.deleted ?? []), picture.index];
-  await db.remove("pictures", picture.id);
-  const last = task && !task.running && !db.allPictures().some((other) => other.task === picture.task);
-  if (last) await db.remove("tasks", picture.task);
-  else if (task) await db.put("tasks", record);
-  return async () => {
-    if (record) {
-      record.deleted = record.deleted.filter((index) => index !== picture.index);
-      await db.put("tasks", record);
-    }
-    await db.put("pictures", picture);
-  };
 }
 
 db.changes.addEventListener("pictures", () => {
@@ -281,6 +286,6 @@ db.changes.addEventListener("tasks", async ({ detail: id }) => {
   const record = await db.get("tasks", id);
   if (record) Object.assign(task.record, record);
   task.findPictures();
-  task.elsewhere = (await heldNames()).has(lockOf(task.record));
+  if (!task.elsewhere && (await heldNames()).has(lockOf(task.record))) task.drawnElsewhere();
   task.dispatchEvent(new Event("change"));
 });
