@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from services.decoder.autoencoder import AutoencoderConfig
@@ -48,6 +48,7 @@ class UpsamplerConfig(BaseModel):
 
     side_in, side: of the pictures it is given and makes, in px. inpainting: it has mask channels.
     residual: the U-Net's output is added to the raised picture, so it learns only what is missing in that.
+    last: the part of the bundle whose network of the same shape takes the last step; empty: there is none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,6 +59,7 @@ class UpsamplerConfig(BaseModel):
     diffusion: DiffusionConfig
     inpainting: bool = True
     residual: bool = False
+    last: str = Field(default="", pattern=r"^(last-\d+)?$")
 
 
 class Decoder(nn.Module):

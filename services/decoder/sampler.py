@@ -14,7 +14,6 @@ from torch import Tensor
 
 from services.bundles.bundle import Bundle
 from services.bundles.weights import best_device, load_network
-from services.decoder.autoencoder import Autoencoder
 from services.decoder.known_pixels import KnownPixels, noised_in
 from services.decoder.network import (
     Decoder,
@@ -24,7 +23,7 @@ from services.decoder.network import (
     known_channels,
     raise_to,
 )
-from services.decoder.space import LatentSpace, PixelSpace, Space
+from services.decoder.space import AUTOENCODER, PixelSpace, Space, load_space
 from services.decoder.tasks import DecoderRow, DecoderTask
 from services.diffusion.guidance import guided
 from services.diffusion.noise import generator_for
@@ -36,9 +35,8 @@ from services.engine import CallSizes, Segment, segments
 # Parts of the bundle; an upsampler's part is named for its side in px.
 BASE = "decoder"
 UPSAMPLERS = "upsampler-*"
-AUTOENCODER = "autoencoder"
 EDITS = "decoder-inpaint"  # draws instead of the base where something is known, in bundles that have it
-PARTS = (BASE, UPSAMPLERS, f"{AUTOENCODER}*", f"{EDITS}*")
+PARTS = (BASE, UPSAMPLERS, "last-*", f"{AUTOENCODER}*", f"{EDITS}*")
 PIXELS = PixelSpace()
 MAX_START_SHARE = 0.96  # of the noise that similarity 0 begins with; see ``_starting_level``
 
@@ -58,12 +56,14 @@ class DecoderSampler:
             part: load_network(partial(Decoder, config), bundle.weights(part), self.device)
             for part, config in bases.items()
         }
-        self.space = self._load_space(bundle)
+        self.space = load_space(self.config.autoencoder, bundle, self.device)
         configs = {part: bundle.config(part, UpsamplerConfig) for part in bundle.parts(UPSAMPLERS)}
         self.upsamplers = dict(sorted(configs.items(), key=lambda item: item[1].side))
+        # By part, those of the last step too.
+        raising = self.upsamplers | {c.last: c for c in self.upsamplers.values() if c.last}
         self._upsamplers = {
             part: load_network(partial(Upsampler, config), bundle.weights(part), self.device)
-            for part, config in self.upsamplers.items()
+            for part, config in raising.items()
         }
         # What the engine calls the base networks at their sides: (the part, the side).
         self._base_calls = {
@@ -73,19 +73,11 @@ class DecoderSampler:
         }
         self._diffusions = {
             **{name: bases[part].diffusion for name, (part, _) in self._base_calls.items()},
-            **{part: config.diffusion for part, config in self.upsamplers.items()},
+            **{part: config.diffusion for part, config in raising.items()},
         }
         self._schedules = {part: diffusion.make_schedule() for part, diffusion in self._diffusions.items()}
         self._call_size = call_size
         self._upsampler_call_size = upsampler_call_size
-
-    def _load_space(self, bundle: Bundle) -> Space:
-        config = self.config.autoencoder
-        if config is None:
-            return PixelSpace()
-        return LatentSpace(
-            load_network(lambda: Autoencoder(config), bundle.weights(AUTOENCODER), self.device)
-        )
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -138,13 +130,16 @@ class DecoderSampler:
         for part, timesteps in self._timesteps(steps, upsampler_steps, size, similarity, edits).items():
             sampling = self._diffusions[part].sampling
             scale = guidance if self.is_base(part) else sampling.guidance
-            plan += segments(part, [sampling.evaluations_at(t, scale) for t in timesteps], (context,))
+            evaluations = [sampling.evaluations_at(t, scale) for t in timesteps]
+            last = self._last(part)
+            plan += segments(part, evaluations[:-1] if last else evaluations, (context,))
+            plan += segments(last, evaluations[-1:] if last else [], (context,))
         return plan
 
     def call_sizes(self, max_batch: int) -> CallSizes:
         """How many evaluations a call of each network holds."""
         base = dict.fromkeys(self._base_calls, self._call_size)
-        upsamplers = dict.fromkeys(self.upsamplers, self._upsampler_call_size)
+        upsamplers = dict.fromkeys(self._upsamplers, self._upsampler_call_size)
         return CallSizes(max_batch, {**base, **upsamplers})
 
     def is_base(self, network: str) -> bool:
@@ -157,7 +152,13 @@ class DecoderSampler:
 
     def side_of(self, network: str) -> int:
         """The side of the pictures that a network makes, in px."""
-        return self._base_calls[network][1] if self.is_base(network) else self.upsamplers[network].side
+        return (
+            self._base_calls[network][1] if self.is_base(network) else self._upsamplers[network].config.side
+        )
+
+    def _last(self, part: str) -> str:
+        """The network that takes the last step in a part's stead; empty: none does."""
+        return self.upsamplers[part].last if part in self.upsamplers else ""
 
     def _timesteps(
         self, steps: int, upsampler_steps: int, size: int, similarity: float, edits: bool
@@ -219,6 +220,8 @@ class DecoderSampler:
             return row.x0
 
         sampler = make_sampler(diffusion.sampling.sampler, schedule, x, timesteps, generator, settle)
+        if last := self._last(network):
+            sampler = row.ending_in(last, len(timesteps), sampler)
         return (yield from with_x0(sampler, imposed))
 
     @torch.inference_mode()

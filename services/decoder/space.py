@@ -8,8 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from services.decoder.autoencoder import Autoencoder
+from services.bundles.bundle import Bundle
+from services.bundles.weights import load_network
+from services.decoder.autoencoder import Autoencoder, AutoencoderConfig
 
+AUTOENCODER = "autoencoder"  # the part of a bundle
 KEPT = 1 - 1e-6  # a place is known if all of its pixels are, rounding aside
 # Places whose being painted makes a place next to them painted too: their latents have seen the hole. These
 # six, and not all eight, are those of ``prepare_mask`` in Kandinsky's own pipeline.
@@ -86,3 +89,10 @@ class LatentSpace:
     def preview(self, sample: Tensor) -> Tensor:
         """A linear map of each place."""
         return self._autoencoder.preview(sample[None].to(self._dtype))[0].float().clamp(-1, 1)
+
+
+def load_space(config: AutoencoderConfig | None, bundle: Bundle, device: torch.device) -> Space:
+    """The space of a base network. config: of its autoencoder, if it has one."""
+    if config is None:
+        return PixelSpace()
+    return LatentSpace(load_network(lambda: Autoencoder(config), bundle.weights(AUTOENCODER), device))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from services.diffusion.row import Row
+from services.diffusion.samplers import Sampler
 
 
 @dataclass(frozen=True)
@@ -53,3 +54,17 @@ class DecoderRow(Row[DecoderTask]):
         self.x0: Tensor | None = None  # the clean sample so far
         self.low: Tensor | None = None
         self.known: Tensor | None = None
+
+    def ending_in(self, network: str, steps: int, sampler: Sampler) -> Sampler:
+        """The sampler, whose last evaluation another network makes. steps: all of its evaluations."""
+        evaluation = next(sampler)
+        for step in range(1, steps + 1):
+            if step == steps:
+                self.network = network
+            prediction = yield evaluation
+            try:
+                evaluation = sampler.send(prediction)
+            except StopIteration as stop:
+                sample: Tensor = stop.value
+                return sample
+        raise AssertionError("a sampler ends with its last evaluation")

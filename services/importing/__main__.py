@@ -10,10 +10,10 @@ import click
 import torch
 
 from services.bundles.bundle import BundleError, write_manifest
-from services.importing import kandinsky
+from services.importing import kandinsky, karlo
 from services.importing.checkpoint import read_pipeline
 
-FAMILIES = (kandinsky,)
+FAMILIES = (kandinsky, karlo)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -35,7 +35,7 @@ def main(folders: tuple[Path, ...], bundle: Path, dtype: Literal["float32", "bfl
         pipelines = [read_pipeline(folder) for folder in folders]
         family = next((family for family in FAMILIES if family.claims(pipelines)), None)
         if family is None:
-            raise BundleError("this is no family that is known: Kandinsky 2.2")
+            raise BundleError("this is no family that is known: Kandinsky 2.2, Karlo v1")
         family.write(pipelines, new, DTYPES[dtype])
         write_manifest(new, family.NAME, "1", family.LICENCES)
     except BundleError as error:

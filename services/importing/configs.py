@@ -9,6 +9,7 @@ from services.bundles.bundle import BundleError
 from services.decoder.autoencoder import AutoencoderConfig
 from services.decoder.unet import UNetConfig
 from services.diffusion.config import DiffusionConfig, SamplingConfig, Threshold
+from services.prior.network import PriorConfig
 
 Config = Mapping[str, Any]
 # What our networks compute, by key; any other value is another network.
@@ -61,6 +62,39 @@ UNET_TAKEN = (
     "norm_num_groups",
     "out_channels",
     "resnet_time_scale_shift",
+    "sample_size",
+    "up_block_types",
+)
+UPSAMPLER = {
+    "act_fn": "silu",
+    "add_attention": False,
+    "attn_norm_num_groups": None,
+    "center_input_sample": False,
+    "class_embed_type": None,
+    "conv_resample": True,
+    "downsample_padding": 1,
+    "downsample_type": "conv",
+    "dropout": 0.0,
+    "flip_sin_to_cos": True,
+    "freq_shift": 0,
+    "mid_block_scale_factor": 1,
+    "mid_block_type": "UNetMidBlock2D",
+    "norm_eps": 1e-5,
+    "num_class_embeds": None,
+    "num_train_timesteps": None,
+    "resnet_time_scale_shift": "default",
+    "time_embedding_dim": None,
+    "time_embedding_type": "positional",
+    "upsample_type": "conv",
+}
+UPSAMPLER_TAKEN = (
+    "attention_head_dim",
+    "block_out_channels",
+    "down_block_types",
+    "in_channels",
+    "layers_per_block",
+    "norm_num_groups",
+    "out_channels",
     "sample_size",
     "up_block_types",
 )
@@ -167,6 +201,37 @@ def unet(where: str, config: Config) -> UNetConfig:
         head_dim=config["attention_head_dim"],
         groups=config.get("norm_num_groups", 32),
         scale_shift=shift == "scale_shift",
+    )
+
+
+def upsampler(where: str, config: Config) -> UNetConfig:
+    """``UNet2DModel``'s, of which only levels without attention are implemented."""
+    require(where, config, UPSAMPLER, UPSAMPLER_TAKEN)
+    if any(_flags(where, (*config["down_block_types"], *config["up_block_types"]), ATTENTION)):
+        raise BundleError(f"{where}: attention is not implemented here")
+    channels = tuple(config["block_out_channels"])
+    return UNetConfig(
+        in_channels=config["in_channels"],
+        out_channels=config["out_channels"],
+        channels=channels,
+        layers_per_level=config["layers_per_block"],
+        attention=(False,) * len(channels),
+        mid_attention=False,
+        groups=config.get("norm_num_groups", 32),
+        scale_shift=False,
+    )
+
+
+def prior(where: str, config: Config, diffusing: DiffusionConfig) -> PriorConfig:
+    """``PriorTransformer``'s."""
+    require(where, config, PRIOR, PRIOR_TAKEN)
+    return PriorConfig(
+        embedding_dim=config["embedding_dim"],
+        text_tokens=config["num_embeddings"],
+        layers=config["num_layers"],
+        heads=config["num_attention_heads"],
+        head_dim=config["attention_head_dim"],
+        diffusion=diffusing,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from services.bundles import kandinsky, karlo
+from services.bundles import kandinsky
 from services.bundles.bundle import BundleError, Licence
 from services.bundles.clip import read_tower
 from services.decoder.autoencoder import Autoencoder
@@ -18,8 +18,15 @@ from services.decoder.network import Decoder, DecoderConfig
 from services.diffusion.config import SamplingConfig
 from services.importing import configs
 from services.importing.checkpoint import Part
-from services.importing.writing import clip_config, write_network, write_tower, write_vocabulary
-from services.prior.network import Prior, PriorConfig
+from services.importing.writing import (
+    clip_config,
+    diffusion_of,
+    on_no_device,
+    write_network,
+    write_prior,
+    write_tower,
+    write_vocabulary,
+)
 
 Pipeline = dict[str, Part]
 NAME = "kandinsky-2.2"
@@ -51,7 +58,7 @@ def write(pipelines: Sequence[Pipeline], out: Path, dtype: torch.dtype) -> None:
     write_tower(out / "text-tower", "text", prior["text_encoder"], config, dtype)
     write_vocabulary(prior["tokenizer"], out / "text-tower")
     null = _null_image(out / "image-tower")
-    _write_prior(prior, out / "prior", dtype)
+    write_prior(prior["prior"], prior["scheduler"], PRIOR_SAMPLING, out / "prior", dtype)
     _write_decoder(plain, null, out / "decoder", dtype)
     if edits := [p for p in decoders if _inpaints(p)]:
         inpaint = _one(edits, "a decoder for inpainting (kandinsky-2-2-decoder-inpaint)")
@@ -81,33 +88,10 @@ def _null_image(tower: Path) -> Tensor:
     return found
 
 
-def _write_prior(pipeline: Pipeline, folder: Path, dtype: torch.dtype) -> None:
-    part = pipeline["prior"]
-    given = part.config()
-    configs.require(str(part.folder), given, configs.PRIOR, configs.PRIOR_TAKEN)
-    scheduler = pipeline["scheduler"]
-    config = PriorConfig(
-        embedding_dim=given["embedding_dim"],
-        text_tokens=given["num_embeddings"],
-        layers=given["num_layers"],
-        heads=given["num_attention_heads"],
-        head_dim=given["attention_head_dim"],
-        diffusion=configs.diffusion(
-            str(scheduler.folder),
-            scheduler.kind,
-            scheduler.config("scheduler_config.json"),
-            PRIOR_SAMPLING,
-        ),
-    )
-    with part.tensors() as tensors:
-        write_network(folder, config, _on_no_device(lambda: Prior(config)), karlo.prior(tensors), dtype)
-
-
 def _write_decoder(pipeline: Pipeline, null: Tensor, folder: Path, dtype: torch.dtype) -> None:
     part = pipeline["unet"]
     given = part.config()
     unet = configs.unet(str(part.folder), given)
-    scheduler = pipeline["scheduler"]
     movq = pipeline["movq"]
     with part.tensors() as tensors:
         tokens = tensors["encoder_hid_proj.image_embeds.weight"].shape[0] // unet.context_dim
@@ -116,19 +100,14 @@ def _write_decoder(pipeline: Pipeline, null: Tensor, folder: Path, dtype: torch.
             sides=SIDES,
             unet=unet,
             conditioning=ImageConditioningConfig(embedding_dim=given["encoder_hid_dim"], image_tokens=tokens),
-            diffusion=configs.diffusion(
-                str(scheduler.folder),
-                scheduler.kind,
-                scheduler.config("scheduler_config.json"),
-                DECODER_SAMPLING,
-            ),
+            diffusion=diffusion_of(pipeline["scheduler"], DECODER_SAMPLING),
             inpainting=_inpaints(pipeline),
             imposing="noised",
             autoencoder=configs.autoencoder(str(movq.folder), movq.config()),
         )
         parts = {"unet": kandinsky.unet(tensors), "conditioning": kandinsky.conditioning(tensors, null)}
         state = {f"{name}.{key}": value for name, own in parts.items() for key, value in own.items()}
-        write_network(folder, config, _on_no_device(lambda: Decoder(config)), state, dtype)
+        write_network(folder, config, on_no_device(lambda: Decoder(config)), state, dtype)
 
 
 def _write_autoencoder(part: Part, folder: Path, dtype: torch.dtype) -> None:
@@ -136,7 +115,7 @@ def _write_autoencoder(part: Part, folder: Path, dtype: torch.dtype) -> None:
     with part.tensors() as tensors:
         state = kandinsky.autoencoder(tensors)
     state |= _preview(config, state)
-    write_network(folder, None, _on_no_device(lambda: Autoencoder(config)), state, dtype)
+    write_network(folder, None, on_no_device(lambda: Autoencoder(config)), state, dtype)
 
 
 @torch.inference_mode()
@@ -153,9 +132,3 @@ def _preview(config: Any, state: dict[str, Tensor]) -> dict[str, Tensor]:
     given = torch.cat([latents, torch.ones(len(latents), 1)], dim=1)
     fitted = torch.linalg.lstsq(given, colours).solution
     return {"preview.weight": fitted[:-1].T[..., None, None].contiguous(), "preview.bias": fitted[-1]}
-
-
-def _on_no_device(build: Any) -> nn.Module:
-    with torch.device("meta"):
-        network: nn.Module = build()
-    return network

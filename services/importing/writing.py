@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,14 @@ from pydantic import BaseModel
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from services.bundles import towers
+from services.bundles import karlo, towers
 from services.bundles.bundle import BundleError
 from services.bundles.clip import VOCABULARY, WEIGHTS, Tower
 from services.bundles.weights import require_fit
+from services.diffusion.config import DiffusionConfig, SamplingConfig
+from services.importing import configs
 from services.importing.checkpoint import Part, read_json
+from services.prior.network import Prior
 
 LOGIT_SCALE = 4.6051702  # ln 100, at which CLIP's training holds it; the towers alone do not have it
 
@@ -49,6 +52,27 @@ def write_tower(folder: Path, tower: Tower, part: Part, config: dict[str, Any], 
     if tower == "text":
         state["logit_scale"] = torch.tensor(LOGIT_SCALE)
     save_file(state, folder / WEIGHTS)
+
+
+def on_no_device(build: Callable[[], nn.Module]) -> nn.Module:
+    """A network whose shapes are known and which takes no memory."""
+    with torch.device("meta"):
+        return build()
+
+
+def diffusion_of(scheduler: Part, sampling: SamplingConfig) -> DiffusionConfig:
+    """What a scheduler says. sampling: how the network is best sampled."""
+    given = scheduler.config("scheduler_config.json")
+    return configs.diffusion(str(scheduler.folder), scheduler.kind, given, sampling)
+
+
+def write_prior(
+    part: Part, scheduler: Part, sampling: SamplingConfig, folder: Path, dtype: torch.dtype
+) -> None:
+    """Write a ``PriorTransformer``."""
+    config = configs.prior(str(part.folder), part.config(), diffusion_of(scheduler, sampling))
+    with part.tensors() as tensors:
+        write_network(folder, config, on_no_device(lambda: Prior(config)), karlo.prior(tensors), dtype)
 
 
 def clip_config(text: Part, image: Part, processor: Part) -> dict[str, Any]:

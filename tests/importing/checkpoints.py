@@ -14,10 +14,14 @@ from diffusers import (
     KandinskyV22Pipeline,
     KandinskyV22PriorPipeline,
     PriorTransformer,
+    UnCLIPImageVariationPipeline,
+    UnCLIPPipeline,
     UnCLIPScheduler,
     UNet2DConditionModel,
+    UNet2DModel,
     VQModel,
 )
+from diffusers.pipelines.deprecated.unclip.text_proj import UnCLIPTextProjModel
 from open_clip.tokenizer import SimpleTokenizer, default_bpe
 from transformers import (
     CLIPImageProcessor,
@@ -29,7 +33,7 @@ from transformers import (
 )
 
 from tests.parity.test_kandinsky import MOVQ, unet_reference
-from tests.parity.test_networks import randomised
+from tests.parity.test_networks import decoder_reference, randomised
 
 DIM = 40  # of embeddings; 1280 in the published ones
 
@@ -103,6 +107,75 @@ def kandinsky_decoder(folder: Path, in_channels: int = 4) -> KandinskyV22Pipelin
     )
     made = KandinskyV22Pipeline(unet=unet, scheduler=scheduler, movq=movq)
     made.save_pretrained(folder)
+    return made
+
+
+def karlo(folder: Path) -> UnCLIPPipeline:
+    """kakaobrain/karlo-v1-alpha, and beside it its image variations."""
+    text = CLIPTextConfig(
+        vocab_size=49408,
+        hidden_size=DIM,
+        intermediate_size=4 * DIM,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=77,
+        projection_dim=DIM,
+        hidden_act="quick_gelu",
+        eos_token_id=2,
+    )
+    upsampler: dict[str, Any] = {
+        "sample_size": 64,
+        "in_channels": 6,
+        "out_channels": 3,
+        "down_block_types": ("ResnetDownsampleBlock2D",) * 2,
+        "up_block_types": ("ResnetUpsampleBlock2D",) * 2,
+        "block_out_channels": (32, 64),
+        "layers_per_block": 1,
+        "add_attention": False,
+    }
+    texts = randomised(CLIPTextModelWithProjection(text))
+    projection = randomised(
+        UnCLIPTextProjModel(
+            clip_extra_context_tokens=4, clip_embeddings_dim=DIM, time_embed_dim=128, cross_attention_dim=48
+        )
+    )
+    parts: dict[str, Any] = {
+        "decoder": randomised(decoder_reference()),
+        "text_encoder": texts,
+        "tokenizer": tokenizer(folder.parent / "vocabulary"),
+        "text_proj": projection,
+        "super_res_first": randomised(UNet2DModel(**upsampler)),
+        "super_res_last": randomised(UNet2DModel(**upsampler)),
+        "decoder_scheduler": UnCLIPScheduler(prediction_type="epsilon", variance_type="learned_range"),
+        "super_res_scheduler": UnCLIPScheduler(prediction_type="epsilon", variance_type="fixed_small_log"),
+    }
+    image = CLIPVisionConfig(
+        image_size=28,
+        patch_size=14,
+        hidden_size=48,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=3,
+        projection_dim=DIM,
+        hidden_act="quick_gelu",
+    )
+    processor = CLIPImageProcessor(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28})
+    variations = UnCLIPImageVariationPipeline(
+        **parts,
+        image_encoder=randomised(CLIPVisionModelWithProjection(image)),
+        feature_extractor=processor,
+    )
+    variations.save_pretrained(folder.parent / "variations")
+    made = UnCLIPPipeline(
+        **parts,
+        prior=randomised(
+            PriorTransformer(num_attention_heads=4, attention_head_dim=16, num_layers=2, embedding_dim=DIM)
+        ),
+        prior_scheduler=UnCLIPScheduler(prediction_type="sample", clip_sample_range=5.0),
+    )
+    made.save_pretrained(folder)
+    for name in ("vocab.json", "merges.txt"):
+        shutil.copy(folder.parent / "vocabulary" / name, folder / "tokenizer" / name)
     return made
 
 
