@@ -172,13 +172,15 @@ function card(task) {
   return root;
 }
 
-/** Let a container hold these elements, moving none that is in its place. */
+/** Let a container hold these elements, moving none that is in its place; the focus stays at its picture. */
 function showOnly(container, elements) {
+  const focused = container.contains(document.activeElement) && document.activeElement.dataset.picture;
   elements.forEach((element, index) => {
     const there = container.children[index] ?? null;
     if (there !== element) container.insertBefore(element, there);
   });
   while (container.children.length > elements.length) container.lastElementChild.remove();
+  if (focused) container.querySelector(`[data-picture="${focused}"]`)?.focus();
 }
 
 function problemOf(task) {
