@@ -6,8 +6,9 @@ import asyncio
 import base64
 import time
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, aclosing
+from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from gateway import convert
@@ -18,7 +19,7 @@ from gateway.http import schema
 from gateway.http.door import Visit
 from gateway.http.errors import HttpError, told_of
 from gateway.http.store import Store, new_name
-from gateway.http.streams import DONE, FORMATS, PING_SECONDS, Kind, Narrator, size_of, warning_of
+from gateway.http.streams import DONE, FORMATS, PING_SECONDS, EventStream, Kind, Narrator, size_of, warning_of
 from gateway.images import Images
 from gateway.readiness import Model
 from gateway.threads import in_thread
@@ -60,7 +61,7 @@ class Answers:
 
     async def streamed(
         self, message: FlowMessage, body: schema.Streamed, visit: Visit, kind: Kind
-    ) -> AsyncGenerator[bytes, None]:
+    ) -> EventStream:
         """Events: what happens on the way, then each picture when it is completed.
 
         What fails before the first one, or soon, is raised.
@@ -79,7 +80,7 @@ class Answers:
             await _closed(first, events)
             raise
         narrator = Narrator(flow, model, self._images.signer, kind, partials, bool(body.progress))
-        return _told(first, events, narrator, visit)
+        return EventStream(_told(first, events, narrator, visit), partial(_closed, first, events))
 
     async def _checked(self, message: FlowMessage, body: schema.Common, visit: Visit) -> tuple[Flow, Model]:
         visit.call.received(message, 0)
@@ -119,13 +120,11 @@ async def _told(
     visit: Visit,
 ) -> AsyncGenerator[bytes, None]:
     try:
-        async with AsyncExitStack() as stack:
-            stack.push_async_callback(_closed, first, events)
-            item = await first
-            while item is not None:
-                if (told := await narrator.told(*item)) is not None:
-                    yield told
-                item = await anext(events, None)
+        item = await first
+        while item is not None:
+            if (told := await narrator.told(*item)) is not None:
+                yield told
+            item = await anext(events, None)
     except Exception as error:
         visit.fail(error)
         yield told_of(error).event

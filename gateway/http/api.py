@@ -18,7 +18,6 @@ from gateway.http.errors import HttpError
 from gateway.http.forms import BODIES, read_form, read_json
 from gateway.http.replays import Replays
 from gateway.http.store import NAME, Store, expired
-from gateway.http.streams import EventStream
 from gateway.images import Images
 from gateway.threads import in_thread
 from services.wire.errors import InvalidInput
@@ -165,7 +164,7 @@ class ImagesApi:
         self._images.require_allowed(message)  # also of one who would be given another's answer
         if body.stream:
             visit.forget_read_timeout()
-            return EventStream(await self._answers.streamed(message, body, visit, kind))
+            return await self._answers.streamed(message, body, visit, kind)
         address = self._public_url or f"{request.url.scheme}://{request.url.netloc}"
 
         async def work() -> bytes:

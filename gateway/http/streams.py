@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -40,12 +40,13 @@ NO_USAGE = {
 class EventStream(StreamingResponse):
     """Server-sent events, with a sign of life now and then.
 
-    What makes them ends with the answer, however that ends.
+    close: ends what makes them. It is called when the answer ends, however that is, even if it never began.
     """
 
-    def __init__(self, events: AsyncGenerator[bytes, None]) -> None:
+    def __init__(self, events: AsyncGenerator[bytes, None], close: Callable[[], Awaitable[None]]) -> None:
         super().__init__(events, media_type="text/event-stream", headers=HEADERS)
         self._events = events
+        self._close = close
 
     async def stream_response(self, send: Send) -> None:
         """Send the events."""
@@ -63,6 +64,7 @@ class EventStream(StreamingResponse):
                 await super().stream_response(send_in_turn)
         finally:
             pings.cancel()
+            await self._close()
 
 
 async def _ping(send: Send, turn: asyncio.Lock) -> None:

@@ -46,6 +46,9 @@ class Part:
             yield _Lazy(places)
 
 
+Pipeline = dict[str, Part]  # by the names that ``model_index.json`` has
+
+
 class _Lazy(Mapping[str, Tensor]):
     """Tensors by name, read on access."""
 
@@ -63,9 +66,9 @@ class _Lazy(Mapping[str, Tensor]):
         return len(self._places)
 
 
-def read_pipeline(folder: Path) -> dict[str, Part]:
-    """The parts of the pipeline in a folder, by the names that ``model_index.json`` has for them."""
-    found: dict[str, Part] = {}
+def read_pipeline(folder: Path) -> Pipeline:
+    """The parts of the pipeline in a folder."""
+    found: Pipeline = {}
     for name, value in read_json(folder / INDEX).items():
         if name.startswith("_") or not isinstance(value, list) or len(value) != 2 or not value[1]:
             continue
@@ -91,8 +94,8 @@ def weights_of(folder: Path) -> list[Path]:
     pickled = [file.name for file in sorted(folder.iterdir()) if file.suffix in PICKLED]
     if pickled:
         raise BundleError(
-            f"{folder}: {', '.join(pickled)} is pickled, which is not read; see --allow-pickle, or download "
-            "safetensors"
+            f"{folder}: {', '.join(pickled)} is pickled, which is not read; download safetensors, or "
+            "convert it with `python -m services.bundles.convert`"
         )
     raise BundleError(f"{folder} has no weights: none of {', '.join(STEMS)} as .safetensors")
 

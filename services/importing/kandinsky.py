@@ -17,7 +17,7 @@ from services.decoder.conditioning import ImageConditioningConfig
 from services.decoder.network import Decoder, DecoderConfig
 from services.diffusion.config import SamplingConfig
 from services.importing import configs
-from services.importing.checkpoint import Part
+from services.importing.checkpoint import Part, Pipeline
 from services.importing.writing import (
     clip_config,
     diffusion_of,
@@ -28,7 +28,6 @@ from services.importing.writing import (
     write_vocabulary,
 )
 
-Pipeline = dict[str, Part]
 NAME = "kandinsky-2.2"
 LICENCES = (
     Licence(subject="model weights", identifier="Apache-2.0", source="kandinsky-community/kandinsky-2-2-*"),

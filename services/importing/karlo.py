@@ -13,7 +13,7 @@ from services.decoder.conditioning import ConditioningConfig
 from services.decoder.network import Decoder, DecoderConfig, Upsampler, UpsamplerConfig
 from services.diffusion.config import SamplingConfig
 from services.importing import configs
-from services.importing.checkpoint import Part
+from services.importing.checkpoint import Pipeline
 from services.importing.writing import (
     clip_config,
     diffusion_of,
@@ -24,7 +24,6 @@ from services.importing.writing import (
     write_vocabulary,
 )
 
-Pipeline = dict[str, Part]
 NAME = "karlo-v1-alpha"
 LICENCES = (
     Licence(subject="model weights", identifier="CreativeML-OpenRAIL-M", source="kakaobrain/karlo-v1-alpha"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from tests.deploy.conftest import Helm, of_kind
 
@@ -28,23 +29,24 @@ def test_the_images_api_is_exposed_beside_grpc(helm: Helm, tmp_path: Path) -> No
     assert {"protocol": "TCP", "port": "http"} in policy["spec"]["ingress"][0]["ports"]
 
 
-def test_the_key_that_signs_pictures_comes_from_a_secret(helm: Helm, tmp_path: Path) -> None:
-    values = tmp_path / "values.yaml"
-    values.write_text("gateway: {provenance: {secret: signing}}")
+def gateway_pod(helm: Helm, folder: Path, given: str) -> tuple[Any, dict[str, str], dict[str, str]]:
+    """The gateway's pod with these values; its settings, and where its volumes are mounted."""
+    values = folder / "values.yaml"
+    values.write_text(f"gateway: {{{given}}}")
     (deployment,) = of_kind(helm.objects("values.yaml", "-f", str(values)), "Deployment")
     pod = deployment["spec"]["template"]["spec"]
-    settings = {variable["name"]: variable["value"] for variable in pod["containers"][0]["env"]}
-    mounted = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+    (container,) = pod["containers"]
+    settings = {variable["name"]: variable["value"] for variable in container["env"]}
+    return pod, settings, {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+
+
+def test_the_key_that_signs_pictures_comes_from_a_secret(helm: Helm, tmp_path: Path) -> None:
+    pod, settings, mounted = gateway_pod(helm, tmp_path, "provenance: {secret: signing}")
     assert settings["UNCLIP_PROVENANCE_KEY"].startswith(mounted["provenance"])
     assert {"name": "provenance", "secret": {"secretName": "signing", "defaultMode": 0o440}} in pod["volumes"]
 
 
 def test_tokens_come_from_a_secret(helm: Helm, tmp_path: Path) -> None:
-    values = tmp_path / "values.yaml"
-    values.write_text("gateway: {tokens: {secret: tokens}}")
-    (deployment,) = of_kind(helm.objects("values.yaml", "-f", str(values)), "Deployment")
-    pod = deployment["spec"]["template"]["spec"]
-    settings = {variable["name"]: variable["value"] for variable in pod["containers"][0]["env"]}
-    mounted = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+    pod, settings, mounted = gateway_pod(helm, tmp_path, "tokens: {secret: tokens}")
     assert settings["UNCLIP_TOKENS"] == f"{mounted['tokens']}/tokens.json"
     assert {"name": "tokens", "secret": {"secretName": "tokens", "defaultMode": 0o440}} in pod["volumes"]

@@ -32,6 +32,7 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
+from services.diffusion.schedule import make_schedule
 from tests.parity.test_kandinsky import MOVQ, unet_reference
 from tests.parity.test_networks import decoder_reference, randomised
 
@@ -50,9 +51,9 @@ def tokenizer(folder: Path) -> CLIPTokenizer:
     return CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=77)
 
 
-def kandinsky_prior(folder: Path) -> KandinskyV22PriorPipeline:
-    """kandinsky-community/kandinsky-2-2-prior."""
-    text = CLIPTextConfig(
+def text_encoder(activation: str) -> CLIPTextModelWithProjection:
+    """CLIP's text tower, narrow."""
+    config = CLIPTextConfig(
         vocab_size=49408,
         hidden_size=DIM,
         intermediate_size=4 * DIM,
@@ -60,10 +61,15 @@ def kandinsky_prior(folder: Path) -> KandinskyV22PriorPipeline:
         num_attention_heads=4,
         max_position_embeddings=77,
         projection_dim=DIM,
-        hidden_act="gelu",
+        hidden_act=activation,
         eos_token_id=2,
     )
-    image = CLIPVisionConfig(
+    return randomised(CLIPTextModelWithProjection(config))
+
+
+def image_encoder(activation: str) -> CLIPVisionModelWithProjection:
+    """CLIP's image tower, narrow."""
+    config = CLIPVisionConfig(
         image_size=28,
         patch_size=14,
         hidden_size=48,
@@ -71,24 +77,43 @@ def kandinsky_prior(folder: Path) -> KandinskyV22PriorPipeline:
         num_hidden_layers=2,
         num_attention_heads=3,
         projection_dim=DIM,
-        hidden_act="gelu",
+        hidden_act=activation,
     )
+    return randomised(CLIPVisionModelWithProjection(config))
+
+
+def image_processor() -> CLIPImageProcessor:
+    """How pictures are prepared for the image tower."""
+    return CLIPImageProcessor(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28})
+
+
+def prior_network() -> PriorTransformer:
+    """A prior, narrow."""
+    return randomised(
+        PriorTransformer(num_attention_heads=4, attention_head_dim=16, num_layers=2, embedding_dim=DIM)
+    )
+
+
+def keep_vocabulary(folder: Path) -> None:
+    """Newer versions write one file instead of the two that the published ones have."""
+    for name in ("vocab.json", "merges.txt"):
+        shutil.copy(folder.parent / "vocabulary" / name, folder / "tokenizer" / name)
+
+
+def kandinsky_prior(folder: Path) -> KandinskyV22PriorPipeline:
+    """kandinsky-community/kandinsky-2-2-prior."""
     made = KandinskyV22PriorPipeline(
-        prior=randomised(
-            PriorTransformer(num_attention_heads=4, attention_head_dim=16, num_layers=2, embedding_dim=DIM)
-        ),
-        image_encoder=randomised(CLIPVisionModelWithProjection(image)),
-        text_encoder=randomised(CLIPTextModelWithProjection(text)),
+        prior=prior_network(),
+        image_encoder=image_encoder("gelu"),
+        text_encoder=text_encoder("gelu"),
         tokenizer=tokenizer(folder.parent / "vocabulary"),
         scheduler=UnCLIPScheduler(
             prediction_type="sample", clip_sample_range=10.0, variance_type="fixed_small_log"
         ),
-        image_processor=CLIPImageProcessor(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28}),
+        image_processor=image_processor(),
     )
     made.save_pretrained(folder)
-    # Newer versions write one file instead of the two that the published ones have.
-    for name in ("vocab.json", "merges.txt"):
-        shutil.copy(folder.parent / "vocabulary" / name, folder / "tokenizer" / name)
+    keep_vocabulary(folder)
     return made
 
 
@@ -112,17 +137,6 @@ def kandinsky_decoder(folder: Path, in_channels: int = 4) -> KandinskyV22Pipelin
 
 def karlo(folder: Path) -> UnCLIPPipeline:
     """kakaobrain/karlo-v1-alpha, and beside it its image variations."""
-    text = CLIPTextConfig(
-        vocab_size=49408,
-        hidden_size=DIM,
-        intermediate_size=4 * DIM,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=77,
-        projection_dim=DIM,
-        hidden_act="quick_gelu",
-        eos_token_id=2,
-    )
     upsampler: dict[str, Any] = {
         "sample_size": 64,
         "in_channels": 6,
@@ -133,7 +147,6 @@ def karlo(folder: Path) -> UnCLIPPipeline:
         "layers_per_block": 1,
         "add_attention": False,
     }
-    texts = randomised(CLIPTextModelWithProjection(text))
     projection = randomised(
         UnCLIPTextProjModel(
             clip_extra_context_tokens=4, clip_embeddings_dim=DIM, time_embed_dim=128, cross_attention_dim=48
@@ -141,7 +154,7 @@ def karlo(folder: Path) -> UnCLIPPipeline:
     )
     parts: dict[str, Any] = {
         "decoder": randomised(decoder_reference()),
-        "text_encoder": texts,
+        "text_encoder": text_encoder("quick_gelu"),
         "tokenizer": tokenizer(folder.parent / "vocabulary"),
         "text_proj": projection,
         "super_res_first": randomised(UNet2DModel(**upsampler)),
@@ -149,34 +162,29 @@ def karlo(folder: Path) -> UnCLIPPipeline:
         "decoder_scheduler": UnCLIPScheduler(prediction_type="epsilon", variance_type="learned_range"),
         "super_res_scheduler": UnCLIPScheduler(prediction_type="epsilon", variance_type="fixed_small_log"),
     }
-    image = CLIPVisionConfig(
-        image_size=28,
-        patch_size=14,
-        hidden_size=48,
-        intermediate_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=3,
-        projection_dim=DIM,
-        hidden_act="quick_gelu",
-    )
-    processor = CLIPImageProcessor(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28})
     variations = UnCLIPImageVariationPipeline(
         **parts,
-        image_encoder=randomised(CLIPVisionModelWithProjection(image)),
-        feature_extractor=processor,
+        image_encoder=image_encoder("quick_gelu"),
+        feature_extractor=image_processor(),
     )
     variations.save_pretrained(folder.parent / "variations")
     made = UnCLIPPipeline(
         **parts,
-        prior=randomised(
-            PriorTransformer(num_attention_heads=4, attention_head_dim=16, num_layers=2, embedding_dim=DIM)
-        ),
+        prior=prior_network(),
         prior_scheduler=UnCLIPScheduler(prediction_type="sample", clip_sample_range=5.0),
     )
     made.save_pretrained(folder)
-    for name in ("vocab.json", "merges.txt"):
-        shutil.copy(folder.parent / "vocabulary" / name, folder / "tokenizer" / name)
+    keep_vocabulary(folder)
     return made
+
+
+def exact(scheduler: UnCLIPScheduler) -> None:
+    """Give it our schedule in float64: its own, in float32, loses 5e-4 in 1 - abar_0, which steps amplify."""
+    alpha_bar = make_schedule("cosine").alpha_bar
+    scheduler.alphas_cumprod = alpha_bar
+    scheduler.alphas = alpha_bar / torch.cat([torch.ones(1), alpha_bar[:-1]])
+    scheduler.betas = 1 - scheduler.alphas
+    scheduler.one = torch.ones((), dtype=torch.float64)
 
 
 def seeded() -> None:

@@ -28,6 +28,7 @@ from tests.importing.checkpoints import DIM, kandinsky_decoder, kandinsky_prior,
 
 SEED = 5
 PROMPT = "a red fox in the snow"
+IMAGE = torch.randn(DIM, generator=torch.Generator().manual_seed(1))  # an embedding
 
 
 @pytest.fixture(autouse=True)
@@ -78,23 +79,28 @@ def test_the_prior_draws_what_the_reference_draws(pipelines: tuple[Path, Any, An
     torch.testing.assert_close(null, theirs.negative_image_embeds[0], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("side", [256, 320])
-@torch.inference_mode()
-def test_the_decoder_draws_what_the_reference_draws(pipelines: tuple[Path, Any, Any], side: int) -> None:
-    bundle, prior, reference = pipelines
-    sampler = DecoderSampler(Bundle(bundle, *PARTS))
-    image = torch.randn(DIM, generator=torch.Generator().manual_seed(1))
+def task(sampler: DecoderSampler, side: int, known: Picture | None = None) -> DecoderTask:
+    """Five steps towards IMAGE."""
     nothing: Tensor = torch.empty(0)
-    task = DecoderTask(
-        context=sampler.project(image, nothing, nothing, nothing),
-        unconditional=sampler.project(None, nothing, nothing, nothing),
+    edits = known is not None
+    return DecoderTask(
+        context=sampler.project(IMAGE, nothing, nothing, nothing, edits=edits),
+        unconditional=sampler.project(None, nothing, nothing, nothing, edits=edits),
         seed=SEED,
         steps=5,
         guidance=4.0,
         upsampler_steps=1,
         size=side,
+        known=known,
     )
-    row = sampler.start(task)
+
+
+@pytest.mark.parametrize("side", [256, 320])
+@torch.inference_mode()
+def test_the_decoder_draws_what_the_reference_draws(pipelines: tuple[Path, Any, Any], side: int) -> None:
+    bundle, prior, reference = pipelines
+    sampler = DecoderSampler(Bundle(bundle, *PARTS))
+    row = sampler.start(task(sampler, side))
     previews = []
     while not row.finished:
         sampler.advance([row])
@@ -105,7 +111,7 @@ def test_the_decoder_draws_what_the_reference_draws(pipelines: tuple[Path, Any, 
     latents = torch.randn((4, side // 8, side // 8), generator=generator)[None]
     negative = prior("", num_inference_steps=2).negative_image_embeds
     theirs = reference(
-        image[None],
+        IMAGE[None],
         negative,
         height=side,
         width=side,
@@ -126,24 +132,12 @@ def test_the_inpainting_decoder_paints_what_the_reference_paints(pipelines: tupl
     reference = KandinskyV22InpaintPipeline.from_pretrained(bundle.parent / "inpaint")
     reference.movq = pipelines[2].movq  # the bundle has one for both, as the published ones are the same
     sampler = DecoderSampler(Bundle(bundle, *PARTS))
-    image = torch.randn(DIM, generator=torch.Generator().manual_seed(1))
-    nothing: Tensor = torch.empty(0)
     pixels = np.random.default_rng(3).integers(0, 255, (256, 256, 3), dtype=np.uint8)
     pixels = np.asarray(Image.fromarray(pixels).resize((8, 8)).resize((256, 256), Image.Resampling.BICUBIC))
     keep = np.ones((256, 256), np.float32)
     keep[64:160, 96:200] = 0
     known = Picture(to_signal(torch.from_numpy(pixels.copy())), torch.from_numpy(keep)[None])
-    task = DecoderTask(
-        context=sampler.project(image, nothing, nothing, nothing, edits=True),
-        unconditional=sampler.project(None, nothing, nothing, nothing, edits=True),
-        seed=SEED,
-        steps=5,
-        guidance=4.0,
-        upsampler_steps=1,
-        size=256,
-        known=known,
-    )
-    row = sampler.start(task)
+    row = sampler.start(task(sampler, 256, known))
     assert row.network == "decoder-inpaint-256"
     while not row.finished:
         sampler.advance([row])
@@ -151,7 +145,7 @@ def test_the_inpainting_decoder_paints_what_the_reference_paints(pipelines: tupl
     generator = generator_for(SEED, "decoder")
     latents = torch.randn((4, 32, 32), generator=generator)[None]
     theirs = reference(
-        image[None],
+        IMAGE[None],
         Image.fromarray(pixels),
         1 - keep,
         prior("", num_inference_steps=2).negative_image_embeds,

@@ -18,7 +18,7 @@ from services.diffusion.noise import generator_for
 from services.diffusion.pixels import to_pixels
 from services.importing.__main__ import main
 from services.prior.sampler import PriorConditioning, PriorSampler
-from tests.importing.checkpoints import DIM, karlo, seeded
+from tests.importing.checkpoints import DIM, exact, karlo, seeded
 from tests.importing.test_kandinsky import PROMPT, SEED, texts
 
 SIDES = (16, 64)
@@ -31,6 +31,8 @@ def test_the_whole_pipeline_draws_what_the_reference_draws(
     monkeypatch.setattr("services.bundles.weights.best_dtype", lambda device: torch.float32)
     seeded()
     reference: Any = karlo(tmp_path / "karlo")
+    for name in ("prior", "decoder", "super_res"):
+        exact(getattr(reference, f"{name}_scheduler"))
     bundle = tmp_path / "bundle"
     asked = [str(tmp_path / "variations"), str(tmp_path / "karlo"), str(bundle)]
     result = CliRunner().invoke(main, asked, catch_exceptions=False)
