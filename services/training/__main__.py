@@ -45,6 +45,11 @@ RECIPES: dict[str, Recipe] = {
     help="Train each network for so long in all, instead of its recipe's steps.",
 )
 @click.option(
+    "--steps",
+    type=click.IntRange(1),
+    help="Train each network for so many steps in all, instead of its recipe's.",
+)
+@click.option(
     "--batch",
     type=click.IntRange(1),
     help="Examples of one step instead of the recipe's; a GPU wants more than a CPU.",
@@ -86,6 +91,7 @@ def main(
     recipes: tuple[str, ...],
     out: Path,
     minutes: float,
+    steps: int | None,
     batch: int | None,
     learning_rate: float | None,
     threads: int,
@@ -106,6 +112,7 @@ def main(
         config = replace(
             recipe.config,
             minutes=minutes,
+            steps=steps or recipe.config.steps,
             batch=batch or recipe.config.batch,
             learning_rate=learning_rate or recipe.config.learning_rate,
             scenes=scenes,

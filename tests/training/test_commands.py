@@ -29,9 +29,11 @@ def weight_of(bundle: Path, name: str) -> float:
 
 
 def fake_recipe(name: str, recipe: Recipe) -> Recipe:
-    """The recipe, but its training writes a weight of 2."""
+    """The recipe, but its training writes a weight of 2, and how many steps it was given."""
 
     def train(folder: Path, config: RunConfig) -> None:
+        folder.mkdir(exist_ok=True)
+        (folder / f"{name}.steps").write_text(str(config.steps))
         if name != "judge":
             write_part(folder / "bundle", name, 2)
 
@@ -86,6 +88,11 @@ def test_a_part_that_is_needed_and_not_there_is_named_with_what_to_run(models: P
     assert "python -m services.training clip prior" in result.output
     assert "--start-from models" in result.output
     assert not (models.parent / "out/bundle").exists()
+
+
+def test_steps_take_the_place_of_the_recipes(models: Path) -> None:
+    assert train(models, "clip", "--steps", "3").exit_code == 0
+    assert (models.parent / "out/clip.steps").read_text() == "3"
 
 
 def test_an_interrupted_part_does_not_count(models: Path) -> None:
