@@ -17,7 +17,7 @@ from google.protobuf.message import Message
 from google.rpc import code_pb2
 
 from gateway import metrics
-from gateway.admission import Admission
+from gateway.places import Places
 from gateway.settings import Settings
 from gateway.tokens import Authenticator, Caller, Scope
 from services.telemetry import tracing
@@ -36,6 +36,7 @@ FLOWS = (
     "embed_text",
     "embed_image",
     "get_model",
+    "list_models",
     "none",
 )
 KINDS: dict[type[Message], str] = {
@@ -65,6 +66,7 @@ class Call:
         self.caller: Caller | None = None  # until it is known
         self._log_prompts = log_prompts
         self.flow = "none" if method == "stream" else method  # a stream's is known when it has been read
+        self.model = "none"  # until it is known
         self._fields: dict[str, Any] = {}
         self.span = tracing.start_server_span(method, tracing.received(metadata))
         self._started = time.monotonic()
@@ -91,9 +93,10 @@ class Call:
     def ended(self, status: str) -> None:
         """Tell it all."""
         seconds = time.monotonic() - self._started
-        metrics.observe_end(self.flow, status, seconds)
+        metrics.observe_end(self.flow, self.model, status, seconds)
         tracing.finish(self.span, status)
-        fields = {"flow": self.flow, **self._fields, "status": status, "seconds": round(seconds, 4)}
+        end = {"status": status, "seconds": round(seconds, 4)}
+        fields = {"flow": self.flow, "model": self.model, **self._fields, **end}
         logger.info("%s %s", self.flow, status, extra={**fields, "trace_id": tracing.trace_id(self.span)})
 
     def left_status(self) -> str:
@@ -105,7 +108,7 @@ class Call:
     @asynccontextmanager
     async def answering(
         self,
-        admission: Admission,
+        places: Places,
         authenticator: Authenticator,
         settings: Settings,
         until_sent: ExitStack,
@@ -118,7 +121,7 @@ class Call:
         most = settings.request_timeout
         try:
             self._let_in(authenticator)
-            until_sent.enter_context(admission.place())
+            until_sent.enter_context(places.place())
             try:
                 async with asyncio.timeout(most) as limit:
                     yield
@@ -152,6 +155,13 @@ def require(scope: Scope) -> None:
     caller = _current.get().caller
     assert caller is not None
     caller.require(scope)
+
+
+def serving(model: str) -> None:
+    """Note which model answers the call."""
+    call = _current.get()
+    call.model = model
+    call.span.set_attribute("unclip.model", model)
 
 
 def identify(request_id: str) -> None:

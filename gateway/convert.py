@@ -64,6 +64,7 @@ def to_picture(drawn: Drawn, flow: Flow, model: Model, signer: Signer | None) ->
         width=width,
         height=height,
         seed=drawn.seed,
+        model=model.name,
         model_version=model.version,
         stage_times=times,
         format=FORMATS[flow.output.form],

@@ -9,13 +9,14 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
-from gateway import convert
+from gateway import convert, metrics
 from gateway.admission import Admission
 from gateway.calls import identify, require
 from gateway.checks import Checks
-from gateway.events import Indexed, Warned, text_cut
+from gateway.events import Drawn, Indexed, Warned, text_cut
 from gateway.flows.flow import Flow, decode
 from gateway.flows.rank import rank_captions
+from gateway.places import Places
 from gateway.provenance import Signer
 from gateway.readiness import Model, StageWatch
 from gateway.settings import Settings, held_bytes
@@ -30,19 +31,36 @@ from unclip.v1 import image_service_pb2 as pb
 
 
 class Images:
-    """Checks requests, admits them, and runs their flows. time_left: seconds, or None without a deadline."""
+    """Checks one model's requests, admits them, and runs their flows.
 
-    def __init__(self, settings: Settings, stages: Stages, watch: StageWatch, admission: Admission) -> None:
+    time_left: seconds, or None without a deadline.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        stages: Stages,
+        watch: StageWatch,
+        admission: Admission,
+        places: Places,
+        signer: Signer | None,
+    ) -> None:
         self.settings = settings
-        self.signer = Signer.of(settings) if settings.provenance else None
+        self.watch = watch
+        self.admission = admission
+        self.signer = signer
         self._stages = stages
-        self._watch = watch
-        self._admission = admission
+        self._places = places
+
+    @property
+    def name(self) -> str:
+        """The model's."""
+        return self.watch.name
 
     @property
     def ready(self) -> bool:
         """Whether the model is known, so that requests can be checked."""
-        return self._watch.knows_model
+        return self.watch.knows_model
 
     @staticmethod
     def require_allowed(request: FlowMessage) -> None:
@@ -53,7 +71,7 @@ class Images:
         """The flow that a message asks for, and the model it is for. Raises InvalidInput, and Forbidden."""
         self.require_allowed(request)
         needed: tuple[StageName, ...] = ("prior",) if _needs_prior(request) else ()
-        model = await self._watch.model(*needed)
+        model = await self.watch.model(*needed)
         checks = FlowChecks(self.settings, model)
         if isinstance(request, pb.GenerateRequest):  # without a file, whose header takes a while to check
             return checks.flow(request), model
@@ -66,12 +84,14 @@ class Images:
         """
         budget = self._budget(time_left, flow.request_id, flow.options.priority)
         n = flow.options.n
-        with self._admission.holding(flow.held_bytes, own=2 * size):
-            self._admission.check(flow.demands(), n, budget)
+        with self._places.holding(flow.held_bytes, own=2 * size):
+            self.admission.check(flow.demands(), n, budget)
             flow = await flow.prepared()
-            with self._admission.admitted(flow.demands(), n, budget) as ticket:
+            with self.admission.admitted(flow.demands(), n, budget) as ticket:
                 async with aclosing(flow.run(self._stages, budget, ticket.observe)) as events:
                     async for item in events:
+                        if isinstance(item[1], Drawn):
+                            self._measure(item[1])
                         yield item
 
     async def rank(self, request: pb.RankCaptionsRequest, time_left: float | None) -> pb.RankCaptionsResponse:
@@ -86,7 +106,7 @@ class Images:
                 checks.text(f"captions[{i}]", caption)
         header, request_id = await self._header(checks, request)
         budget = self._budget(time_left, request_id)
-        with self._admission.holding(held_bytes(header.pixels, 0, 0), 2 * request.ByteSize()):
+        with self._places.holding(held_bytes(header.pixels, 0, 0), 2 * request.ByteSize()):
             pixels = await in_thread(_on_white, request.picture, header)
             ranked, cut = await rank_captions(pixels, list(request.captions), self._stages, budget)
         captions = [
@@ -115,22 +135,22 @@ class Images:
         checks = Checks(self.settings)
         header, request_id = await self._header(checks, request)
         budget = self._budget(time_left, request_id)
-        with self._admission.holding(held_bytes(header.pixels, 0, 0), 2 * request.ByteSize()):
+        with self._places.holding(held_bytes(header.pixels, 0, 0), 2 * request.ByteSize()):
             pixels = await in_thread(_on_white, request.picture, header)
             embedding = await self._stages.image_encoder.encode(pixels, budget)
         return pb.EmbedImageResponse(embedding=normalised(embedding).tolist(), request_id=request_id)
 
-    async def name(self) -> str:
-        """The model that is served."""
-        return (await self._watch.model()).name
-
     async def facts(self) -> pb.GetModelResponse:
         """As ``model``, but what only the prior tells may be missing."""
-        return convert.to_model(await self._watch.model(), self.settings)
+        return convert.to_model(await self.watch.model(), self.settings)
 
     async def model(self) -> pb.GetModelResponse:
         """What is served, its limits and defaults."""
-        return convert.to_model(await self._watch.model("prior"), self.settings)
+        return convert.to_model(await self.watch.model("prior"), self.settings)
+
+    def _measure(self, drawn: Drawn) -> None:
+        for step, spent in drawn.seconds.items():
+            metrics.stage_seconds.labels(self.name, step).observe(spent)
 
     def _budget(self, time_left: float | None, request_id: str, priority: Priority = "interactive") -> Budget:
         identify(request_id)

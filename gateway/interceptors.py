@@ -17,8 +17,8 @@ from google.protobuf.message import DecodeError, Message
 from grpc_status import rpc_status
 
 from gateway import metrics
-from gateway.admission import Admission
 from gateway.calls import Call
+from gateway.places import Places
 from gateway.reading import Reading
 from gateway.settings import Settings
 from gateway.tokens import Authenticator
@@ -48,9 +48,9 @@ class Chain(grpc.aio.ServerInterceptor):
     """
 
     def __init__(
-        self, admission: Admission, authenticator: Authenticator, reading: Reading, settings: Settings
+        self, places: Places, authenticator: Authenticator, reading: Reading, settings: Settings
     ) -> None:
-        self._admission = admission
+        self._places = places
         self._authenticator = authenticator
         self._reading = reading
         self._settings = settings
@@ -79,7 +79,7 @@ class Chain(grpc.aio.ServerInterceptor):
                 with tracing.current(call.span):
                     async with self._request(call, messages, read) as request:
                         response = await answer(request, context)
-                until_sent.enter_context(self._admission.booked(2 * response.ByteSize()))
+                until_sent.enter_context(self._places.booked(2 * response.ByteSize()))
                 call.sent(response.ByteSize())
             return response
 
@@ -108,7 +108,7 @@ class Chain(grpc.aio.ServerInterceptor):
         until_sent = ExitStack()
         context.add_done_callback(lambda _: until_sent.close())  # type: ignore[arg-type]
         try:
-            async with call.answering(self._admission, self._authenticator, self._settings, until_sent):
+            async with call.answering(self._places, self._authenticator, self._settings, until_sent):
                 yield call, until_sent
         except asyncio.CancelledError:
             raise
@@ -128,7 +128,7 @@ class Chain(grpc.aio.ServerInterceptor):
         """
         with metrics.in_flight.labels("none").track_inprogress():
             data = await self._reading.first(messages)
-        with self._admission.holding(2 * len(data)):
+        with self._places.holding(2 * len(data)):
             request = _parsed(data, read)
             call.received(request, len(data))
             del data

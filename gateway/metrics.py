@@ -34,9 +34,12 @@ AUTHENTICATION_REASONS = ("none", "malformed", "unknown", "expired", "scope")
 # Why a request is refused on arrival: no place, no memory, no place in a stage, or no time.
 DOOR_REASONS = ("reading", "requests", "bytes", "rows", "deadline")
 
-requests = Counter("unclip_requests", "Finished requests.", ["flow", "status"])
+requests = Counter("unclip_requests", "Finished requests.", ["flow", "model", "status"])
 request_seconds = Histogram(
-    "unclip_request_seconds", "Seconds from a request's arrival to its end.", ["flow"], buckets=SECONDS
+    "unclip_request_seconds",
+    "Seconds from a request's arrival to its end.",
+    ["flow", "model"],
+    buckets=SECONDS,
 )
 in_flight = Gauge("unclip_requests_in_flight", "Requests being worked on.", ["flow"])
 refusals = Counter(
@@ -47,9 +50,11 @@ deadline_misses = Counter("unclip_deadline_misses", "Requests that ran out of ti
 received_bytes = Counter("unclip_received_bytes", "Bytes of requests.", ["flow"])
 sent_bytes = Counter("unclip_sent_bytes", "Bytes of responses.", ["flow"])
 stage_seconds = Histogram(
-    "unclip_stage_seconds", "Seconds that one picture spent in a stage.", ["stage"], buckets=SECONDS
+    "unclip_stage_seconds", "Seconds that one picture spent in a stage.", ["model", "stage"], buckets=SECONDS
 )
-stage_up = Gauge("unclip_stage_up", "Whether the stage answered when it was last looked at.", ["stage"])
+stage_up = Gauge(
+    "unclip_stage_up", "Whether the stage answered when it was last looked at.", ["model", "stage"]
+)
 stage_retries = Counter("unclip_stage_retries", "Calls on a stage that were made again.", ["stage"])
 door_refusals = Counter(
     "unclip_door_refusals", "Requests refused on arrival, before any stage worked.", ["reason"]
@@ -59,18 +64,21 @@ authentication_failures = Counter(
 )
 bytes_in_work = Gauge("unclip_bytes_in_work", "Memory that running requests' messages and pictures may take.")
 text_cache = Counter("unclip_text_cache", "Prompts looked up in the cache of encoded texts.", ["outcome"])
-model = Gauge("unclip_gateway_model_info", "1 for the model that is served.", ["model", "version"])
-model_mismatch = Gauge("unclip_model_mismatch", "1 while stages serve different versions of the model.")
+model = Gauge("unclip_gateway_model_info", "1 for each model that is served.", ["model", "version"])
+model_mismatch = Gauge(
+    "unclip_model_mismatch", "1 while stages serve different versions of the model.", ["model"]
+)
 
 
-def show_zeros(flows: Iterable[str], stages: Iterable[str]) -> None:
+def show_zeros(flows: Iterable[str], models: Iterable[str], stages: Iterable[str]) -> None:
     """Let every counter begin at 0: a rate cannot see the first event of a series that begins with it."""
     for flow in flows:
-        for status in STATUSES:
-            requests.labels(flow, status)
+        for model in (*models, "none"):
+            for status in STATUSES:
+                requests.labels(flow, model, status)
+            request_seconds.labels(flow, model)
         for counter in (cancellations, deadline_misses, received_bytes, sent_bytes):
             counter.labels(flow)
-        request_seconds.labels(flow)
         in_flight.labels(flow)
     for stage in stages:
         stage_retries.labels(stage)
@@ -84,10 +92,10 @@ def show_zeros(flows: Iterable[str], stages: Iterable[str]) -> None:
         text_cache.labels(outcome)
 
 
-def observe_end(flow: str, status: str, seconds: float) -> None:
+def observe_end(flow: str, model: str, status: str, seconds: float) -> None:
     """Count a request that has ended."""
-    requests.labels(flow, status).inc()
-    request_seconds.labels(flow).observe(seconds)
+    requests.labels(flow, model, status).inc()
+    request_seconds.labels(flow, model).observe(seconds)
     if status == "cancelled":
         cancellations.labels(flow).inc()
     elif status != "ok":

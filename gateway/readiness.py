@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 
 from gateway import metrics
+from gateway.admission import Admission
 from gateway.sizes import Sizes
 from gateway.stages import Stages
 from gateway.stages.channel import StageChannel
@@ -28,7 +29,7 @@ Description = stage_service_pb2.DescribeResponse
 
 @dataclass(frozen=True)
 class Model:
-    """The model behind the stages."""
+    """A model, as its stages describe it. name: what requests call it."""
 
     name: str
     version: str
@@ -39,14 +40,15 @@ class Model:
 
 
 class StageWatch:
-    """Looks at all stages; remembers what each said last, and which are down.
+    """Looks at a model's stages; remembers what each said last, and which are down.
 
     A stage is down if its proxy does not answer, or says that there is no replica. One whose replicas are too
     busy to describe themselves in time is not. A stage that may sleep is described once, and again when
     versions differ: asking it would wake it.
     """
 
-    def __init__(self, stages: Stages, sleeping: Collection[StageName] = ()) -> None:
+    def __init__(self, model: str, stages: Stages, sleeping: Collection[StageName] = ()) -> None:
+        self.name = model
         self._stages = stages
         self._sleeping = sleeping
         self._described: dict[StageName, Description] = {}
@@ -54,6 +56,7 @@ class StageWatch:
         self._looking: asyncio.Task[None] | None = None
         # A sleeping text encoder is not asked; a decoder of another version makes its old texts useless.
         self._tells_of_texts = "decoder" if "text_encoder" in sleeping else "text_encoder"
+        self._shown = ""  # the version that the metric has
         self._down: tuple[StageName, ...] = tuple(channel.name for channel in stages.channels)
 
     @property
@@ -68,9 +71,10 @@ class StageWatch:
         before = self._down
         self._down = tuple(c.name for c, up in zip(channels, answers, strict=True) if not up)
         for channel in channels:
-            metrics.stage_up.labels(channel.name).set(channel.name not in self._down)
+            metrics.stage_up.labels(self.name, channel.name).set(channel.name not in self._down)
         if self._down != before:
-            logger.info("all stages answer" if not self._down else f"not answering: {', '.join(self._down)}")
+            found = "all stages answer" if not self._down else f"not answering: {', '.join(self._down)}"
+            logger.info("%s: %s", self.name, found)
         self._compare()
 
     async def listen(self, name: StageName) -> None:
@@ -94,7 +98,7 @@ class StageWatch:
         decoder = self._described["decoder"]
         prior = self._described.get("prior", Description())
         return Model(
-            name=decoder.model_name,
+            name=self.name,
             version=decoder.model_version,
             sizes=Sizes(tuple(decoder.sizes), tuple(decoder.native_sizes)),
             prior=prior.defaults,
@@ -155,20 +159,26 @@ class StageWatch:
             backlog.told(description.load)
 
     def _compare(self) -> None:
-        versions = {description.model_version for description in self._described.values()}
-        metrics.model_mismatch.set(len(versions) > 1)
+        if (decoder := self._described.get("decoder")) is None:
+            return
+        # An encoder that another model shares is of that one's bundle.
+        own = [told for told in self._described.values() if told.model_name == decoder.model_name]
+        versions = {told.model_version for told in own}
+        metrics.model_mismatch.labels(self.name).set(len(versions) > 1)
         if len(versions) > 1:
             self._fresh.clear()  # what a sleeping stage said may be old
-        if (decoder := self._described.get("decoder")) is not None:
-            metrics.model.clear()
-            metrics.model.labels(decoder.model_name, decoder.model_version).set(1)
+        if self._shown != decoder.model_version:
+            if self._shown:
+                metrics.model.remove(self.name, self._shown)
+            metrics.model.labels(self.name, decoder.model_version).set(1)
+            self._shown = decoder.model_version
 
 
-async def keep_listening(watch: StageWatch, name: StageName, at_work: Callable[[], bool]) -> None:
+async def keep_listening(watch: StageWatch, name: StageName, admission: Admission) -> None:
     """Hear of a stage's load often while this gateway is at work, since others may be, too."""
     while True:
         await asyncio.sleep(LISTEN_SECONDS)
-        if at_work():
+        if admission.at_work:
             await watch.listen(name)
 
 

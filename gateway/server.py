@@ -14,20 +14,18 @@ from grpc_reflection.v1alpha import reflection
 from pydantic import ValidationError
 
 from gateway import metrics
-from gateway.admission import Admission
 from gateway.calls import FLOWS
 from gateway.draining import Draining
 from gateway.http.server import HttpServer
-from gateway.images import Images
 from gateway.interceptors import Chain
+from gateway.models import Models
 from gateway.provenance import ProvenanceError
-from gateway.readiness import StageWatch, keep_listening, keep_looking
 from gateway.reading import Reading
 from gateway.servicer import ImageServicer
 from gateway.settings import Settings, UnknownSetting, listening_address, load_settings
-from gateway.stages import Stages
 from gateway.tokens import Authenticator
 from services.telemetry import logs, tracing
+from services.wire.stages import STAGES
 from unclip.v1 import image_service_pb2, image_service_pb2_grpc
 
 logger = logging.getLogger(__name__)
@@ -50,26 +48,18 @@ class Gateway:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._stages = Stages.connect(settings)
-        metrics.show_zeros(FLOWS, [channel.name for channel in self._stages.channels])
-        self._watch = StageWatch(self._stages, settings.sleeping_stages)
-        self.admission = Admission(
-            self._stages.backlogs,
-            max_requests=settings.max_requests,
-            max_bytes=settings.max_bytes_in_work,
-        )
+        metrics.show_zeros(FLOWS, settings.models, STAGES)
+        self.models = Models(settings)
         self._health = health.aio.HealthServicer()
         self._draining = Draining()
         reading = Reading(settings.readers)
-        images = Images(settings, self._stages, self._watch, self.admission)
         authenticator = _authenticator(settings)
-        self.http = HttpServer(images, self.admission, authenticator, reading, settings)
-        self._servicer = ImageServicer(images)
-        chain = Chain(self.admission, authenticator, reading, settings)
+        self.http = HttpServer(self.models, authenticator, reading, settings)
+        self._servicer = ImageServicer(self.models)
+        chain = Chain(self.models.places, authenticator, reading, settings)
         self._server = grpc.aio.server(
             interceptors=(chain, self._draining), options=_server_options(settings)
         )
-        self._watching: list[asyncio.Task[None]] = []
         self._stop_metrics: Callable[[], None] = lambda: None
         self.port = settings.port
 
@@ -90,13 +80,7 @@ class Gateway:
         await self._show_readiness()
         await self._health.set(LIVE, health_pb2.HealthCheckResponse.SERVING)
         await self._server.start()
-        interval = self._settings.look_interval
-        looks = [keep_looking(self._watch, interval, self._show_readiness)]
-        looks += [
-            keep_listening(self._watch, name, lambda: self.admission.at_work)
-            for name in self._stages.backlogs
-        ]
-        self._watching = [asyncio.create_task(look) for look in looks]
+        self.models.watch(self._show_readiness)
 
     def _serve_metrics(self) -> None:
         settings = self._settings
@@ -118,12 +102,12 @@ class Gateway:
             raise PortTaken(f"{reason} UNCLIP_HTTP_PORT changes it") from None
 
     async def _show_readiness(self) -> None:
-        """Ready means: this process takes calls and knows its model.
+        """Ready means: this process takes calls and knows a model.
 
         A stage that is down is a matter of the requests that need it.
         """
         serving = health_pb2.HealthCheckResponse.SERVING
-        status = serving if self._watch.knows_model else health_pb2.HealthCheckResponse.NOT_SERVING
+        status = serving if self.models.ready else health_pb2.HealthCheckResponse.NOT_SERVING
         for service in ("", SERVICE):
             await self._health.set(service, status)
 
@@ -134,10 +118,8 @@ class Gateway:
         """
         await self._health.enter_graceful_shutdown()
         self._draining.stop()
-        for task in self._watching:
-            task.cancel()
         await asyncio.gather(self._server.stop(grace), self.http.stop(grace))
-        await self._stages.close()
+        await self.models.close()
         self._stop_metrics()
 
 

@@ -11,7 +11,7 @@ import grpc.aio
 
 from gateway import convert
 from gateway.events import Drawn, Previewed, Warned
-from gateway.images import Images
+from gateway.models import Models
 from gateway.threads import in_thread
 from gateway.validation import FlowMessage
 from services.wire.errors import InvalidInput
@@ -36,8 +36,8 @@ KINDS = tuple(field.name for field in pb.StreamRequest.DESCRIPTOR.oneofs_by_name
 class ImageServicer(pb_grpc.ImageServiceServicer):
     """What its methods raise becomes a status in the chain."""
 
-    def __init__(self, images: Images) -> None:
-        self._images = images
+    def __init__(self, models: Models) -> None:
+        self._models = models
 
     async def Generate(self, request: pb.GenerateRequest, context: Context) -> pb.GenerateResponse:
         """Draw pictures of a sentence."""
@@ -68,9 +68,11 @@ class ImageServicer(pb_grpc.ImageServiceServicer):
         kind = request.WhichOneof("request")
         if kind is None:
             raise InvalidInput(("request", f"is empty; it must be one of {', '.join(KINDS)}"))
-        flow, model = await self._images.checked(getattr(request, kind))
-        signer = self._images.signer
-        events = self._images.events(flow, context.time_remaining(), request.ByteSize())
+        drawing = getattr(request, kind)
+        images = self._models.of(drawing.model)
+        flow, model = await images.checked(drawing)
+        signer = images.signer
+        events = images.events(flow, context.time_remaining(), request.ByteSize())
         async with aclosing(events):
             async for index, event in events:
                 if isinstance(event, Drawn | Previewed):  # which have files to be made
@@ -84,32 +86,35 @@ class ImageServicer(pb_grpc.ImageServiceServicer):
         self, request: pb.RankCaptionsRequest, context: Context
     ) -> pb.RankCaptionsResponse:
         """Order captions by how well they fit a picture."""
-        return await self._images.rank(request, context.time_remaining())
+        return await self._models.of(request.model).rank(request, context.time_remaining())
 
     async def EmbedText(self, request: pb.EmbedTextRequest, context: Context) -> pb.EmbedTextResponse:
         """Embed a text."""
-        return await self._images.embed_text(request, context.time_remaining())
+        return await self._models.of(request.model).embed_text(request, context.time_remaining())
 
     async def EmbedImage(self, request: pb.EmbedImageRequest, context: Context) -> pb.EmbedImageResponse:
         """Embed a picture."""
-        return await self._images.embed_image(request, context.time_remaining())
+        return await self._models.of(request.model).embed_image(request, context.time_remaining())
 
     async def GetModel(self, request: pb.GetModelRequest, context: Context) -> pb.GetModelResponse:
-        """Say what is served, its limits and defaults."""
-        return await self._images.model()
+        """Describe a model, its limits and defaults."""
+        return await self._models.of(request.model).model()
+
+    async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
+        """Say what is served."""
+        return await self._models.list()
 
     async def _pictures(self, request: FlowMessage, context: Context, response: Response) -> Response:
         """Check and run a flow, and fill the response with its pictures."""
-        flow, model = await self._images.checked(request)
+        images = self._models.of(request.model)
+        flow, model = await images.checked(request)
         flow = replace(flow, options=replace(flow.options, preview_interval=0))  # nobody would see them
         pictures: dict[int, pb.Picture] = {}
-        events = self._images.events(flow, context.time_remaining(), request.ByteSize())
+        events = images.events(flow, context.time_remaining(), request.ByteSize())
         async with aclosing(events):
             async for index, event in events:
                 if isinstance(event, Drawn):
-                    pictures[index] = await in_thread(
-                        convert.to_picture, event, flow, model, self._images.signer
-                    )
+                    pictures[index] = await in_thread(convert.to_picture, event, flow, model, images.signer)
                 elif isinstance(event, Warned):
                     response.warnings.append(convert.to_warning(event))
         response.pictures.extend(pictures[index] for index in sorted(pictures))

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from services.editing.pictures import PictureLimits
 from services.telemetry.logs import LogFormat
-from services.wire.stages import StageName
+from services.wire.stages import STAGES, StageName
 
 PREFIX = "UNCLIP_"
 # The command line's own variables.
 CLIENT_ADDRESS = "UNCLIP_ADDRESS"
 CLIENT_TOKEN = "UNCLIP_TOKEN"
+CLIENT_MODEL = "UNCLIP_MODEL"
 OVERHEAD_BYTES = 2**20  # of a request, beside a picture and a mask
 
 
@@ -30,6 +33,24 @@ BYTES_PER_RESULT_PIXEL = 16
 def held_bytes(inputs: int, canvas: int, results: int) -> int:
     """The memory that a request with so many pixels takes."""
     return inputs * BYTES_PER_INPUT_PIXEL + canvas * BYTES_PER_CANVAS_PIXEL + results * BYTES_PER_RESULT_PIXEL
+
+
+SHIPPED = "unclip-emoji"  # the model whose bundle is in the repository
+ALIAS = "dall-e-2"  # what callers of the service that is no more ask for: the first model
+MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+
+class StageTarget(NamedTuple):
+    """Whom a stage's calls go to: an application of Ray Serve, and the address of its proxies."""
+
+    application: str
+    address: str
+
+    @classmethod
+    def parse(cls, text: str) -> StageTarget:
+        """What APPLICATION@ADDRESS says; parts that are missing are empty."""
+        application, _, address = text.partition("@")
+        return cls(application, address)
 
 
 class UnknownSetting(ValueError):
@@ -66,14 +87,17 @@ class Settings(BaseSettings):
     log_format: LogFormat = "text"
     log_prompts: bool = False
 
+    # The models that are served, as JSON: {"NAME": {"STAGE": "APPLICATION@ADDRESS"}}. Requests that name none
+    # are for the first. A stage that is not named is the application of its own name, at the address below.
+    models: dict[str, dict[StageName, str]] = {SHIPPED: {}}
     # A name and port, or several addresses with commas between; all are called in turn.
     text_encoder_address: str = "127.0.0.1:9000"
     image_encoder_address: str = "127.0.0.1:9000"
     prior_address: str = "127.0.0.1:9000"
     decoder_address: str = "127.0.0.1:9000"
-    # Stages that may have no replica while nobody needs them, by name with commas between: looks do not wake
-    # them.
-    sleeping_stages: Annotated[tuple[StageName, ...], NoDecode] = ()
+    # Stages that may have no replica while nobody needs them, as MODEL/STAGE with commas between: looks do
+    # not wake them.
+    sleeping_stages: Annotated[tuple[str, ...], NoDecode] = ()
     # The most seconds a request may take, whatever its caller's deadline.
     request_timeout: float = Field(default=600.0, gt=0)
     # Seconds between looks at the stages.
@@ -125,6 +149,27 @@ class Settings(BaseSettings):
             raise ValueError(f"max_bytes_in_work: must be at least {largest}, for {reason}")
         return self
 
+    @field_validator("models")
+    @classmethod
+    def _named(cls, models: dict[str, dict[StageName, str]]) -> dict[str, dict[StageName, str]]:
+        if not models:
+            raise ValueError("must have at least one model")
+        for name, targets in models.items():
+            if not MODEL_NAME.fullmatch(name) or name == ALIAS:
+                raise ValueError(f"{name!r:.80} is no name: {MODEL_NAME.pattern}, other than {ALIAS}")
+            for target in targets.values():
+                if not all(StageTarget.parse(target)):
+                    raise ValueError(f"{name}: {target!r:.200} is not of the form APPLICATION@ADDRESS")
+        return models
+
+    @model_validator(mode="after")
+    def _sleepers_are_served(self) -> Settings:
+        served = [f"{model}/{stage}" for model in self.models for stage in STAGES]
+        for name in self.sleeping_stages:
+            if name not in served:
+                raise ValueError(f"sleeping_stages: {name!r:.80} is none of {', '.join(served)}")
+        return self
+
     @field_validator("sleeping_stages", mode="before")
     @classmethod
     def _separate(cls, value: object) -> object:
@@ -133,11 +178,17 @@ class Settings(BaseSettings):
     def environment(self) -> dict[str, str]:
         """The variables that give another process these settings."""
         values = self.model_dump()
-        return {
-            PREFIX + name.upper(): ",".join(value) if isinstance(value, tuple) else str(value)
-            for name, value in values.items()
-            if value is not None
-        }
+        return {PREFIX + name.upper(): _written(value) for name, value in values.items() if value is not None}
+
+    def target(self, model: str, stage: StageName) -> StageTarget:
+        """Where a model's stage is found."""
+        if named := self.models[model].get(stage):
+            return StageTarget.parse(named)
+        return StageTarget(stage, getattr(self, f"{stage}_address"))
+
+    def sleeping(self, model: str) -> tuple[StageName, ...]:
+        """A model's stages that may have no replica."""
+        return tuple(stage for stage in STAGES if f"{model}/{stage}" in self.sleeping_stages)
 
     @property
     def picture_limits(self) -> PictureLimits:
@@ -155,12 +206,19 @@ class Settings(BaseSettings):
         return max(4, self.max_bytes_in_work // self.max_request_bytes)
 
 
+def _written(value: object) -> str:
+    """A setting's value, as its variable has it."""
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return json.dumps(value) if isinstance(value, dict) else str(value)
+
+
 def load_settings() -> Settings:
     """Read the environment.
 
     Raises UnknownSetting for a misspelt variable, ValidationError for a bad value.
     """
-    refuse_unknown(PREFIX, [*known_names(), CLIENT_ADDRESS, CLIENT_TOKEN])
+    refuse_unknown(PREFIX, [*known_names(), CLIENT_ADDRESS, CLIENT_TOKEN, CLIENT_MODEL])
     return Settings()
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import click
 
-from gateway.cli import tokens
+from gateway.cli import models, tokens
 from gateway.cli.client import exiting, say_waiting
-from gateway.cli.draws import SAME_COUNT, SAMPLING, draws
+from gateway.cli.draws import MODEL, SAME_COUNT, SAMPLING, draws
 from gateway.cli.sources import Weighted, source_of
 from gateway.settings import CLIENT_ADDRESS, CLIENT_TOKEN
 from unclip.v1 import image_service_pb2 as pb
@@ -64,6 +64,7 @@ def main(context: click.Context, address: str, token: str | None, timeout: float
 
 
 main.add_command(tokens.token)
+main.add_command(models.model)
 
 
 @main.command(epilog='Example: unclip generate "a red apple on a wooden table" -n 4 --seed 7 -o apple.png')
@@ -215,11 +216,12 @@ def interpolate(
 @main.command(epilog='Example: unclip rank fox.png "a fox on a sandy beach" "a cat in the snow"')
 @PICTURE
 @click.argument("captions", nargs=-1, required=True)
+@MODEL
 @click.pass_obj
-def rank(client: Client, picture: Path, captions: tuple[str, ...]) -> None:
+def rank(client: Client, picture: Path, captions: tuple[str, ...], model: str) -> None:
     """Tell which of the CAPTIONS fits PICTURE best."""
     with exiting():
-        captions_ranked = client.rank(picture, captions)
+        captions_ranked = client.rank(picture, captions, model=model)
     for ranked in captions_ranked:
         click.echo(f"{100 * ranked.probability:6.2f} %  {ranked.caption}")
 
@@ -238,21 +240,3 @@ def verify(picture: Path) -> None:
         click.echo(f"{picture}: {line}")
     if not report.valid:
         raise SystemExit(1)
-
-
-@main.command()
-@click.pass_obj
-def model(client: Client) -> None:
-    """Show what is served: model, sizes, limits, defaults, licences."""
-    with exiting():
-        response = client.model()
-    click.echo(f"{response.name} {response.version}")
-    click.echo(f"sizes: {', '.join(map(str, response.sizes))}; by default {response.default_size}")
-    for title, message in (("limits", response.limits), ("defaults", response.defaults)):
-        click.echo(f"{title}:")
-        for field, value in message.ListFields():
-            click.echo(f"  {field.name}: {value:g}")
-    click.echo(f"  similarity: {response.default_similarity:g}")
-    click.echo("licences:")
-    for licence in response.licences:
-        click.echo(f"  {licence.subject}: {licence.identifier} ({licence.source})")

@@ -12,6 +12,7 @@ import click
 from gateway.cli.client import console, exiting
 from gateway.cli.files import Files, format_of, write, write_sheet
 from gateway.cli.progress import Bars
+from gateway.settings import CLIENT_MODEL
 from unclip.v1 import image_service_pb2 as pb
 from unclip_client import Client, Picture, Preview, Progress, Warned
 from unclip_client.requests import FlowRequest
@@ -31,7 +32,15 @@ def option_set(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
 
 
 FILE = click.Path(dir_okay=False, path_type=Path)
+MODEL = click.option(
+    "--model",
+    default="",
+    envvar=CLIENT_MODEL,
+    show_envvar=True,
+    help="One of those that `unclip model list` tells; the first if absent.",
+)
 SAME_COUNT = option_set(
+    MODEL,
     click.option("--seed", type=int, help="Makes the same pictures again; drawn if absent."),
     click.option("--negative", "negative_prompt", default="", help="What the pictures should not show."),
     click.option("--prior-steps", type=int, help="Denoising steps of the prior."),
@@ -75,6 +84,7 @@ def draws() -> Callable[[Callable[..., Any]], Callable[..., None]]:
             output: Path,
             quality: int | None,
             sheet: Path | None,
+            model: str,
             batch: bool,
             **arguments: Any,
         ) -> None:
@@ -87,6 +97,7 @@ def draws() -> Callable[[Callable[..., Any]], Callable[..., None]]:
             if sheet is not None:
                 format_of(sheet, "--sheet")
             request = build(options=options, output=wanted, **arguments)
+            request.model = model
             count = request.frames if isinstance(request, pb.InterpolateRequest) else options.n
             _draw(client, request, Files(output, count), sheet)
 

@@ -6,11 +6,10 @@ A slow reader holds up nothing but previews. So what was admitted is soon done, 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
-from gateway import metrics
 from gateway.events import Drawn, Event, Indexed, Observe, Previewed, Step, Timed
 
 MAX_UNREAD = 64  # previews that wait for a slow reader; then its pictures wait too
@@ -45,7 +44,6 @@ async def fan_out(
                     continue
                 observe(index, event)
                 if isinstance(event, Drawn):
-                    _measure(seconds)
                     event = replace(event, seed=seed, seconds=seconds)
                 elif isinstance(event, Previewed):
                     await unread.acquire()
@@ -72,8 +70,3 @@ async def fan_out(
     finally:
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
-
-
-def _measure(seconds: Mapping[Step, float]) -> None:
-    for step, spent in seconds.items():
-        metrics.stage_seconds.labels(step).observe(spent)

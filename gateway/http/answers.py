@@ -29,7 +29,7 @@ from services.wire.errors import InvalidInput
 
 
 class Answers:
-    """Runs flows for requests."""
+    """Runs flows for a model's requests."""
 
     def __init__(self, images: Images, store: Store) -> None:
         self._images = images

@@ -13,12 +13,14 @@ from fastapi.responses import PlainTextResponse
 
 from gateway.http import messages, replays, schema
 from gateway.http.answers import Answers
-from gateway.http.door import visit_of
+from gateway.http.door import Visit, visit_of
 from gateway.http.errors import HttpError
 from gateway.http.forms import BODIES, read_form, read_json
 from gateway.http.replays import Replays
 from gateway.http.store import NAME, Store, expired
 from gateway.images import Images
+from gateway.models import Models
+from gateway.settings import ALIAS
 from gateway.threads import in_thread
 from services.wire.errors import InvalidInput
 from unclip.v1 import image_service_pb2 as pb
@@ -29,24 +31,23 @@ PICTURE_URL = re.compile(r"data:image/(png|jpeg|webp);base64,(.*)", re.ASCII | r
 class ImagesApi:
     """The handlers of the paths."""
 
-    def __init__(self, images: Images, store: Store) -> None:
-        self._images = images
-        self._answers = Answers(images, store)
+    def __init__(self, models: Models, store: Store) -> None:
+        self._models = models
         self._store = store
         self._replays = Replays()
-        self._public_url = images.settings.http_url.rstrip("/")
+        self._public_url = models.settings.http_url.rstrip("/")
 
     async def generate(self, request: Request) -> Any:
         """Draw pictures of a sentence."""
         body = await read_json(request, schema.Generation)
-        message = messages.generation(body, await self._admitted(request, body))
+        message = messages.generation(body, self._admitted(request, body))
         return await self._pictures(request, message, body, "image_generation")
 
     async def edit(self, request: Request) -> Any:
         """Paint into the hole of a picture, or extend it."""
         files = await read_form(request, "image", "mask")
         body = files.body(schema.Edit)
-        request_id = await self._admitted(request, body)
+        request_id = self._admitted(request, body)
         message = messages.edit(body, files.file("image"), files.optional("mask"), request_id)
         return await self._pictures(request, message, body, "image_edit")
 
@@ -54,20 +55,20 @@ class ImagesApi:
         """Draw pictures like the given one."""
         files = await read_form(request, "image")
         body = files.body(schema.Variation)
-        request_id = await self._admitted(request, body)
+        request_id = self._admitted(request, body)
         message = messages.variation(body, files.file("image"), request_id)
         return await self._pictures(request, message, body, "image_generation")
 
     async def mix(self, request: Request) -> Any:
         """Draw pictures of what pictures and prompts have in common."""
         body = await read_json(request, schema.MixBody)
-        message = await in_thread(messages.mix, body, await self._admitted(request, body), pool=BODIES)
+        message = await in_thread(messages.mix, body, self._admitted(request, body), pool=BODIES)
         return await self._pictures(request, message, body, "image_generation")
 
     async def interpolate(self, request: Request) -> Any:
         """Draw the way from one picture or prompt to another."""
         body = await read_json(request, schema.Interpolation)
-        request_id = await self._admitted(request, body)
+        request_id = self._admitted(request, body)
         message = await in_thread(messages.interpolation, body, request_id, pool=BODIES)
         return await self._pictures(request, message, body, "image_generation")
 
@@ -75,13 +76,13 @@ class ImagesApi:
         """Order captions by how well they fit a picture."""
         files = await read_form(request, "image")
         captions = files.fields.pop("captions", [])
-        await self._require_model(files.fields.pop("model", None))
+        images = self._named(files.fields.pop("model", None))
         files.body(schema.Body)
         visit = visit_of(request)
         message = pb.RankCaptionsRequest(
             picture=files.file("image"), captions=captions, request_id=visit.request_id
         )
-        answer = await self._images.rank(message, visit.call.time_left())
+        answer = await images.rank(message, visit.call.time_left())
         ranked = [
             schema.RankedCaption(caption=c.caption, index=c.index, probability=c.probability)
             for c in answer.captions
@@ -91,17 +92,17 @@ class ImagesApi:
     async def embed(self, request: Request) -> schema.EmbeddingList:
         """Embed texts and pictures."""
         body = await read_json(request, schema.Embeddings)
-        name = await self._require_model(body.model)
+        images = self._named(body.model)
         visit = visit_of(request)
         inputs = [body.input] if isinstance(body.input, str) else body.input
         data = []
         for index, given in enumerate(inputs):
-            values = await self._embedded(given, f"input[{index}]", visit.request_id, visit.call.time_left())
+            values = await _embedded(images, given, f"input[{index}]", visit)
             coded: list[float] | str = values
             if body.encoding_format == "base64":
                 coded = base64.b64encode(np.asarray(values, "<f4").tobytes()).decode()
             data.append(schema.Embedding(index=index, embedding=coded))
-        return schema.EmbeddingList(data=data, model=name)
+        return schema.EmbeddingList(data=data, model=images.name)
 
     async def live(self) -> Response:
         """The process answers."""
@@ -109,17 +110,18 @@ class ImagesApi:
 
     async def ready(self) -> Response:
         """Requests can be answered, as far as this process goes."""
-        return PlainTextResponse("ok") if self._images.ready else PlainTextResponse("no model yet", 503)
+        return PlainTextResponse("ok") if self._models.ready else PlainTextResponse("no model yet", 503)
 
     async def models(self) -> schema.ModelList:
         """What is served."""
-        facts = await self._images.facts()
-        return schema.ModelList(data=[_card(name, facts) for name in (facts.name, messages.ALIAS)])
+        served = await self._models.list()
+        cards = [_card(facts.name, facts) for facts in served.models]
+        aliased = [_card(ALIAS, facts) for facts in served.models if facts.name == served.default_model]
+        return schema.ModelList(data=cards + aliased)
 
     async def model(self, model_id: str) -> schema.ModelCard:
         """One model."""
-        await self._require_model(model_id)
-        return _card(model_id, await self._images.facts())
+        return _card(model_id, await self._named(model_id).facts())
 
     async def file(self, name: str) -> Response:
         """A picture that an answer named by URL."""
@@ -129,46 +131,29 @@ class ImagesApi:
         headers = {"cache-control": "private, max-age=3600, immutable", "x-content-type-options": "nosniff"}
         return Response(data, media_type=f"image/{name.rpartition('.')[2]}", headers=headers)
 
-    async def _embedded(
-        self, given: str, param: str, request_id: str, time_left: float | None
-    ) -> list[float]:
-        found = PICTURE_URL.fullmatch(given)
-        if found is None:
-            text = pb.EmbedTextRequest(text=given, request_id=request_id)
-            try:
-                return list((await self._images.embed_text(text, time_left)).embedding)
-            except InvalidInput as error:
-                raise InvalidInput(*((param, said) for _, said in error.violations)) from None
-        picture = await in_thread(messages.decoded, found[2], param, pool=BODIES)
-        message = pb.EmbedImageRequest(picture=picture, request_id=request_id)
-        try:
-            return list((await self._images.embed_image(message, time_left)).embedding)
-        except InvalidInput as error:
-            raise InvalidInput(*((param, text) for _, text in error.violations)) from None
-
-    async def _admitted(self, request: Request, body: schema.Common) -> str:
+    def _admitted(self, request: Request, body: schema.Common) -> str:
         """Check what all requests for pictures have; returns the request's id."""
         visit = visit_of(request)
         if body.user:
             visit.call.note(user=hashlib.sha256(body.user.encode()).hexdigest()[:16])
-        await self._require_model(body.model)
+        self._named(body.model)
         return visit.request_id
 
-    async def _require_model(self, asked: str | None) -> str:
-        served = await self._images.name()
-        messages.check_model(asked, served)
-        return served
+    def _named(self, asked: str | None) -> Images:
+        return self._models.of(messages.named_model(asked, self._models.names))
 
     async def _pictures(self, request: Request, message: Any, body: schema.Streamed, kind: Any) -> Any:
         visit = visit_of(request)
-        self._images.require_allowed(message)  # also of one who would be given another's answer
+        images = self._named(body.model)
+        answers = Answers(images, self._store)
+        images.require_allowed(message)  # also of one who would be given another's answer
         if body.stream:
             visit.forget_read_timeout()
-            return await self._answers.streamed(message, body, visit, kind)
+            return await answers.streamed(message, body, visit, kind)
         address = self._public_url or f"{request.url.scheme}://{request.url.netloc}"
 
         async def work() -> bytes:
-            answer = await self._answers.whole(message, body, visit, address)
+            answer = await answers.whole(message, body, visit, address)
             text = await in_thread(lambda: answer.model_dump_json(exclude_none=True))
             return text.encode()
 
@@ -179,6 +164,21 @@ class ImagesApi:
         fingerprint = await in_thread(_fingerprint, request.url.path, await request.body())
         answer = await self._replays.answer(key, visit.call.caller.tenant, fingerprint, work)
         return Response(answer, media_type="application/json")
+
+
+async def _embedded(images: Images, given: str, param: str, visit: Visit) -> list[float]:
+    """The embedding of a text, or of the picture of a data URL."""
+    found = PICTURE_URL.fullmatch(given)
+    time_left = visit.call.time_left()
+    try:
+        if found is None:
+            text = pb.EmbedTextRequest(text=given, request_id=visit.request_id)
+            return list((await images.embed_text(text, time_left)).embedding)
+        picture = await in_thread(messages.decoded, found[2], param, pool=BODIES)
+        message = pb.EmbedImageRequest(picture=picture, request_id=visit.request_id)
+        return list((await images.embed_image(message, time_left)).embedding)
+    except InvalidInput as error:
+        raise InvalidInput(*((param, said) for _, said in error.violations)) from None
 
 
 def _fingerprint(path: str, body: bytes) -> bytes:

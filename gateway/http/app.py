@@ -16,13 +16,13 @@ from gateway.http.errors import HttpError, told_of
 from gateway.http.labs import add_page
 from gateway.http.openapi import EVENTS, describe, form_of, json_of
 from gateway.http.store import Store
-from gateway.images import Images
+from gateway.models import Models
 from services.wire.errors import ServiceError
 
 
-def build_app(images: Images, store: Store) -> FastAPI:
+def build_app(models: Models, store: Store) -> FastAPI:
     """The application, without the door before it."""
-    api = ImagesApi(images, store)
+    api = ImagesApi(models, store)
     # Spans are the calls' own, and its own would tell the secret names of files.
     quiet: Any = {"tracing": False, "metrics": False, "logs": False}
     app = FastAPIOffline(

@@ -17,10 +17,10 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import metrics
-from gateway.admission import Admission
 from gateway.calls import Call
 from gateway.checks import MAX_REQUEST_ID
 from gateway.http.errors import HttpError, told_of
+from gateway.places import Places
 from gateway.reading import Reading
 from gateway.settings import Settings
 from gateway.tokens import Authenticator
@@ -51,13 +51,13 @@ class Door:
     def __init__(
         self,
         app: ASGIApp,
-        admission: Admission,
+        places: Places,
         authenticator: Authenticator,
         reading: Reading,
         settings: Settings,
     ) -> None:
         self._app = app
-        self._admission = admission
+        self._places = places
         self._authenticator = authenticator
         self._reading = reading
         self._settings = settings
@@ -67,15 +67,15 @@ class Door:
         if scope["type"] != "http" or not scope["path"].startswith(PREFIX):
             await self._app(scope, receive, send)
             return
-        visit = Visit(scope, receive, send, self._admission, self._settings)
+        visit = Visit(scope, receive, send, self._places, self._settings)
         try:
             async with visit.call.answering(
-                self._admission, self._authenticator, self._settings, visit.until_sent
+                self._places, self._authenticator, self._settings, visit.until_sent
             ):
                 with metrics.in_flight.labels("none").track_inprogress():
                     body = await self._reading.first(visit.body())
                 with (
-                    self._admission.holding(2 * len(body)),
+                    self._places.holding(2 * len(body)),
                     metrics.in_flight.labels(visit.call.flow).track_inprogress(),
                 ):
                     metrics.received_bytes.labels(visit.call.flow).inc(len(body))
@@ -93,12 +93,12 @@ class Visit:
     """One request at the door. left: its caller has gone away."""
 
     def __init__(
-        self, scope: Scope, receive: Receive, send: Send, admission: Admission, settings: Settings
+        self, scope: Scope, receive: Receive, send: Send, places: Places, settings: Settings
     ) -> None:
         self._scope = scope
         self._receive = receive
         self._raw_send = send
-        self._admission = admission
+        self._places = places
         small = scope["path"].startswith(SMALL_PATHS)
         self._most = min(SMALL, settings.max_request_bytes) if small else settings.max_request_bytes
         self._begun = False
@@ -187,7 +187,7 @@ class Visit:
         body = message.get("body", b"")
         self.call.sent(len(body))
         self._may_add = False
-        with self._admission.booked(len(body)):
+        with self._places.booked(len(body)):
             while len(body) > PIECE:
                 await self._raw_send({**message, "body": body[:PIECE], "more_body": True})
                 body = body[PIECE:]

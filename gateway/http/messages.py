@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Collection
 
 from gateway.http import schema
 from gateway.http.errors import HttpError
+from gateway.settings import ALIAS
 from services.wire.errors import InvalidInput
 from unclip.v1 import image_service_pb2 as pb
 
-ALIAS = "dall-e-2"
 FORMATS = {
     "png": pb.OUTPUT_FORMAT_PNG,
     "jpeg": pb.OUTPUT_FORMAT_JPEG,
@@ -18,10 +19,14 @@ FORMATS = {
 }
 
 
-def check_model(asked: str | None, served: str) -> None:
-    """Raises HttpError, a 404, for another model than the one that is served."""
-    if asked not in (None, "", served, ALIAS):
-        raise HttpError(404, f"the model {asked!r:.80} is not served here", "model", "model_not_found")
+def named_model(asked: str | None, served: Collection[str]) -> str:
+    """The model that is asked for; empty: the default. Raises HttpError, a 404, for one that is not there."""
+    if asked in (None, "", ALIAS):
+        return ""
+    if asked not in served:
+        reason = f"the model {asked!r:.80} is not served here; there is {', '.join(served)}"
+        raise HttpError(404, reason, "model", "model_not_found")
+    return asked
 
 
 def generation(body: schema.Generation, request_id: str) -> pb.GenerateRequest:

@@ -11,11 +11,10 @@ from collections.abc import Iterator
 import uvicorn
 from starlette.types import ASGIApp
 
-from gateway.admission import Admission
 from gateway.http.app import build_app
 from gateway.http.door import Door
 from gateway.http.store import Memory, Objects, Store
-from gateway.images import Images
+from gateway.models import Models
 from gateway.reading import Reading
 from gateway.settings import Settings
 from gateway.tokens import Authenticator
@@ -30,15 +29,14 @@ class HttpServer:
 
     def __init__(
         self,
-        images: Images,
-        admission: Admission,
+        models: Models,
         authenticator: Authenticator,
         reading: Reading,
         settings: Settings,
     ) -> None:
         store = store_of(settings)
-        app = build_app(images, store)
-        self._app = Door(app, admission, authenticator, reading, settings)
+        app = build_app(models, store)
+        self._app = Door(app, models.places, authenticator, reading, settings)
         self._settings = settings
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None

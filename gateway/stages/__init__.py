@@ -3,43 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from gateway.settings import Settings
+from gateway.settings import Settings, StageTarget
 from gateway.stages.backlog import Backlog, SamplingStage
 from gateway.stages.channel import StageChannel
 from gateway.stages.decoder import Decoder
 from gateway.stages.image_encoder import ImageEncoder
 from gateway.stages.prior import Prior
 from gateway.stages.text_encoder import TextEncoder
-from services.wire.stages import StageName
+from services.wire.stages import STAGES, StageName
 
 
 @dataclass(frozen=True)
 class Stages:
-    """The four stages, each with its own channel."""
+    """A model's four stages, each with its own channel."""
 
     text_encoder: TextEncoder
     image_encoder: ImageEncoder
     prior: Prior
     decoder: Decoder
-
-    @classmethod
-    def connect(cls, settings: Settings) -> Stages:
-        """Clients for the addresses in the settings; nothing is sent yet."""
-
-        def channel(name: StageName, address: str) -> StageChannel:
-            return StageChannel(name, address, settings)
-
-        return cls(
-            TextEncoder(
-                channel("text_encoder", settings.text_encoder_address),
-                settings.text_cache_size,
-                settings.text_cache_seconds,
-            ),
-            ImageEncoder(channel("image_encoder", settings.image_encoder_address)),
-            Prior(channel("prior", settings.prior_address)),
-            Decoder(channel("decoder", settings.decoder_address)),
-        )
 
     @property
     def channels(self) -> tuple[StageChannel, ...]:
@@ -55,7 +38,33 @@ class Stages:
         """What this stage has told of its load, if it is a sampling stage."""
         return self.backlogs[name] if name in ("prior", "decoder") else None
 
+
+class Clients:
+    """Clients of every model's stages. Models that name the same target share its client."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._clients: dict[tuple[StageName, StageTarget], Any] = {}
+
+    def of(self, model: str) -> Stages:
+        """A model's stages; nothing is sent yet."""
+        return Stages(**{stage: self._client(model, stage) for stage in STAGES})
+
     async def close(self) -> None:
         """Close the channels."""
-        for channel in self.channels:
-            await channel.close()
+        for client in self._clients.values():
+            await client.channel.close()
+
+    def _client(self, model: str, stage: StageName) -> Any:
+        target = self._settings.target(model, stage)
+        if (stage, target) not in self._clients:
+            sleeps = stage in self._settings.sleeping(model)
+            channel = StageChannel(stage, target, self._settings, sleeps=sleeps)
+            self._clients[stage, target] = self._made(stage, channel)
+        return self._clients[stage, target]
+
+    def _made(self, stage: StageName, channel: StageChannel) -> Any:
+        if stage == "text_encoder":
+            return TextEncoder(channel, self._settings.text_cache_size, self._settings.text_cache_seconds)
+        makers = {"image_encoder": ImageEncoder, "prior": Prior, "decoder": Decoder}
+        return makers[stage](channel)

@@ -21,7 +21,7 @@ import grpc.aio
 from opentelemetry import trace
 
 from gateway import metrics
-from gateway.settings import Settings
+from gateway.settings import Settings, StageTarget
 from gateway.stages.budget import Budget
 from gateway.stages.connection import Metadata, StreamCall, UnaryMethod, channel_options, target_of
 from gateway.stages.errors import NOT_FITTING, meaning_of, unavailable
@@ -60,15 +60,16 @@ class StageChannel:
     rollout. Calls on the old one end there.
     """
 
-    def __init__(self, name: StageName, address: str, settings: Settings) -> None:
+    def __init__(
+        self, name: StageName, target: StageTarget, settings: Settings, *, sleeps: bool = False
+    ) -> None:
         self.name = name
-        self._target = target_of(address)
+        self._target = target_of(target.address)
         self._options = channel_options(settings.keepalive_seconds)
         self._max_seconds = settings.max_connection_seconds
         # A stage that sleeps says nothing until a replica has started.
-        sleeps = name in settings.sleeping_stages
         self._silence_seconds = math.inf if sleeps else settings.stage_silence_seconds
-        self._application: Metadata = ((APPLICATION_KEY, name),)
+        self._application: Metadata = ((APPLICATION_KEY, target.application),)
         self._closing: set[asyncio.Task[None]] = set()
         self._stubs: dict[object, object] = {}
         self._channel: grpc.aio.Channel | None = None

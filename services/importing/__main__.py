@@ -14,7 +14,7 @@ from services.importing import kandinsky, karlo
 from services.importing.checkpoint import read_pipeline
 
 FAMILIES = (kandinsky, karlo)
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @click.command()
@@ -23,9 +23,9 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 )
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option(
-    "--dtype", type=click.Choice(list(DTYPES)), default="float32", show_default=True, help="Of the weights."
+    "--dtype", type=click.Choice(list(DTYPES)), default="fp32", show_default=True, help="Of the weights."
 )
-def main(folders: tuple[Path, ...], bundle: Path, dtype: Literal["float32", "bfloat16", "float16"]) -> None:
+def main(folders: tuple[Path, ...], bundle: Path, dtype: Literal["fp32", "bf16", "fp16"]) -> None:
     """Write BUNDLE from the folders of downloaded pipelines, in any order."""
     if bundle.exists():
         raise click.UsageError(f"{bundle} exists already")

@@ -21,7 +21,7 @@ import yaml
 from PIL import Image
 
 from gateway.server import Gateway
-from gateway.settings import Settings
+from gateway.settings import SHIPPED, Settings
 from services.bundles.bundle import ROOT, Bundle, write_manifest
 from tests.deploy.cluster import Cluster, application, cluster, wait_for
 from tests.deploy.conftest import VALUES, Helm
@@ -84,7 +84,7 @@ async def deployed() -> AsyncIterator[Deployed]:
             prior_address=texts.address,
             image_encoder_address=pictures.address,
             decoder_address=pictures.address,
-            sleeping_stages=("image_encoder",),
+            sleeping_stages=(f"{SHIPPED}/image_encoder",),
         )
         gateway = Gateway(settings)
         await gateway.start()

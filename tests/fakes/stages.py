@@ -12,6 +12,7 @@ import grpc
 import grpc.aio
 import numpy as np
 
+from gateway.settings import SHIPPED
 from services.wire.errors import DETAILS_KEY, ServiceError, grpc_code, to_status
 from services.wire.stages import APPLICATION_KEY, PROXY_HEALTH, STAGES
 from services.wire.tensors import to_message
@@ -79,6 +80,7 @@ class FakeStages(
     image_width: int = 0  # of the image embedding, if it is another than the texts'
     down: set[str] = field(default_factory=set)  # stages that do not answer
     busy: set[str] = field(default_factory=set)  # stages that never get round to describing themselves
+    model_name: str = SHIPPED
     versions: dict[str, str] = field(default_factory=dict)  # of the model, where it is not "0"
     last_word_read: str = ""
     lengths: bool = False  # whether texts of other lengths have other embeddings
@@ -172,7 +174,8 @@ class FakeStages(
         yield DecoderResponse(result=decoder_service_pb2.DecoderResult(picture=picture), load=self.load)
 
     async def Describe(self, request: Any, context: Any) -> stage_service_pb2.DescribeResponse:
-        stage = str(dict(context.invocation_metadata())[APPLICATION_KEY])
+        application = str(dict(context.invocation_metadata())[APPLICATION_KEY])
+        stage = application.removeprefix(f"{self.model_name}-")
         self.described.append(stage)
         await self._answering(stage, context)
         if stage in self.full:
@@ -188,7 +191,7 @@ class FakeStages(
             similarity=0.3,
         )
         return stage_service_pb2.DescribeResponse(
-            model_name="none",
+            model_name=self.model_name,
             model_version=self.versions.get(stage, "0"),
             sizes=SIZES if stage == "decoder" else (),
             native_sizes=SIZES[:1] if stage == "decoder" else (),

@@ -74,7 +74,7 @@ class Gateway:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.backlogs: dict[SamplingStage, Backlog] = {s: Backlog(clock) for s in ("prior", "decoder")}
-        self.door = Admission(self.backlogs, max_requests=10_000, max_bytes=1, clock=clock)
+        self.door = Admission(self.backlogs, clock)
 
 
 @dataclass(eq=False)

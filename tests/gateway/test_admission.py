@@ -12,6 +12,7 @@ from gateway import admission
 from gateway.admission import Admission
 from gateway.events import Drawn, Progressed, Queued
 from gateway.ledger import Demand
+from gateway.places import Places
 from gateway.stages.backlog import Backlog, Steps
 from gateway.stages.budget import Budget
 from services.engine import scheduler
@@ -35,16 +36,12 @@ class Desk:
     """An admission, and the stages' words that it hears."""
 
     now: float = 0.0
-    max_requests: int = 100
-    max_bytes: int = 1000
     backlogs: dict[str, Backlog] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.backlogs = {stage: Backlog(lambda: self.now) for stage in ("prior", "decoder")}
         self.admission = Admission(
             self.backlogs,  # type: ignore[arg-type]
-            max_requests=self.max_requests,
-            max_bytes=self.max_bytes,
             clock=lambda: self.now,
         )
         self.hears("prior", seconds=0.01)
@@ -172,22 +169,18 @@ def test_what_takes_too_long_even_alone_is_told_so() -> None:
 
 
 def test_places_and_bytes_are_given_back() -> None:
-    desk = Desk(max_requests=1)
-    with desk.admission.place(), pytest.raises(Overloaded), desk.admission.place():
+    places = Places(1, 1000, lambda: 7.0)
+    with places.place(), pytest.raises(Overloaded) as refused, places.place():
         pass
-    with (
-        desk.admission.place(),
-        desk.admission.holding(600),
-        pytest.raises(Overloaded),
-        desk.admission.holding(600),
-    ):
+    assert refused.value.retry_after == 7.0
+    with places.place(), places.holding(600), pytest.raises(Overloaded), places.holding(600):
         pass
-    with desk.admission.holding(600), desk.admission.holding(5000, own=600):  # alone it is let in
+    with places.holding(600), places.holding(5000, own=600):  # alone it is let in
         pass
 
 
 def test_nothing_is_refused_while_nothing_is_known() -> None:
-    unknown = Admission({"prior": Backlog(), "decoder": Backlog()}, max_requests=9, max_bytes=9)
+    unknown = Admission({"prior": Backlog(), "decoder": Backlog()})
     with unknown.admitted((PRIOR, DECODER), 10, Budget(0.5, "id")):
         pass
 

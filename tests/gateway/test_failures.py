@@ -11,7 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from PIL import Image
 
 from gateway.server import Gateway
-from gateway.settings import Settings
+from gateway.settings import SHIPPED, Settings
 from services.wire.errors import DeadlineMissed, Overloaded, StageMismatch
 from tests.fakes.stages import FakeStages, addresses_of, serve_fake_stages
 from tests.gateway.conftest import FOX, SERVING, fronting, health, png_of, refusal, until
@@ -58,7 +58,7 @@ async def test_a_busy_stage_is_not_down() -> None:
         await front.images.Generate(FOX)
         stages.busy.add("decoder")
         await asyncio.sleep(0.2)
-        assert front.gateway._watch.down == ()
+        assert front.gateway.models._images[SHIPPED].watch.down == ()
         assert (await front.images.Generate(FOX)).pictures
 
 
@@ -190,7 +190,7 @@ async def test_connections_are_opened_anew_and_calls_on_the_old_ones_end() -> No
     async with fronting(stages, max_connection_seconds=0.5, look_interval=60) as front:
         held = asyncio.ensure_future(front.images.Generate(FOX))
         await until(lambda: len(stages.tasks) == 1)
-        channel = front.gateway._stages.prior.channel
+        channel = front.gateway.models._clients.of(SHIPPED).prior.channel
         before = channel._channel
         await asyncio.sleep(0.6)
         stages.delay = 0

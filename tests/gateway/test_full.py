@@ -13,6 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from PIL import Image
 
+from gateway.settings import SHIPPED
 from tests.fakes.stages import FakeStages, load_of
 from tests.gateway.conftest import FOX, SERVING, Front, fronting, health, png_of, refusal, until
 from tests.statuses import refused_by, retry_delay, violations
@@ -40,7 +41,7 @@ async def test_a_full_gateway_refuses_with_a_delay_and_still_answers_probes() ->
             call.cancel()
         await asyncio.gather(*held, return_exceptions=True)
         stages.delay = 0
-        await until(lambda: front.gateway.admission._requests == 0)
+        await until(lambda: front.gateway.models.places._requests == 0)
         assert (await front.images.Generate(FOX)).pictures
 
 
@@ -66,7 +67,7 @@ async def test_bytes_in_work_are_bounded() -> None:
         assert (retry_delay(error) or 0) > 0
         held.cancel()
         await asyncio.gather(held, return_exceptions=True)
-        await until(lambda: front.gateway.admission._bytes == 0)
+        await until(lambda: front.gateway.models.places._bytes == 0)
         stages.delay = 0
         assert (await front.images.Outpaint(request)).pictures
 
@@ -138,8 +139,9 @@ async def test_a_caller_that_leaves_cancels_the_stages_work(streaming: bool) -> 
         await until(lambda: stages.sampling == 3)
         call.cancel()
         await until(lambda: stages.sampling == 0, 2)
-        await until(lambda: front.gateway.admission._requests == 0)
-        assert all(not ledger.entries for ledger in front.gateway.admission.ledgers.values())
+        await until(lambda: front.gateway.models.places._requests == 0)
+        ledgers = front.gateway.models._images[SHIPPED].admission.ledgers
+        assert all(not ledger.entries for ledger in ledgers.values())
 
 
 # --- odd requests ---

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.local.ports import free_port
 from gateway.server import Gateway
-from gateway.settings import Settings
+from gateway.settings import SHIPPED, Settings
 from tests.fakes.stages import FakeStages, serve_fake_stages
 from unclip.v1 import image_service_pb2 as pb
 from unclip.v1 import image_service_pb2_grpc
@@ -72,9 +72,9 @@ async def test_requests_are_counted_timed_and_weighed(measured: Measured) -> Non
     for _ in range(2):
         await measured.images.Generate(pb.GenerateRequest(prompt=SECRET))
     changed = (await measured.scrape()) - before
-    assert changed.of("unclip_requests_total", flow="generate", status="ok") == 2
-    assert changed.of("unclip_request_seconds_count", flow="generate") == 2
-    assert changed.of("unclip_stage_seconds_count", stage="prior") == 2
+    assert changed.of("unclip_requests_total", flow="generate", model=SHIPPED, status="ok") == 2
+    assert changed.of("unclip_request_seconds_count", flow="generate", model=SHIPPED) == 2
+    assert changed.of("unclip_stage_seconds_count", model=SHIPPED, stage="prior") == 2
     assert changed.of("unclip_received_bytes_total", flow="generate") >= 2 * len(SECRET)
     assert changed.of("unclip_sent_bytes_total", flow="generate") > 100
     assert changed.of("unclip_text_cache_total", outcome="hit") == 1
@@ -90,8 +90,8 @@ async def test_streams_count_as_what_they_carry(measured: Measured) -> None:
         async for _ in measured.images.Stream(pb.StreamRequest()):
             pass
     changed = (await measured.scrape()) - before
-    assert changed.of("unclip_requests_total", flow="generate", status="ok") == 1
-    assert changed.of("unclip_requests_total", flow="none", status="invalid_argument") == 1
+    assert changed.of("unclip_requests_total", flow="generate", model=SHIPPED, status="ok") == 1
+    assert changed.of("unclip_requests_total", flow="none", model="none", status="invalid_argument") == 1
 
 
 async def test_refusals_and_the_impatient_are_told_apart(measured: Measured) -> None:
@@ -108,9 +108,14 @@ async def test_refusals_and_the_impatient_are_told_apart(measured: Measured) -> 
     measured.stages.delay = 0.0
     await asyncio.sleep(0.3)
     changed = (await measured.scrape()) - before
-    assert changed.of("unclip_requests_total", flow="rank_captions", status="invalid_argument") == 1
-    assert changed.of("unclip_requests_total", flow="generate", status="cancelled") == 1
-    assert changed.of("unclip_requests_total", flow="generate", status="deadline_exceeded") == 1
+    assert (
+        changed.of("unclip_requests_total", flow="rank_captions", model=SHIPPED, status="invalid_argument")
+        == 1
+    )
+    assert changed.of("unclip_requests_total", flow="generate", model=SHIPPED, status="cancelled") == 1
+    assert (
+        changed.of("unclip_requests_total", flow="generate", model=SHIPPED, status="deadline_exceeded") == 1
+    )
     assert changed.of("unclip_cancellations_total", flow="generate") == 1
     assert changed.of("unclip_deadline_misses_total", flow="generate") == 1
     assert changed.of("unclip_refusals_total", reason="invalid_argument") == 1
@@ -119,14 +124,15 @@ async def test_refusals_and_the_impatient_are_told_apart(measured: Measured) -> 
 async def test_stages_and_model_are_shown(measured: Measured) -> None:
     for _ in range(100):
         scraped = await measured.scrape()
-        if scraped.of("unclip_gateway_model_info", model="none", version="0"):
+        if scraped.of("unclip_gateway_model_info", model=SHIPPED, version="0"):
             break
         await asyncio.sleep(0.05)
-    assert scraped.of("unclip_gateway_model_info", model="none", version="0") == 1
+    assert scraped.of("unclip_gateway_model_info", model=SHIPPED, version="0") == 1
     assert [
-        scraped.of("unclip_stage_up", stage=s) for s in ("text_encoder", "image_encoder", "prior", "decoder")
+        scraped.of("unclip_stage_up", model=SHIPPED, stage=s)
+        for s in ("text_encoder", "image_encoder", "prior", "decoder")
     ] == [1] * 4
-    assert scraped.of("unclip_model_mismatch") == 0
+    assert scraped.of("unclip_model_mismatch", model=SHIPPED) == 0
 
 
 async def test_a_call_whose_stage_was_gone_is_made_again(measured: Measured) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 
 from gateway.readiness import StageWatch
-from gateway.settings import Settings
-from gateway.stages import Stages
+from gateway.settings import SHIPPED, Settings
+from gateway.stages import Clients
 from gateway.stages.budget import Budget
 from services.wire.errors import StageUnavailable
 from services.wire.stages import STAGES
@@ -19,8 +19,9 @@ from tests.fakes.stages import FakeStages, addresses_of, load_of, serve_fake_sta
 async def test_a_full_stage_is_up() -> None:
     stages = FakeStages(full={"decoder"})
     async with serve_fake_stages(stages) as address:
-        clients = Stages.connect(Settings(**addresses_of(address)))
-        watch = StageWatch(clients)
+        clients = Clients(Settings(**addresses_of(address)))
+        own = clients.of(SHIPPED)
+        watch = StageWatch(SHIPPED, own)
         await watch.look()
         assert watch.down == ()
         await clients.close()
@@ -29,8 +30,9 @@ async def test_a_full_stage_is_up() -> None:
 async def test_many_who_need_the_model_at_once_share_one_look() -> None:
     stages = FakeStages(down={"prior"})
     async with serve_fake_stages(stages) as address:
-        clients = Stages.connect(Settings(**addresses_of(address)))
-        watch = StageWatch(clients)
+        clients = Clients(Settings(**addresses_of(address)))
+        own = clients.of(SHIPPED)
+        watch = StageWatch(SHIPPED, own)
         answers = await asyncio.gather(*(watch.model("prior") for _ in range(9)), return_exceptions=True)
         assert all(isinstance(answer, StageUnavailable) for answer in answers)
         assert stages.described.count("decoder") == 1
@@ -40,10 +42,11 @@ async def test_many_who_need_the_model_at_once_share_one_look() -> None:
 async def test_texts_are_cached_though_the_encoder_sleeps() -> None:
     stages = FakeStages()
     async with serve_fake_stages(stages) as address:
-        clients = Stages.connect(Settings(**addresses_of(address)))
+        clients = Clients(Settings(**addresses_of(address)))
+        own = clients.of(SHIPPED)
         budget = Budget(10, "id")
         for _ in range(3):
-            await clients.text_encoder.encode("a fox", "", budget)
+            await own.text_encoder.encode("a fox", "", budget)
         assert stages.texts == ["a fox", ""]
         await clients.close()
 
@@ -51,14 +54,15 @@ async def test_texts_are_cached_though_the_encoder_sleeps() -> None:
 async def test_what_an_older_sleeping_encoder_made_is_not_used() -> None:
     stages = FakeStages()
     async with serve_fake_stages(stages) as address:
-        clients = Stages.connect(Settings(**addresses_of(address)))
-        watch = StageWatch(clients, sleeping=["text_encoder"])
+        clients = Clients(Settings(**addresses_of(address)))
+        own = clients.of(SHIPPED)
+        watch = StageWatch(SHIPPED, own, sleeping=["text_encoder"])
         await watch.look()
         budget = Budget(10, "id")
-        await clients.text_encoder.encode("a fox", "", budget)
+        await own.text_encoder.encode("a fox", "", budget)
         stages.versions = dict.fromkeys(STAGES, "next")
         await watch.look()
-        await clients.text_encoder.encode("a fox", "", budget)
+        await own.text_encoder.encode("a fox", "", budget)
         assert stages.texts == ["a fox", "", "a fox", ""]
         assert "text_encoder" not in stages.described
         await clients.close()
@@ -68,13 +72,14 @@ async def test_both_texts_of_a_request_are_of_one_version() -> None:
     """The encoder is another while its old answers are still in the cache."""
     stages = FakeStages()
     async with serve_fake_stages(stages) as address:
-        clients = Stages.connect(Settings(**addresses_of(address)))
+        clients = Clients(Settings(**addresses_of(address)))
+        own = clients.of(SHIPPED)
         budget = Budget(10, "id")
-        await clients.text_encoder.encode("a fox", "", budget)
-        await clients.text_encoder.encode("a cat", "", budget)
+        await own.text_encoder.encode("a fox", "", budget)
+        await own.text_encoder.encode("a cat", "", budget)
         stages.versions["text_encoder"] = "next"
         stages.texts.clear()
-        await clients.text_encoder.encode("an owl", "", budget)
+        await own.text_encoder.encode("an owl", "", budget)
         assert stages.texts == ["an owl", "an owl", ""]
         await clients.close()
 
@@ -82,12 +87,13 @@ async def test_both_texts_of_a_request_are_of_one_version() -> None:
 async def test_one_look_hears_of_many_replicas() -> None:
     stages = FakeStages()
     async with serve_fake_stages(stages) as address:
-        clients = Stages.connect(Settings(**addresses_of(address)))
-        watch = StageWatch(clients)
+        clients = Clients(Settings(**addresses_of(address)))
+        own = clients.of(SHIPPED)
+        watch = StageWatch(SHIPPED, own)
         for replicas in range(1, 6):
             stages.load = load_of(replica=str(replicas))
             await watch.look()
-        assert clients.decoder.backlog.replicas == 5
+        assert own.decoder.backlog.replicas == 5
         assert stages.described.count("decoder") == 1 + 2 + 3 + 4 + 5
         await clients.close()
 
@@ -95,8 +101,9 @@ async def test_one_look_hears_of_many_replicas() -> None:
 async def test_stages_that_may_sleep_are_described_only_when_need_be() -> None:
     stages = FakeStages()
     async with serve_fake_stages(stages) as address:
-        clients = Stages.connect(Settings(**addresses_of(address)))
-        watch = StageWatch(clients, sleeping=("image_encoder", "prior"))
+        clients = Clients(Settings(**addresses_of(address)))
+        own = clients.of(SHIPPED)
+        watch = StageWatch(SHIPPED, own, sleeping=("image_encoder", "prior"))
         await watch.look()
         assert watch.down == ()
         assert sorted(stages.described) == ["decoder", "prior", "text_encoder"]

@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from gateway.settings import Settings, UnknownSetting, listening_address, load_settings, reachable_address
+from gateway.settings import (
+    SHIPPED,
+    Settings,
+    UnknownSetting,
+    listening_address,
+    load_settings,
+    reachable_address,
+)
 
 
 def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,7 +50,7 @@ def test_addresses_of_every_family(host: str, listening: str, reachable: str) ->
 
 
 def test_settings_go_on_to_another_process_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = Settings(port=7, sleeping_stages=("prior", "decoder"), max_guidance=3.5)
+    settings = Settings(port=7, sleeping_stages=(f"{SHIPPED}/prior", f"{SHIPPED}/decoder"), max_guidance=3.5)
     for name, value in settings.environment().items():
         monkeypatch.setenv(name, value)
     assert load_settings() == settings

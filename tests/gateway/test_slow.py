@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 from gateway import reading
 from gateway.events import Drawn, Event, Progressed
 from gateway.flows.fan_out import fan_out
+from gateway.settings import SHIPPED
 from gateway.threads import in_thread
 from services.wire.errors import DeadlineMissed, Overloaded
 from tests.fakes.stages import FakeStages
@@ -24,8 +25,8 @@ from unclip.v1 import image_service_pb2 as pb
 
 
 def is_idle(front: Front) -> bool:
-    admission = front.gateway.admission
-    return not admission._requests and not admission._bytes
+    places = front.gateway.models.places
+    return not places._requests and not places._bytes
 
 
 async def test_a_request_that_does_not_arrive_loses_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,7 +50,7 @@ async def test_callers_who_say_nothing_give_up_their_turn(monkeypatch: pytest.Mo
             "/unclip.v1.ImageService/EmbedText", request_serializer=Message.SerializeToString
         )
         silent: list[Any] = [embed() for _ in range(20)]
-        await until(lambda: front.gateway.admission._requests == 20)
+        await until(lambda: front.gateway.models.places._requests == 20)
         assert (await front.images.Generate(FOX, timeout=10)).pictures  # long before READ_SECONDS
         endings = [asyncio.ensure_future(refusal(call)) for call in silent]
         done, _ = await asyncio.wait(endings, return_when=asyncio.FIRST_COMPLETED)
@@ -126,7 +127,7 @@ async def test_a_cancelled_caller_stays_in_the_books_until_its_thread_is_done() 
 async def test_a_stage_that_sleeps_is_waited_for() -> None:
     """Its first replica takes longer to start than another stage may be silent."""
     stages = FakeStages(delay=1.0)
-    async with fronting(stages, stage_silence_seconds=0.2, sleeping_stages="prior") as front:
+    async with fronting(stages, stage_silence_seconds=0.2, sleeping_stages=f"{SHIPPED}/prior") as front:
         assert (await front.images.Generate(FOX)).pictures
         assert len(stages.tasks) == 2  # the prior and the decoder, once
 

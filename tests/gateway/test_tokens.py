@@ -13,6 +13,7 @@ import grpc
 import numpy as np
 import pytest
 
+from gateway.settings import SHIPPED
 from gateway.tokens import SCOPES, Authenticator, Scope, Token, changing, new_token, read_tokens, write_tokens
 from services.wire.errors import Unauthenticated
 from tests.fakes.stages import FakeStages
@@ -55,7 +56,7 @@ async def test_only_those_with_a_token_are_let_in(tmp_path: Path) -> None:
         assert await refused(generate(FOX)) is grpc.StatusCode.UNAUTHENTICATED
         assert await refused(front.images.GetModel(pb.GetModelRequest())) is grpc.StatusCode.UNAUTHENTICATED
         assert len(stages.pictures) == 1
-        assert front.gateway.admission._requests == 0
+        assert front.gateway.models.places._requests == 0
 
 
 async def test_a_token_allows_what_its_scopes_say(tmp_path: Path) -> None:
@@ -76,7 +77,7 @@ async def test_a_token_allows_what_its_scopes_say(tmp_path: Path) -> None:
             ],
         }
         for name, (_, text) in tokens.items():
-            assert (await front.images.GetModel(pb.GetModelRequest(), metadata=bearer(text))).name == "none"
+            assert (await front.images.GetModel(pb.GetModelRequest(), metadata=bearer(text))).name == SHIPPED
             for scope, asked in calls.items():
                 for method, message in asked:
                     call = method(message, metadata=bearer(text))

@@ -90,7 +90,7 @@ async def test_a_request_that_is_too_large_is_not_read() -> None:
                 yield b" " * 2**20
 
         assert (await api.http.post(GENERATIONS, content=parts())).status_code == 413
-        assert api.gateway.admission._bytes == 0
+        assert api.gateway.models.places._bytes == 0
 
 
 async def test_captions_are_ranked(api: Api) -> None:

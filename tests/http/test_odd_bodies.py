@@ -12,6 +12,7 @@ import pytest
 from obstore.exceptions import BaseError
 
 from gateway.http.store import Objects
+from gateway.settings import SHIPPED
 from services.wire.errors import StageUnavailable
 from tests.fakes.stages import FakeStages
 from tests.gateway.conftest import png_of, until
@@ -89,7 +90,7 @@ async def test_captions_may_be_numbered(api: Api) -> None:
 
 async def test_a_fault_is_told_in_shape_and_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     async with serving_http() as api:
-        images = api.gateway._servicer._images
+        images = api.gateway.models._images[SHIPPED]
 
         async def broken() -> str:
             raise RuntimeError("the secret address is 10.0.0.1")
@@ -100,7 +101,7 @@ async def test_a_fault_is_told_in_shape_and_not_tried_again(monkeypatch: pytest.
         assert answer.json()["error"]["type"] == "server_error"
         assert "10.0.0.1" not in answer.text
         assert answer.headers["x-should-retry"] == "false"
-        await until(lambda: api.gateway.admission._requests == 0)
+        await until(lambda: api.gateway.models.places._requests == 0)
 
 
 async def test_a_deadline_that_is_too_near_is_not_tried_again() -> None:

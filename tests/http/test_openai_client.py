@@ -174,7 +174,9 @@ async def test_a_stage_that_is_down_and_one_that_refuses() -> None:
             await api.client.images.generate(prompt="a fox")
         with pytest.raises(openai.APIError, match="full"):
             [event async for event in await api.client.images.generate(prompt="a fox", stream=True)]
-        await until(lambda: api.gateway.admission._requests == 0 and api.gateway.admission._bytes == 0)
+        await until(
+            lambda: api.gateway.models.places._requests == 0 and api.gateway.models.places._bytes == 0
+        )
     async with serving_http(FakeStages(down={"image_encoder"})) as api:
         with pytest.raises(openai.InternalServerError) as down:
             await api.client.images.create_variation(image=png_of(noise()))
@@ -192,4 +194,6 @@ async def test_a_caller_that_goes_away_cancels_the_work() -> None:
             if extra:
                 await api.client.close()
             await until(lambda: stages.sampling == 0)
-        await until(lambda: api.gateway.admission._requests == 0 and api.gateway.admission._bytes == 0)
+        await until(
+            lambda: api.gateway.models.places._requests == 0 and api.gateway.models.places._bytes == 0
+        )

@@ -40,7 +40,7 @@ async def test_a_stream_that_takes_too_long_ends_with_an_error() -> None:
         stream = await api.client.images.generate(prompt="a fox", stream=True, extra_body={"steps": 6})
         with pytest.raises(openai.APIError, match=r"longer than 0\.7 s"):
             [event async for event in stream]
-        await until(lambda: api.gateway.admission._requests == 0)
+        await until(lambda: api.gateway.models.places._requests == 0)
 
 
 def events_of(text: str) -> list[dict[str, Any]]:

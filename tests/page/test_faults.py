@@ -171,7 +171,7 @@ async def test_cancelled_work_ends_in_the_service_too(browser: Browser) -> None:
         await visit.press("Cancel")
         await problem(page, "Cancelled")
         await until(lambda: visit.api.stages.sampling == 0)
-        await until(lambda: visit.api.gateway.admission._requests == 0)
+        await until(lambda: visit.api.gateway.models.places._requests == 0)
 
 
 async def test_offline_is_said_and_over_when_it_is(browser: Browser) -> None:

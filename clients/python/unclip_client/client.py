@@ -136,25 +136,36 @@ class Client:
         return self.draw(requests.interpolate(start, end, frames, size, sampling), timeout)
 
     def rank(
-        self, picture: PictureLike, captions: Sequence[str], *, timeout: float | None = None
+        self,
+        picture: PictureLike,
+        captions: Sequence[str],
+        *,
+        model: str = "",
+        timeout: float | None = None,
     ) -> list[RankedCaption]:
         """Order captions by how well they fit a picture."""
-        request = pb.RankCaptionsRequest(picture=file_of(picture), captions=captions)
+        request = pb.RankCaptionsRequest(picture=file_of(picture), captions=captions, model=model)
         return ranked_of(self._call(self._stub.RankCaptions, request, timeout))
 
-    def embed_text(self, text: str, *, timeout: float | None = None) -> list[float]:
+    def embed_text(self, text: str, *, model: str = "", timeout: float | None = None) -> list[float]:
         """A text's embedding, of unit length."""
-        request = pb.EmbedTextRequest(text=text)
+        request = pb.EmbedTextRequest(text=text, model=model)
         return list((self._call(self._stub.EmbedText, request, timeout)).embedding)
 
-    def embed_image(self, picture: PictureLike, *, timeout: float | None = None) -> list[float]:
+    def embed_image(
+        self, picture: PictureLike, *, model: str = "", timeout: float | None = None
+    ) -> list[float]:
         """A picture's embedding, of unit length."""
-        request = pb.EmbedImageRequest(picture=file_of(picture))
+        request = pb.EmbedImageRequest(picture=file_of(picture), model=model)
         return list((self._call(self._stub.EmbedImage, request, timeout)).embedding)
 
-    def model(self, *, timeout: float | None = None) -> pb.GetModelResponse:
-        """What is served: model, sizes, limits, defaults, licences."""
-        return self._call(self._stub.GetModel, pb.GetModelRequest(), timeout)
+    def model(self, name: str = "", *, timeout: float | None = None) -> pb.GetModelResponse:
+        """A model: sizes, limits, defaults, licences. name: empty for the service's default."""
+        return self._call(self._stub.GetModel, pb.GetModelRequest(model=name), timeout)
+
+    def models(self, *, timeout: float | None = None) -> pb.ListModelsResponse:
+        """All models that are served."""
+        return self._call(self._stub.ListModels, pb.ListModelsRequest(), timeout)
 
     def draw(self, request: FlowRequest, timeout: float | None = None) -> list[Picture]:
         """The pictures of a request, in their order."""

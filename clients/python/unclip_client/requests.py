@@ -40,10 +40,12 @@ KINDS: dict[type, str] = {
 class Sampling(TypedDict, total=False):
     """How to sample and what comes back; the service has a default for each.
 
-    n: pictures. seed: picture i is made from seed + i. format, quality: of the files. batch: let interactive
-    callers go first. The rest is as in ``unclip.v1.SamplingOptions``.
+    model: its name; the service's default if absent. n: pictures. seed: picture i is made from seed + i.
+    format, quality: of the files. batch: let interactive callers go first. The rest is as in
+    ``unclip.v1.SamplingOptions``.
     """
 
+    model: str
     n: int
     seed: int
     prior_steps: int
@@ -76,17 +78,19 @@ class Common(TypedDict):
     options: pb.SamplingOptions
     output: pb.Output
     request_id: str
+    model: str
 
 
 def common(sampling: Sampling) -> Common:
     """The fields of ``Sampling`` as those of a request."""
     rest = dict(sampling)
     request_id = str(rest.pop("request_id", ""))
+    model = str(rest.pop("model", ""))
     form = FORMATS[str(rest.pop("format", "png"))]
     output = pb.Output(format=form, quality=rest.pop("quality", None))  # type: ignore[arg-type]
     priority = pb.PRIORITY_BATCH if rest.pop("batch", False) else pb.PRIORITY_INTERACTIVE
     options = pb.SamplingOptions(priority=priority, **rest)  # type: ignore[arg-type]
-    return {"options": options, "output": output, "request_id": request_id}
+    return {"options": options, "output": output, "request_id": request_id, "model": model}
 
 
 def file_of(picture: PictureLike) -> bytes:

@@ -12,8 +12,9 @@ from typing import Any
 
 import grpc.aio
 
+from gateway.settings import SHIPPED
 from gateway.settings import Settings as GatewaySettings
-from gateway.stages import Stages
+from gateway.stages import Clients, Stages
 from services.bundles.clip_source import ClipSettings, ClipSource
 from services.decoder.settings import Settings as DecoderSettings
 from services.decoder.stage import DecoderStage
@@ -88,9 +89,9 @@ async def serving(stages: ServedStages) -> AsyncIterator[Stages]:
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     addresses: dict[str, Any] = {f"{stage}_address": f"127.0.0.1:{port}" for stage in STAGES}
-    clients = Stages.connect(GatewaySettings(**addresses))
+    clients = Clients(GatewaySettings(**addresses))
     try:
-        yield clients
+        yield clients.of(SHIPPED)
     finally:
         await clients.close()
         await server.stop(None)
