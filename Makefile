@@ -4,6 +4,7 @@ PROMPT ?= a red apple on a wooden table
 VENV := .venv
 BIN := $(VENV)/bin
 PROTOS := $(shell find protos -name '*.proto')
+MODELS ?= models
 TRAIN ?=
 EVALUATE ?=
 OVERLOAD ?=
@@ -46,8 +47,8 @@ demo: setup ## Start the stack, draw four pictures of PROMPT="..." into out/, st
 	@$(BIN)/python -m deploy.local -- $(BIN)/unclip generate "$$PROMPT" -n 4 -o out/demo.png --sheet out/demo-sheet.png
 demo: export PROMPT := $(PROMPT)
 
-serve: setup ## Run the local stack in the foreground until Ctrl-C
-	@exec $(BIN)/python -m deploy.local
+serve: setup ## Run the local stack in the foreground until Ctrl-C; MODELS="models /data/kandinsky": of these bundles
+	@exec $(BIN)/python -m deploy.local $(foreach bundle,$(MODELS),--model $(bundle))
 
 observe: setup ## Run the stack under a Prometheus and a short load, and draw every dashboard into out/observe/
 	@$(BIN)/python -m deploy.monitoring.observe -- $(BIN)/python -m deploy.monitoring.load --seconds 90

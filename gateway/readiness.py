@@ -100,7 +100,7 @@ class StageWatch:
         return Model(
             name=self.name,
             version=decoder.model_version,
-            sizes=Sizes(tuple(decoder.sizes), tuple(decoder.native_sizes)),
+            sizes=Sizes(tuple(decoder.sizes), tuple(decoder.native_sizes), decoder.defaults.size),
             prior=prior.defaults,
             decoder=decoder.defaults,
             licences=tuple(decoder.licences),

@@ -7,13 +7,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import click
 from pydantic import ValidationError
 
 from deploy.local.cluster import ROOT, stages_running
 from deploy.local.gateway import gateway_running
+from deploy.local.models import SHIPPED, gateway_table, local_models
 from deploy.local.ports import require_free
 from deploy.local.settings import StackError, console, load_stack_settings
 from deploy.local.signals import stop_on_signals
@@ -23,26 +24,37 @@ HTTP_PORT = 8080  # of the Images API, if the stack runs for people and not for 
 
 
 @contextlib.contextmanager
-def running(gateway: Settings) -> Iterator[str]:
+def running(gateway: Settings, bundles: Sequence[str]) -> Iterator[str]:
     """The whole stack; yields the gateway's address."""
     settings = load_stack_settings()
+    models = local_models(bundles)
     require_free(gateway.port, "UNCLIP_PORT")
     if gateway.http_port:
         require_free(gateway.http_port, "UNCLIP_HTTP_PORT")
-    with stages_running(settings=settings) as stages, gateway_running(stages, gateway) as address:
-        yield address
+    with stages_running(settings=settings, models=models) as stages:
+        table = gateway_table(models, stages)
+        with gateway_running(stages, gateway.model_copy(update={"models": table})) as address:
+            yield address
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
+@click.option(
+    "--model",
+    "bundles",
+    multiple=True,
+    default=[SHIPPED],
+    show_default=True,
+    help="A bundle's folder; given again, for more models side by side. The first is the default.",
+)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
-def main(command: tuple[str, ...]) -> None:
+def main(bundles: tuple[str, ...], command: tuple[str, ...]) -> None:
     """Run the local stack in the foreground until Ctrl-C, or until COMMAND, run against it, has ended."""
     stop_on_signals()
     try:
         settings = load_settings()
         if settings.http_port is None and not command:
             settings = settings.model_copy(update={"http_port": HTTP_PORT})
-        with running(settings) as address:
+        with running(settings, bundles) as address:
             if command:
                 environment = {**os.environ, CLIENT_ADDRESS: address}
                 sys.exit(subprocess.run(command, env=environment, cwd=ROOT, check=False).returncode)

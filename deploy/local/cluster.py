@@ -15,9 +15,10 @@ from typing import Any
 import yaml
 
 from deploy.local.loopback import NODE_ADDRESS
+from deploy.local.models import SHIPPED, LocalModel, applications, local_models
 from deploy.local.ports import require_free
 from deploy.local.settings import StackError, StackSettings, console, load_stack_settings
-from services.wire.stages import STAGES
+from services.wire.stages import STAGES, StageName
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "deploy/serve"
@@ -35,26 +36,43 @@ RAY_ENVIRONMENT = {
 }
 
 
-def serve_config(stages: Sequence[str], settings: StackSettings) -> dict[str, Any]:
-    """One Serve config of several stages' files, on the ports of the settings."""
-    configs = [yaml.safe_load((CONFIGS / f"{stage}.yaml").read_text()) for stage in stages]
-    merged = dict(configs[0])
-    servicers = [function for c in configs for function in c["grpc_options"]["grpc_servicer_functions"]]
+def serve_config(
+    stages: Sequence[StageName], settings: StackSettings, models: Sequence[LocalModel] = ()
+) -> dict[str, Any]:
+    """One Serve config of several stages' files, for each model, on the ports of the settings.
+
+    models: the one that ships, if none is given.
+    """
+    models = models or local_models([SHIPPED])
+    configs = {stage: yaml.safe_load((CONFIGS / f"{stage}.yaml").read_text()) for stage in stages}
+    merged = dict(configs[stages[0]])
+    options = [config["grpc_options"] for config in configs.values()]
+    servicers = [function for given in options for function in given["grpc_servicer_functions"]]
     merged["grpc_options"] = {
         **merged["grpc_options"],
         "port": settings.grpc_port,
         "grpc_servicer_functions": sorted(set(servicers)),
     }
     merged["http_options"] = {**merged["http_options"], "port": settings.http_port}
-    merged["applications"] = [application for c in configs for application in c["applications"]]
+    merged["applications"] = [
+        application
+        for model in models
+        for stage in stages
+        if stage not in model.shared
+        for application in applications(configs[stage], model, stage)
+    ]
     return merged
 
 
 @contextlib.contextmanager
-def stages_running(stages: Sequence[str] = STAGES, settings: StackSettings | None = None) -> Iterator[str]:
+def stages_running(
+    stages: Sequence[StageName] = STAGES,
+    settings: StackSettings | None = None,
+    models: Sequence[LocalModel] = (),
+) -> Iterator[str]:
     """The stages on an embedded Ray, healthy inside the block; yields their address. Raises StackError."""
     settings = settings or load_stack_settings()
-    with cluster_running(serve_config(stages, settings), settings) as address:
+    with cluster_running(serve_config(stages, settings, models), settings) as address:
         yield address
 
 
@@ -64,7 +82,8 @@ def cluster_running(
 ) -> Iterator[str]:
     """A Serve config, on the ports of the settings, on an embedded Ray of its own; see ``stages_running``.
 
-    cpus, gpus: how many replicas may ask for; those that are there (one CPU a stage at least), unless given.
+    cpus, gpus: how many replicas may ask for; unless given, those that are there (one CPU an application at
+    least).
     """
     require_free(settings.grpc_port, "STACK_GRPC_PORT")
     require_free(settings.http_port, "STACK_HTTP_PORT")
@@ -77,7 +96,7 @@ def cluster_running(
         on_sigterm = signal.getsignal(signal.SIGTERM)
         ray.init(
             address="local",
-            num_cpus=cpus or max(os.cpu_count() or 1, len(STAGES)),
+            num_cpus=cpus or max(os.cpu_count() or 1, len(config["applications"])),
             num_gpus=gpus,
             include_dashboard=False,
             log_to_driver=False,

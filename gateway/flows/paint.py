@@ -17,7 +17,7 @@ from gateway.stages.budget import Budget
 from gateway.stages.decoder import Known
 from gateway.stages.text_encoder import EncodedText
 from gateway.threads import in_thread
-from services.editing.canvas import Canvas, Margins, frame_size
+from services.editing.canvas import Canvas, Margins
 from services.editing.errors import PictureError
 from services.editing.frames import Frame, plan
 from services.editing.masks import MaskKind, read_hole
@@ -69,8 +69,8 @@ class Paint(Flow):
     def demands(self) -> tuple[Demand, ...]:
         """Candidates, then the frames; one, as long as they are not planned."""
         frames = self.planned[1] if self.planned else []
-        sizes = [frame_size(frame.side, self.sizes.all) for frame in frames]
-        return self.prior_demand(), self.decoder_demand(*sizes or [frame_size(1, self.sizes.all)])
+        sizes = [self.sizes.frame(frame.side) for frame in frames]
+        return self.prior_demand(), self.decoder_demand(*sizes or [self.sizes.frame(1)])
 
     async def run(
         self, stages: Stages, budget: Budget, observe: Observe = unobserved
@@ -102,7 +102,7 @@ class Paint(Flow):
                 yield replace(event, frames=len(frames)) if isinstance(event, Progressed) else event
         canvas = await in_thread(source.copy)
         for number, frame in enumerate(frames):
-            side = frame_size(frame.side, self.sizes.all)
+            side = self.sizes.frame(frame.side)
             # Large canvases take a while: not on the event loop.
             known = Known(*await in_thread(canvas.view, frame, side))
             async with stages.decoder.sample(

@@ -85,6 +85,11 @@ class DecoderSampler:
         return (*self.config.native, *(config.side for config in self.upsamplers.values()))
 
     @property
+    def default_size(self) -> int:
+        """The side of the pictures that the model is made for."""
+        return self.sizes[-1] if self.upsamplers else self.config.side
+
+    @property
     def upsampler_steps(self) -> int:
         """Steps of each upsampler, unless a request says."""
         return max((config.diffusion.sampling.steps for config in self.upsamplers.values()), default=1)

@@ -10,7 +10,8 @@ from services.engine.settings import EngineSettings
 class Settings(BaseModel):
     """The application's arguments in its Serve config.
 
-    similarity: of variations, and size: of pictures in px (0: the largest), unless a request says.
+    similarity: of variations, and size: of pictures in px (0: what the model is made for), unless a request
+    says.
     call_size, upsampler_call_size: evaluations of every network call (0: as many as there are), see
     ``guided``.
     """

@@ -184,7 +184,7 @@ class DecoderStage:
         response.defaults.steps = sampling.steps
         response.defaults.guidance = sampling.guidance
         response.defaults.upsampler_steps = self.sampler.upsampler_steps
-        response.defaults.size = self._settings.size or self.sampler.sizes[-1]
+        response.defaults.size = self._settings.size or self.sampler.default_size
         response.defaults.similarity = self._settings.similarity
         response.load.CopyFrom(self.load())
         return response

@@ -110,15 +110,6 @@ class Canvas:
         return np.dstack([self.pixels, self.alpha])
 
 
-def frame_size(shorter_side: int, sizes: tuple[int, ...]) -> int:
-    """The side in px at which the decoder paints a canvas's frames, one of ``sizes`` (smallest first).
-
-    The base size is too coarse where there is a larger one. Of the larger ones it is the first that covers
-    the frame when it is enlarged by half at most; else the largest.
-    """
-    return next((size for size in sizes[1:] if 1.5 * size >= shorter_side), sizes[-1])
-
-
 def scaled_size(width: int, height: int, shorter_side: int) -> tuple[int, int]:
     """(width, height) in px when the shorter side is scaled to ``shorter_side``."""
     scale = shorter_side / min(height, width)

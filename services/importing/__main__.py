@@ -25,7 +25,8 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 @click.option(
     "--dtype", type=click.Choice(list(DTYPES)), default="fp32", show_default=True, help="Of the weights."
 )
-def main(folders: tuple[Path, ...], bundle: Path, dtype: Literal["fp32", "bf16", "fp16"]) -> None:
+@click.option("--name", default="", help="What requests call the model.  [default: the family's]")
+def main(folders: tuple[Path, ...], bundle: Path, name: str, dtype: Literal["fp32", "bf16", "fp16"]) -> None:
     """Write BUNDLE from the folders of downloaded pipelines, in any order."""
     if bundle.exists():
         raise click.UsageError(f"{bundle} exists already")
@@ -37,14 +38,14 @@ def main(folders: tuple[Path, ...], bundle: Path, dtype: Literal["fp32", "bf16",
         if family is None:
             raise BundleError("this is no family that is known: Kandinsky 2.2, Karlo v1")
         family.write(pipelines, new, DTYPES[dtype])
-        write_manifest(new, family.NAME, "1", family.LICENCES)
+        write_manifest(new, name or family.NAME, "1", family.LICENCES)
     except BundleError as error:
         raise click.ClickException(str(error)) from None
     finally:
         if not (new / "manifest.json").exists():
             shutil.rmtree(new, ignore_errors=True)
     new.rename(bundle)
-    click.echo(f"{bundle}: {family.NAME}")
+    click.echo(f"{bundle}: {name or family.NAME}")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from deploy.local.cluster import cluster_running, deploy, serve_config
 from deploy.local.ports import free_port
 from deploy.local.settings import StackSettings
 from services.bundles.bundle import ROOT
+from services.wire.stages import StageName
 
 TIMEOUT = 480.0
 CPUS, GPUS = 64, 16  # as many as any values set asks for; without real ones stages run on the CPU
@@ -68,7 +69,7 @@ class Cluster:
 
 @contextlib.contextmanager
 def cluster(
-    stages: tuple[str, ...], change: Callable[[dict[str, Any]], None] = lambda config: None
+    stages: tuple[StageName, ...], change: Callable[[dict[str, Any]], None] = lambda config: None
 ) -> Iterator[Cluster]:
     """The stages on a Ray of their own that believes in CPUS and GPUS.
 

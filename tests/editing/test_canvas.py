@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from services.editing.canvas import Canvas, Margins, frame_size
+from services.editing.canvas import Canvas, Margins
 from services.editing.frames import Frame, plan
 
 
@@ -92,11 +92,6 @@ def test_scaling_keeps_the_shape_and_covers_the_hole() -> None:
     scaled = Canvas(noise(300, 200), hole).scaled(64)
     assert scaled.pixels.shape == (96, 64, 3)
     assert scaled.hole.any()
-
-
-@pytest.mark.parametrize(("frame", "size"), [(60, 256), (256, 256), (384, 256), (400, 1024), (2000, 1024)])
-def test_frames_are_painted_at_a_size_that_fits(frame: int, size: int) -> None:
-    assert frame_size(frame, (64, 256, 1024)) == size
 
 
 def test_what_is_outside_the_hole_keeps_its_alpha_and_what_is_painted_is_opaque() -> None:

@@ -214,7 +214,7 @@ class FakeStages(
             await context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
 
 
-class _ProxyHealth(grpc.GenericRpcHandler):
+class ProxyHealth(grpc.GenericRpcHandler):
     """Says that Ray Serve's proxy is well."""
 
     def service(self, handler_call_details: Any) -> Any:
@@ -235,7 +235,7 @@ async def serve_fake_stages(stages: FakeStages | None = None) -> AsyncIterator[s
     prior_service_pb2_grpc.add_PriorServiceServicer_to_server(stages, server)
     decoder_service_pb2_grpc.add_DecoderServiceServicer_to_server(stages, server)
     stage_service_pb2_grpc.add_StageServiceServicer_to_server(stages, server)
-    server.add_generic_rpc_handlers((_ProxyHealth(),))
+    server.add_generic_rpc_handlers((ProxyHealth(),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:

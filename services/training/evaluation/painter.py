@@ -63,7 +63,7 @@ class Painter:
         self._threads = threads
         self._stages = ServedStages(bundle, threads)
         self.version = self._stages.decoder.bundle.manifest.version
-        self._sizes = Sizes(self.decoder.sizes, self.decoder.config.native)
+        self._sizes = Sizes(self.decoder.sizes, self.decoder.config.native, self.decoder.default_size)
 
     @property
     def decoder(self) -> DecoderSampler:
