@@ -23,6 +23,7 @@ from PIL import Image
 from gateway.server import Gateway
 from gateway.settings import SHIPPED, Settings
 from services.bundles.bundle import ROOT, Bundle, write_manifest
+from services.wire.stages import STAGES
 from tests.deploy.cluster import Cluster, application, cluster, wait_for
 from tests.deploy.conftest import VALUES, Helm
 from tests.stack.conftest import OPTIONS, png_of, quick
@@ -192,8 +193,7 @@ def _merged(configs: list[dict[str, Any]], base: dict[str, Any]) -> dict[str, An
 
 
 async def test_every_rendered_serve_config_is_deployed_and_answers(helm: Helm) -> None:
-    stages = ("text_encoder", "image_encoder", "prior", "decoder")
-    with cluster(stages) as one:
+    with cluster(STAGES) as one:
         for values in VALUES:
             objects = helm.objects(values, "--set", f"bundle.path={ROOT / 'models'}")
             rendered = [
@@ -208,7 +208,7 @@ async def test_every_rendered_serve_config_is_deployed_and_answers(helm: Helm) -
             await asyncio.to_thread(one.deploy, merged)
             async with grpc.aio.insecure_channel(one.address) as channel:
                 stub: Any = stage_service_pb2_grpc.StageServiceStub(channel)
-                for stage in stages:
+                for stage in STAGES:
                     # The first call wakes a stage that may sleep.
                     described = await stub.Describe(
                         stage_service_pb2.DescribeRequest(), metadata=(("application", stage),), timeout=300

@@ -1,4 +1,4 @@
-"""The real stack: Ray Serve with the shipped bundle, and the gateway, as ``make serve`` runs them."""
+"""The real stack, as ``make serve`` runs it: the shipped bundle, and beside it an imported one."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import grpc.aio
@@ -20,6 +21,7 @@ from PIL import Image
 from deploy.local.ports import free_port, require_free
 from services.bundles.bundle import ROOT
 from tests.fakes.otlp_receiver import Receiver, receiving
+from tests.importing.checkpoints import kandinsky_decoder, kandinsky_prior, seeded
 from unclip.internal.v1 import sampling_pb2, stage_service_pb2, stage_service_pb2_grpc
 from unclip.v1 import image_service_pb2 as pb
 from unclip.v1 import image_service_pb2_grpc
@@ -42,7 +44,22 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture(scope="session")
-def stack(receiver: Receiver) -> Iterator[Addresses]:
+def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of Kandinsky's repositories: in their real layout, but narrow, with random weights."""
+    folder = tmp_path_factory.mktemp("kandinsky")
+    seeded()
+    kandinsky_prior(folder / "prior")
+    kandinsky_decoder(folder / "decoder")
+    kandinsky_decoder(folder / "inpaint", in_channels=9)
+    repositories = [str(folder / name) for name in ("decoder", "inpaint", "prior")]
+    command = [sys.executable, "-m", "gateway.cli", "model", "import", *repositories, str(folder / "bundle")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder / "bundle"
+
+
+@pytest.fixture(scope="session")
+def stack(receiver: Receiver, imported: Path) -> Iterator[Addresses]:
     """``python -m deploy.local`` on free ports, until it says that it is ready."""
     gateway, serve, ray, http = free_port(), free_port(), free_port(), free_port()
     environment = {
@@ -54,7 +71,7 @@ def stack(receiver: Receiver) -> Iterator[Addresses]:
     }
     environment |= receiver.environment
     process = subprocess.Popen(
-        [sys.executable, "-m", "deploy.local"],
+        [sys.executable, "-m", "deploy.local", "--model", "models", "--model", str(imported)],
         cwd=ROOT,
         env={**os.environ, **environment},
         stderr=subprocess.PIPE,
