@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, async_playwright
 
+from gateway.settings import SHIPPED
 from tests.fakes.stages import FakeStages
 from tests.http.conftest import Api, serving_http
+from tests.stack.conftest import imported as imported
 from tests.stack.conftest import receiver as receiver
 from tests.stack.conftest import stack as stack
 
@@ -57,7 +59,7 @@ class Visit:
     async def open(self, view: str = "create") -> Page:
         """Open a view, when the service has been found."""
         await self.page.goto(f"{self.url}/#{view}")
-        await self.page.locator("#service", has_text="none 0").wait_for()
+        await self.page.locator("#service", has_text=f"{SHIPPED} 0").wait_for()
         return self.page
 
     async def press(self, name: str, **options: Any) -> None:

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from playwright.async_api import Browser, Download, Page, Route, expect
 
+from gateway.settings import SHIPPED
 from gateway.tokens import new_token, write_tokens
 from services.wire.errors import InvalidInput
 from tests.fakes.stages import FakeStages
@@ -230,10 +231,10 @@ async def test_an_api_key_is_asked_for_and_kept(browser: Browser, tmp_path: Path
         await page.get_by_text("does not accept this API key").first.wait_for()
         await page.get_by_label("Your key").fill(key)
         await visit.press("Use it")
-        await page.locator("#service", has_text="none 0").wait_for()
+        await page.locator("#service", has_text=f"{SHIPPED} 0").wait_for()
         await visit.draw("a fox")
         await page.reload()
-        await page.locator("#service", has_text="none 0").wait_for()
+        await page.locator("#service", has_text=f"{SHIPPED} 0").wait_for()
         await page.locator(".tile").first.click()
         await visit.press("Edit")
         await visit.press("Invert")
@@ -257,4 +258,4 @@ async def test_a_service_that_comes_later_is_found(browser: Browser) -> None:
         await visit.page.goto(visit.url)
         await visit.page.get_by_text("The service does not answer").first.wait_for()
         gone.set()
-        await visit.page.locator("#service", has_text="none 0").wait_for()
+        await visit.page.locator("#service", has_text=f"{SHIPPED} 0").wait_for()

@@ -6,6 +6,7 @@ const SILENCE_MILLISECONDS = 60_000; // in a stream: the service says something 
 const ANSWER_MILLISECONDS = 10 * 60_000; // until a stream begins: a slow line takes long to carry a picture
 
 const KEY = "unclip-key";
+const ALIAS = "dall-e-2"; // another name of the default
 const PATHS = {
   generate: "/v1/images/generations",
   edit: "/v1/images/edits",
@@ -23,16 +24,17 @@ export class Problem extends Error {
   }
 }
 
-/** What is served: its name, and facts of sizes, defaults and limits. */
-export async function model() {
+/** What is served, the default first: names, and facts of sizes, defaults and limits. */
+export async function models() {
   const answer = await send("/v1/models", {});
-  const [first] = (await answer.json()).data;
-  return { name: first.id, ...first.unclip };
+  const cards = (await answer.json()).data;
+  return cards.filter(({ id }) => id !== ALIAS).map(({ id, unclip }) => ({ name: id, ...unclip }));
 }
 
 /** Captions with their probabilities, best first. */
-export async function rank(blob, captions) {
+export async function rank(blob, captions, model) {
   const form = new FormData();
+  if (model) form.append("model", model);
   form.append("image", blob, "picture.png");
   for (const caption of captions) form.append("captions", caption);
   const answer = await send("/v1/images/rank", { method: "POST", body: form });

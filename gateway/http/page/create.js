@@ -62,6 +62,18 @@ export function setModel(model) {
   Object.assign(byId("guidance"), { max: model.max_guidance, placeholder: model.default_guidance });
 }
 
+/** Let a person choose among models, if there are several. chosen(name): is called when one does. */
+export function offerModels(models, chosen) {
+  byId("models").hidden = models.length < 2;
+  byId("model").replaceChildren(...models.map(({ name }) => h("option", { value: name }, name)));
+  byId("model").onchange = () => chosen(byId("model").value);
+}
+
+/** The name of the model that a person has chosen; undefined where there is only one. */
+export function chosenModel() {
+  return byId("models").hidden ? undefined : byId("model").value;
+}
+
 function keepDraft() {
   remember(DRAFT, byId("prompt").value);
 }
@@ -75,6 +87,7 @@ function number(id) {
 export function settings() {
   const size = byId("size").value;
   return {
+    model: chosenModel(),
     n: number("count") || 4,
     size: size ? `${size}x${size}` : undefined,
     steps: number("steps"),

@@ -13,6 +13,7 @@ export const actions = {
   edit: null,
   place: null,
   similarity: null,
+  model: null,
   most: null,
 };
 
@@ -120,7 +121,7 @@ export function captionsDialog(picture) {
     if (given.length < 2) return say("Write two captions or more, each on a line of its own.");
     button.disabled = true;
     try {
-      const found = await rank(picture.blob, given);
+      const found = await rank(picture.blob, given, actions.model());
       list.replaceChildren(...found.map(ranked));
       announce(`Fits best: ${found[0].caption}`);
     } catch (error) {

@@ -1,6 +1,6 @@
 /** The page: its views, the service's state, and pictures that come in by drop and paste. */
 
-import { hasKey, model, useKey } from "./api.js";
+import { hasKey, models, useKey } from "./api.js";
 import * as canvas from "./canvas.js";
 import * as create from "./create.js";
 import * as db from "./db.js";
@@ -13,6 +13,7 @@ import { begin } from "./tasks.js";
 const VIEWS = ["create", "canvas", "history"];
 const RETRY_MILLISECONDS = 3000;
 const THEME = "unclip-theme";
+const MODEL = "unclip-model";
 let known = { default_similarity: 0.3, max_n: 10 }; // of the model, until it is known
 
 function showView() {
@@ -48,17 +49,28 @@ function startTheme() {
 
 async function findModel() {
   try {
-    const found = await model();
-    byId("service").textContent = `${found.name} ${found.version}`;
-    known = found;
-    create.setModel(found);
-    canvas.setModel(found);
+    const found = await models();
+    const use = (name) => useModel(found.find((model) => model.name === name));
+    create.offerModels(found, (name) => {
+      remember(MODEL, name);
+      use(name);
+    });
+    const chosen = found.some(({ name }) => name === remembered(MODEL)) ? remembered(MODEL) : found[0].name;
+    byId("model").value = chosen;
+    use(chosen);
   } catch (error) {
     if (error.status === 401) return askForKey();
     byId("service").textContent = "The service does not answer; looking again …";
     byId("service").title = error.message;
     setTimeout(findModel, RETRY_MILLISECONDS);
   }
+}
+
+function useModel(model) {
+  byId("service").textContent = `${model.name} ${model.version}`;
+  known = model;
+  create.setModel(model);
+  canvas.setModel(model);
 }
 
 /** The service lets in only those with an API key. It stays in this browser. */
@@ -88,6 +100,7 @@ function fillActions() {
     goTo("create");
   };
   actions.similarity = () => known.default_similarity;
+  actions.model = create.chosenModel;
   actions.most = () => known.max_n;
   actions.vary = (picture, wanted) =>
     show(begin("vary", `Variations of: ${picture.title}`, { ...side(), ...wanted }, { image: picture.blob }));

@@ -89,8 +89,8 @@ export class Staging {
     const n = Math.max(1, Math.min(wanted, Math.floor(most.max_result_pixels / (rect.width * rect.height))));
     if (n < wanted) say(`A frame of this size gives ${n} at a time.`, { kind: "note" });
     const blob = await new Promise((resolve) => given.toBlob(resolve, "image/png"));
-    const { steps, guidance, negative_prompt } = settings();
-    const fields = { prompt, n, steps, guidance, negative_prompt, output_format: "png" };
+    const { model, steps, guidance, negative_prompt } = settings();
+    const fields = { model, prompt, n, steps, guidance, negative_prompt, output_format: "png" };
     const task = begin("edit", prompt, fields, { image: blob });
     add(task);
     this.#watch(task, rect);
