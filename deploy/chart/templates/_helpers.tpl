@@ -32,8 +32,30 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end }}
 
+{{- /* Every stage of every model that is deployed or called, as JSON: [{model, stage, application, component, values,
+bundle}]. The first model's applications have the stages' own names. */ -}}
+{{- define "unclip.stages" -}}
+{{- $found := list }}
+{{- range $stage, $values := .Values.stages }}
+{{- $found = append $found (dict "model" $.Values.model "stage" $stage "application" $stage "component" $stage "values" $values "bundle" $.Values.bundle) }}
+{{- end }}
+{{- range $model, $own := .Values.models }}
+{{- $bundle := mergeOverwrite (deepCopy $.Values.bundle) (deepCopy ($own.bundle | default dict)) }}
+{{- range $stage, $values := $.Values.stages }}
+{{- if not (has $stage ($own.shared | default list)) }}
+{{- $values := mergeOverwrite (deepCopy $values) (deepCopy (index ($own.stages | default dict) $stage | default dict)) }}
+{{- /* The size in deploy/serve/decoder.yaml is the first model's; 0 is what this one is made for. */}}
+{{- if eq $stage "decoder" }}{{- $_ := set $values "args" (merge $values.args (dict "size" 0)) }}{{- end }}
+{{- $name := printf "%s-%s" $model $stage }}
+{{- $found = append $found (dict "model" $model "stage" $stage "application" $name "component" $name "values" $values "bundle" $bundle) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- toJson $found }}
+{{- end }}
+
 {{- define "unclip.stageName" -}}
-{{ printf "%s-%s" .root.Release.Name (.stage | replace "_" "-") }}
+{{ printf "%s-%s" .root.Release.Name (.application | replace "_" "-" | replace "." "-") }}
 {{- end }}
 
 {{- /* Where the gateway finds a stage. */ -}}
@@ -42,23 +64,23 @@ capabilities: {drop: [ALL]}
 {{- end }}
 
 {{- define "unclip.bundlePath" -}}
-{{ eq .Values.bundle.source "image" | ternary "models" .Values.bundle.path }}
+{{ eq .bundle.source "image" | ternary "models" .bundle.path }}
 {{- end }}
 
 {{- /* Volumes and mounts of the model, for pods that run replicas. */ -}}
 {{- define "unclip.bundleVolume" -}}
-{{- if eq .Values.bundle.source "claim" }}
+{{- if eq .bundle.source "claim" }}
 - name: bundle
-  persistentVolumeClaim: {claimName: {{ required "bundle.claim.name" .Values.bundle.claim.name }}, readOnly: true}
-{{- else if eq .Values.bundle.source "objectStore" }}
+  persistentVolumeClaim: {claimName: {{ required "bundle.claim.name" .bundle.claim.name }}, readOnly: true}
+{{- else if eq .bundle.source "objectStore" }}
 - name: bundle
-  emptyDir: {sizeLimit: {{ .Values.bundle.objectStore.sizeLimit }}}
+  emptyDir: {sizeLimit: {{ .bundle.objectStore.sizeLimit }}}
 {{- end }}
 {{- end }}
 
 {{- define "unclip.bundleMount" -}}
-{{- if ne .Values.bundle.source "image" }}
-- {name: bundle, mountPath: {{ .Values.bundle.path }}, readOnly: true}
+{{- if ne .bundle.source "image" }}
+- {name: bundle, mountPath: {{ .bundle.path }}, readOnly: true}
 {{- end }}
 {{- end }}
 
@@ -67,9 +89,11 @@ capabilities: {drop: [ALL]}
 {{- $config := .root.Files.Get (printf "serve/%s.yaml" .stage) | fromYaml }}
 {{- $_ := set $config.http_options "host" "0.0.0.0" }}
 {{- $application := index $config.applications 0 }}
+{{- $_ := set $application "name" .application }}
+{{- $_ := set $application "route_prefix" (printf "/%s" .application) }}
 {{- $deployment := index $application.deployments 0 }}
 {{- $args := mergeOverwrite $application.args (deepCopy .values.args) }}
-{{- $bundle := include "unclip.bundlePath" .root }}
+{{- $bundle := include "unclip.bundlePath" . }}
 {{- if hasKey $args "clip" }}{{- $_ := set $args.clip "bundle" $bundle }}{{- else }}{{- $_ := set $args "bundle" $bundle }}{{- end }}
 {{- /* Ray lets in what the engine takes, so that the engine's queue is the one that fills. */ -}}
 {{- with $args.engine }}
