@@ -21,6 +21,12 @@ SERVICE = Board(
                     (Query(rate("unclip_requests_total", "flow"), "{{flow}}"),),
                 ),
                 Panel(
+                    "Requests by model",
+                    "reqps",
+                    "Finished requests by the model that answered; none: refused before that was known.",
+                    (Query(rate("unclip_requests_total", "model"), "{{model}}"),),
+                ),
+                Panel(
                     "Errors",
                     "percentunit",
                     "Share of requests that failed for no fault of the caller's.",
@@ -80,7 +86,7 @@ SERVICE = Board(
                     "Stages",
                     "short",
                     "1: the stage answers the gateway.",
-                    (Query("min by (stage) (unclip_stage_up)", "{{stage}}"),),
+                    (Query("min by (model, stage) (unclip_stage_up)", "{{model}} {{stage}}"),),
                 ),
             ),
         ),

@@ -188,13 +188,17 @@ MODELS = Board(
                     "Gateways by version",
                     "short",
                     "What each gateway believes is served.",
-                    (Query("count by (version) (unclip_gateway_model_info)", "{{version}}"),),
+                    (
+                        Query(
+                            "count by (model, version) (unclip_gateway_model_info)", "{{model}} {{version}}"
+                        ),
+                    ),
                 ),
                 Panel(
                     "Mismatch",
                     "short",
                     "1 while stages serve different versions.",
-                    (Query("max(unclip_model_mismatch)", "mismatch"),),
+                    (Query("max by (model) (unclip_model_mismatch)", "{{model}}"),),
                 ),
                 Panel(
                     "Load time",
