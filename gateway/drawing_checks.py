@@ -76,11 +76,13 @@ class DrawingChecks(Checks):
             self.problem("options.priority", f"is {given.priority}; see Priority for what is allowed")
         guidance = settings.max_guidance
         steps = settings.max_steps
+        prior_steps = int(value("prior_steps", prior.steps, 1, steps))
+        prior_guidance = value("prior_guidance", prior.guidance, 0, guidance)
         return Options(
             n=int(value("n", 1, 1, settings.max_n)),
             seed=given.seed if given.HasField("seed") else secrets.randbits(32),
-            prior_steps=int(value("prior_steps", prior.steps, 1, steps)),
-            prior_guidance=value("prior_guidance", prior.guidance, 0, guidance),
+            prior_steps=prior.steps if prior.fixed else prior_steps,
+            prior_guidance=prior.guidance if prior.fixed else prior_guidance,
             decoder_steps=int(value("decoder_steps", decoder.steps, 1, steps)),
             decoder_guidance=value("decoder_guidance", decoder.guidance, 0, guidance),
             upsampler_steps=int(value("upsampler_steps", decoder.upsampler_steps, 1, steps)),

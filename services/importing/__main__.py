@@ -12,6 +12,7 @@ import torch
 from services.bundles.bundle import BundleError, write_manifest
 from services.importing import kandinsky, karlo
 from services.importing.checkpoint import read_pipeline
+from services.importing.writing import ECLIPSE, direct_prior
 
 FAMILIES = (kandinsky, karlo)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -38,7 +39,8 @@ def main(folders: tuple[Path, ...], bundle: Path, name: str, dtype: Literal["fp3
         if family is None:
             raise BundleError("this is no family that is known: Kandinsky 2.2, Karlo v1")
         family.write(pipelines, new, DTYPES[dtype])
-        write_manifest(new, name or family.NAME, "1", family.LICENCES)
+        licences = (*family.LICENCES, ECLIPSE) if direct_prior(pipelines) else family.LICENCES
+        write_manifest(new, name or family.NAME, "1", licences)
     except BundleError as error:
         raise click.ClickException(str(error)) from None
     finally:

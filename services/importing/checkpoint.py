@@ -67,7 +67,11 @@ class _Lazy(Mapping[str, Tensor]):
 
 
 def read_pipeline(folder: Path) -> Pipeline:
-    """The parts of the pipeline in a folder."""
+    """The parts of the pipeline in a folder, which may be a prior alone, as ECLIPSE's are."""
+    if not (folder / INDEX).exists() and (folder / "config.json").exists():
+        kind = str(read_json(folder / "config.json").get("_class_name", ""))
+        if kind == "PriorTransformer":
+            return {"prior": Part(kind, folder)}
     found: Pipeline = {}
     for name, value in read_json(folder / INDEX).items():
         if name.startswith("_") or not isinstance(value, list) or len(value) != 2 or not value[1]:

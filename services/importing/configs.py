@@ -9,7 +9,7 @@ from services.bundles.bundle import BundleError
 from services.decoder.autoencoder import AutoencoderConfig
 from services.decoder.unet import UNetConfig
 from services.diffusion.config import DiffusionConfig, SamplingConfig, Threshold
-from services.prior.network import PriorConfig
+from services.prior.network import EXTRA_TOKENS, PriorConfig
 
 Config = Mapping[str, Any]
 # What our networks compute, by key; any other value is another network.
@@ -100,7 +100,6 @@ UPSAMPLER_TAKEN = (
 )
 PRIOR = {
     "added_emb_type": "prd",
-    "additional_embeddings": 4,
     "clip_embed_dim": None,
     "dropout": 0.0,
     "embedding_proj_dim": None,
@@ -222,10 +221,12 @@ def upsampler(where: str, config: Config) -> UNetConfig:
     )
 
 
-def prior(where: str, config: Config, diffusing: DiffusionConfig) -> PriorConfig:
-    """``PriorTransformer``'s."""
-    require(where, config, PRIOR, PRIOR_TAKEN)
+def prior(where: str, config: Config, diffusing: DiffusionConfig, *, timed: bool = True) -> PriorConfig:
+    """``PriorTransformer``'s. timed: it takes a timestep; ECLIPSE's, which is called so too, does not."""
+    fixed = {key: value for key, value in PRIOR.items() if timed or not key.startswith("time_embed")}
+    require(where, config, {**fixed, "additional_embeddings": EXTRA_TOKENS + timed}, PRIOR_TAKEN)
     return PriorConfig(
+        timed=timed,
         embedding_dim=config["embedding_dim"],
         text_tokens=config["num_embeddings"],
         layers=config["num_layers"],

@@ -21,7 +21,9 @@ from services.importing.checkpoint import Part, Pipeline
 from services.importing.writing import (
     clip_config,
     diffusion_of,
+    direct_prior,
     on_no_device,
+    write_direct_prior,
     write_network,
     write_prior,
     write_tower,
@@ -49,7 +51,7 @@ def claims(pipelines: Sequence[Pipeline]) -> bool:
 
 def write(pipelines: Sequence[Pipeline], out: Path, dtype: torch.dtype) -> None:
     """Write the bundle's parts. Raises BundleError for what is missing or not implemented."""
-    prior = _one([p for p in pipelines if "prior" in p], "a prior (kandinsky-2-2-prior)")
+    prior = _one([p for p in pipelines if "text_encoder" in p], "a prior (kandinsky-2-2-prior)")
     decoders = [p for p in pipelines if "movq" in p]
     plain = _one([p for p in decoders if not _inpaints(p)], "a decoder (kandinsky-2-2-decoder)")
     config = clip_config(prior["text_encoder"], prior["image_encoder"], prior["image_processor"])
@@ -57,7 +59,10 @@ def write(pipelines: Sequence[Pipeline], out: Path, dtype: torch.dtype) -> None:
     write_tower(out / "text-tower", "text", prior["text_encoder"], config, dtype)
     write_vocabulary(prior["tokenizer"], out / "text-tower")
     null = _null_image(out / "image-tower")
-    write_prior(prior["prior"], prior["scheduler"], PRIOR_SAMPLING, out / "prior", dtype)
+    if (direct := direct_prior(pipelines)) is not None:
+        write_direct_prior(direct, out / "prior", dtype)
+    else:
+        write_prior(prior["prior"], prior["scheduler"], PRIOR_SAMPLING, out / "prior", dtype)
     _write_decoder(plain, null, out / "decoder", dtype)
     if edits := [p for p in decoders if _inpaints(p)]:
         inpaint = _one(edits, "a decoder for inpainting (kandinsky-2-2-decoder-inpaint)")

@@ -17,7 +17,9 @@ from services.importing.checkpoint import Pipeline
 from services.importing.writing import (
     clip_config,
     diffusion_of,
+    direct_prior,
     on_no_device,
+    write_direct_prior,
     write_network,
     write_prior,
     write_tower,
@@ -41,12 +43,12 @@ PROJECTION_TAKEN = (
 
 def claims(pipelines: Sequence[Pipeline]) -> bool:
     """Whether these are Karlo's."""
-    return all("text_proj" in p and "super_res_last" in p for p in pipelines)
+    return any("text_proj" in p and "super_res_last" in p for p in pipelines)
 
 
 def write(pipelines: Sequence[Pipeline], out: Path, dtype: torch.dtype) -> None:
     """Write the bundle's parts. Raises BundleError for what is missing or not implemented."""
-    found = [p for p in pipelines if "prior" in p]
+    found = [p for p in pipelines if "prior_scheduler" in p]
     varying = [p for p in pipelines if "image_encoder" in p]
     if len(found) != 1 or len(varying) != 1:
         raise BundleError("karlo-v1-alpha and karlo-v1-alpha-image-variations are needed, each once")
@@ -55,7 +57,10 @@ def write(pipelines: Sequence[Pipeline], out: Path, dtype: torch.dtype) -> None:
     write_tower(out / "image-tower", "image", variations["image_encoder"], config, dtype)
     write_tower(out / "text-tower", "text", main["text_encoder"], config, dtype)
     write_vocabulary(main["tokenizer"], out / "text-tower")
-    write_prior(main["prior"], main["prior_scheduler"], PRIOR_SAMPLING, out / "prior", dtype)
+    if (direct := direct_prior(pipelines)) is not None:
+        write_direct_prior(direct, out / "prior", dtype)
+    else:
+        write_prior(main["prior"], main["prior_scheduler"], PRIOR_SAMPLING, out / "prior", dtype)
     _write_decoder(main, out / "decoder", dtype)
     _write_upsampler(main, out, dtype)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,17 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from services.bundles import karlo, towers
-from services.bundles.bundle import BundleError
+from services.bundles.bundle import BundleError, Licence
 from services.bundles.clip import VOCABULARY, WEIGHTS, Tower
 from services.bundles.weights import require_fit
 from services.diffusion.config import DiffusionConfig, SamplingConfig
 from services.importing import configs
-from services.importing.checkpoint import Part, read_json
+from services.importing.checkpoint import Part, Pipeline, read_json
 from services.prior.network import Prior
 
+ECLIPSE = Licence(
+    subject="prior weights", identifier="OpenRAIL++-M", source="ECLIPSE-Community/ECLIPSE_*_Prior"
+)
 LOGIT_SCALE = 4.6051702  # ln 100, at which CLIP's training holds it; the towers alone do not have it
 
 
@@ -73,6 +76,24 @@ def write_prior(
     config = configs.prior(str(part.folder), part.config(), diffusion_of(scheduler, sampling))
     with part.tensors() as tensors:
         write_network(folder, config, on_no_device(lambda: Prior(config)), karlo.prior(tensors), dtype)
+
+
+def direct_prior(pipelines: Sequence[Pipeline]) -> Part | None:
+    """An ECLIPSE prior that stands for the family's own, if one is given. Raises BundleError for more."""
+    found = [pipeline["prior"] for pipeline in pipelines if set(pipeline) == {"prior"}]
+    if len(found) > 1:
+        raise BundleError(f"at most one ECLIPSE prior can be used; {len(found)} are given")
+    return found[0] if found else None
+
+
+def write_direct_prior(part: Part, folder: Path, dtype: torch.dtype) -> None:
+    """Write an ECLIPSE prior, whose output is the embedding itself: its mean and deviation have no part."""
+    diffusing = DiffusionConfig(prediction="sample", clip=None, sampling=SamplingConfig(steps=1))
+    config = configs.prior(str(part.folder), part.config(), diffusing, timed=False)
+    with part.tensors() as tensors:
+        state = karlo.prior(tensors)
+        state |= {"mean": torch.zeros(config.embedding_dim), "std": torch.ones(config.embedding_dim)}
+        write_network(folder, config, on_no_device(lambda: Prior(config)), state, dtype)
 
 
 def clip_config(text: Part, image: Part, processor: Part) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The prior: a causal transformer that predicts a CLIP image embedding (arXiv 2204.06125, section 2.2).
 
-In Karlo's layout it computes what ``diffusers`` calls ``PriorTransformer``.
+In Karlo's layout it computes what ``diffusers`` calls ``PriorTransformer``; without a timestep, what ECLIPSE
+(arXiv 2312.04655) calls so.
 """
 
 from __future__ import annotations
@@ -14,14 +15,15 @@ from services.diffusion.attention import causal_bias, padding_bias
 from services.diffusion.config import DiffusionConfig
 from services.diffusion.timestep_embedding import timestep_embedding
 
-EXTRA_TOKENS = 4  # text embedding, time, noisy image embedding, and the one whose output is the prediction
+EXTRA_TOKENS = 3  # text embedding, noisy image embedding, and the one whose output is the prediction
 
 
 class PriorConfig(BaseModel):
     """The shape of the prior and how it was trained; it travels inside the checkpoint.
 
     embedding_dim: width of embeddings and of token states, which are equally wide, as in CLIP ViT-L/14.
-    text_tokens: length of the text's states.
+    text_tokens: length of the text's states. timed: it takes a timestep, as a token. One that does not is no
+    diffusion model: its one evaluation of pure noise is the embedding, and there is no guidance.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,12 +33,18 @@ class PriorConfig(BaseModel):
     layers: int
     heads: int
     head_dim: int = 64
+    timed: bool = True
     diffusion: DiffusionConfig
 
     @property
     def width(self) -> int:
         """Width of the transformer."""
         return self.heads * self.head_dim
+
+    @property
+    def extra_tokens(self) -> int:
+        """Tokens beside the text's states."""
+        return EXTRA_TOKENS + self.timed
 
 
 class Block(nn.Module):
@@ -71,9 +79,10 @@ class Prior(nn.Module):
         self.config = config
         width = config.width
         dim = config.embedding_dim
-        length = config.text_tokens + EXTRA_TOKENS
+        length = config.text_tokens + config.extra_tokens
         self.states_in, self.text_in, self.image_in = (nn.Linear(dim, width) for _ in range(3))
-        self.time_embed = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
+        if config.timed:
+            self.time_embed = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
         self.positions = nn.Parameter(0.02 * torch.randn(length, width))
         self.query_token = nn.Parameter(0.02 * torch.randn(width))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
@@ -90,12 +99,11 @@ class Prior(nn.Module):
         x: (B, D), noisy and standardised. timesteps: (B,). text: (B, D). states: (B, L, D).
         mask: (B, L), true at real tokens.
         """
-        time = self.time_embed(timestep_embedding(timesteps, self.config.width).to(x.dtype))
-        single = torch.stack(
-            [self.text_in(text), time, self.image_in(x), self.query_token.to(x.dtype).expand(len(x), -1)],
-            dim=1,
-        )
-        h = torch.cat([self.states_in(states), single], dim=1) + self.positions
+        single = [self.text_in(text), self.image_in(x), self.query_token.to(x.dtype).expand(len(x), -1)]
+        if self.config.timed:
+            time = self.time_embed(timestep_embedding(timesteps, self.config.width).to(x.dtype))
+            single.insert(1, time)
+        h = torch.cat([self.states_in(states), torch.stack(single, dim=1)], dim=1) + self.positions
         bias = self._bias(mask)
         for block in self.blocks:
             h = block(h, bias)
@@ -104,7 +112,7 @@ class Prior(nn.Module):
 
     def _bias(self, mask: Tensor) -> Tensor:
         """Causal and padding bias together, (B, 1, S, S). The extra tokens are no padding."""
-        visible = F.pad(mask.bool(), (0, EXTRA_TOKENS), value=True)
+        visible = F.pad(mask.bool(), (0, self.config.extra_tokens), value=True)
         return padding_bias(visible, torch.float32) + causal_bias(visible.shape[1], mask.device)
 
     def standardise(self, embedding: Tensor) -> Tensor:

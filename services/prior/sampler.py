@@ -58,8 +58,8 @@ class PriorSampler:
     def plan(self, steps: int, guidance: float) -> list[Segment]:
         """What a row with so many steps needs of the network."""
         sampling = self.config.diffusion.sampling
-        timesteps = spaced_timesteps(self._schedule, steps)
-        return segments(PART, [sampling.evaluations_at(t, guidance) for t in timesteps])
+        scale = self._guidance(guidance)
+        return segments(PART, [sampling.evaluations_at(t, scale) for t in self._timesteps(steps)])
 
     def start(
         self, conditioning: PriorConditioning, *, seed: int, candidate: int, steps: int, guidance: float
@@ -67,13 +67,20 @@ class PriorSampler:
         """A row for one candidate; its noise is its own, whatever else runs."""
         generator = generator_for(seed, "prior", candidate)
         x = torch.randn(self.config.embedding_dim, generator=generator).to(self.device)
-        timesteps = spaced_timesteps(self._schedule, steps)
+        timesteps = self._timesteps(steps)
         sampler = make_sampler(
             self.config.diffusion.sampling.sampler, self._schedule, x, timesteps, generator
         )
-        row: PriorRow = Row("prior", conditioning, guidance, len(timesteps))
+        row: PriorRow = Row("prior", conditioning, self._guidance(guidance), len(timesteps))
         row.start(with_x0(sampler, self.config.diffusion.bounded))
         return row
+
+    def _timesteps(self, steps: int) -> list[int]:
+        """Of a prior that takes none, the one step that turns its prediction into the sample."""
+        return spaced_timesteps(self._schedule, steps if self.config.timed else 1)
+
+    def _guidance(self, asked: float) -> float:
+        return asked if self.config.timed else 1.0
 
     @torch.inference_mode()
     def advance(self, rows: Sequence[PriorRow]) -> None:

@@ -118,6 +118,7 @@ class PriorStage:
         response = describe.describe(self.bundle.manifest)
         response.defaults.steps = sampling.steps
         response.defaults.guidance = sampling.guidance
+        response.defaults.fixed = not self._sampler.config.timed
         response.defaults.candidates = self._settings.candidates
         response.load.CopyFrom(self.load())
         return response
