@@ -46,21 +46,25 @@ def load_network(
     with safe_open(source, "pt", device="cpu") as file:
         keys = filter(belongs, file.keys())
         require_fit(network, {key: torch.Size(file.get_slice(key).get_shape()) for key in keys})
-        state = {key: _placed(file.get_tensor(key), device, dtype) for key in network.state_dict()}
+    state = {key: _placed(read_tensors(source, key)[0], device, dtype) for key in network.state_dict()}
     network.load_state_dict(state, assign=True)
     return network.eval().requires_grad_(False)
 
 
 def read_tensors(source: Path, *names: str) -> list[Tensor]:
-    """Some tensors of a safetensors file, as they are there."""
+    """Some tensors of a safetensors file, as they are there.
+
+    They lie in the file, which is mapped, and its pages count as memory until the last of them is gone.
+    """
     with safe_open(source, "pt", device="cpu") as file:
         return [file.get_tensor(name) for name in names]
 
 
 def _placed(value: Tensor, device: torch.device, dtype: torch.dtype | None) -> Tensor:
+    """A copy, so that nothing lies in a file that others may change."""
     kind = (dtype or best_dtype(device)) if value.is_floating_point() else value.dtype
     layout = torch.channels_last if value.dim() == 4 else torch.contiguous_format
-    return value.to(device=device, dtype=kind, memory_format=layout)
+    return value.to(device=device, dtype=kind, memory_format=layout, copy=True)
 
 
 def require_fit(network: nn.Module, shapes: Mapping[str, torch.Size]) -> None:

@@ -27,14 +27,27 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     "--dtype", type=click.Choice(list(DTYPES)), default="fp32", show_default=True, help="Of the weights."
 )
 @click.option("--name", default="", help="What requests call the model.  [default: the family's]")
-def main(folders: tuple[Path, ...], bundle: Path, name: str, dtype: Literal["fp32", "bf16", "fp16"]) -> None:
+@click.option(
+    "--allow-pickle",
+    is_flag=True,
+    help="Convert weights that are only there as .bin, without running what is in them.",
+)
+def main(
+    folders: tuple[Path, ...],
+    bundle: Path,
+    name: str,
+    dtype: Literal["fp32", "bf16", "fp16"],
+    allow_pickle: bool,
+) -> None:
     """Write BUNDLE from the folders of downloaded pipelines, in any order."""
     if bundle.exists():
         raise click.UsageError(f"{bundle} exists already")
     new = bundle.with_name(f".{bundle.name}.new")
+    scratch = bundle.with_name(f".{bundle.name}.converted")
     shutil.rmtree(new, ignore_errors=True)
     try:
-        pipelines = [read_pipeline(folder) for folder in folders]
+        places = [scratch / str(i) if allow_pickle else None for i in range(len(folders))]
+        pipelines = [read_pipeline(*given) for given in zip(folders, places, strict=True)]
         family = next((family for family in FAMILIES if family.claims(pipelines)), None)
         if family is None:
             raise BundleError("this is no family that is known: Kandinsky 2.2, Karlo v1")
@@ -44,6 +57,7 @@ def main(folders: tuple[Path, ...], bundle: Path, name: str, dtype: Literal["fp3
     except BundleError as error:
         raise click.ClickException(str(error)) from None
     finally:
+        shutil.rmtree(scratch, ignore_errors=True)
         if not (new / "manifest.json").exists():
             shutil.rmtree(new, ignore_errors=True)
     new.rename(bundle)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from services.bundles.bundle import PICKLED, BundleError
+from services.bundles.weights import read_tensors
+from services.importing.pickles import converted
 
 INDEX = "model_index.json"
 # Of a part's weights, in the order they are looked for; half precision only where there is no other.
@@ -27,37 +28,39 @@ MAX_JSON_BYTES = 64 * 2**20
 
 @dataclass(frozen=True)
 class Part:
-    """One part of a pipeline: the class that its folder is of, and the folder."""
+    """One part of a pipeline: the class that its folder is of, and the folder.
+
+    scratch: where its weights are converted to, if they are pickled and that is allowed.
+    """
 
     kind: str
     folder: Path
+    scratch: Path | None = None
 
     def config(self, name: str = "config.json") -> dict[str, Any]:
         """The part's config, without what only ``diffusers`` reads."""
         found = read_json(self.folder / name)
         return {key: value for key, value in found.items() if not key.startswith("_")}
 
-    @contextmanager
-    def tensors(self) -> Iterator[Mapping[str, Tensor]]:
+    def tensors(self) -> Mapping[str, Tensor]:
         """The part's tensors, each read when it is asked for. Raises BundleError."""
-        with ExitStack() as stack:
-            files = [stack.enter_context(_opened(file)) for file in weights_of(self.folder)]
-            places = {key: file for file in files for key in file.keys()}  # noqa: SIM118
-            yield _Lazy(places)
+        places: dict[str, Path] = {}
+        for file in weights_of(self.folder, self.scratch):
+            places |= dict.fromkeys(_names(file), file)
+        return _Lazy(places)
 
 
 Pipeline = dict[str, Part]  # by the names that ``model_index.json`` has
 
 
 class _Lazy(Mapping[str, Tensor]):
-    """Tensors by name, read on access."""
+    """Tensors by name, read on access. Each maps its file by itself, and leaves memory with its last use."""
 
-    def __init__(self, places: Mapping[str, Any]) -> None:
+    def __init__(self, places: Mapping[str, Path]) -> None:
         self._places = places
 
     def __getitem__(self, key: str) -> Tensor:
-        tensor: Tensor = self._places[key].get_tensor(key)
-        return tensor
+        return read_tensors(self._places[key], key)[0]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
@@ -66,42 +69,57 @@ class _Lazy(Mapping[str, Tensor]):
         return len(self._places)
 
 
-def read_pipeline(folder: Path) -> Pipeline:
-    """The parts of the pipeline in a folder, which may be a prior alone, as ECLIPSE's are."""
+def read_pipeline(folder: Path, scratch: Path | None = None) -> Pipeline:
+    """The parts of the pipeline in a folder, which may be a prior alone, as ECLIPSE's are.
+
+    scratch: where pickled weights are converted to, if they are allowed.
+    """
     if not (folder / INDEX).exists() and (folder / "config.json").exists():
         kind = str(read_json(folder / "config.json").get("_class_name", ""))
         if kind == "PriorTransformer":
-            return {"prior": Part(kind, folder)}
+            return {"prior": Part(kind, folder, scratch)}
     found: Pipeline = {}
     for name, value in read_json(folder / INDEX).items():
         if name.startswith("_") or not isinstance(value, list) or len(value) != 2 or not value[1]:
             continue
         place = _inside(folder, name)
         if place.is_dir():
-            found[name] = Part(str(value[1]), place)
+            found[name] = Part(str(value[1]), place, scratch and scratch / name)
     if not found:
         raise BundleError(f"{folder} has no part of a pipeline")
     return found
 
 
-def weights_of(folder: Path) -> list[Path]:
-    """The files of a part's weights: one, or the shards that an index names."""
-    for variant in VARIANTS:
-        for stem in STEMS:
-            index = folder / f"{stem}.safetensors.index{variant}.json"
-            if index.is_file():
-                names = read_json(index).get("weight_map", {}).values()
-                return [_existing(_inside(folder, str(name))) for name in sorted(set(names))]
-            file = folder / f"{stem}{variant}.safetensors"
-            if file.is_file():
-                return [file]
+def weights_of(folder: Path, scratch: Path | None = None) -> list[Path]:
+    """The files of a part's weights: one, or the shards that an index names.
+
+    scratch: where pickled ones are converted to; None: they are refused.
+    """
+    if found := _files_of(folder, ".safetensors"):
+        return found
+    if scratch is not None and (found := _files_of(folder, ".bin")):
+        return converted(found, scratch)
     pickled = [file.name for file in sorted(folder.iterdir()) if file.suffix in PICKLED]
     if pickled:
         raise BundleError(
-            f"{folder}: {', '.join(pickled)} is pickled, which is not read; download safetensors, or "
-            "convert it with `python -m services.bundles.convert`"
+            f"{folder}: {', '.join(pickled)} is pickled, which is not read; download safetensors, or say "
+            "--allow-pickle if you trust where it comes from"
         )
     raise BundleError(f"{folder} has no weights: none of {', '.join(STEMS)} as .safetensors")
+
+
+def _files_of(folder: Path, suffix: str) -> list[Path]:
+    """The files of a part's weights that have this suffix; none if there are none."""
+    for variant in VARIANTS:
+        for stem in STEMS:
+            index = folder / f"{stem}{suffix}.index{variant}.json"
+            if index.is_file():
+                names = read_json(index).get("weight_map", {}).values()
+                return [_existing(_inside(folder, str(name))) for name in sorted(set(names))]
+            file = folder / f"{stem}{variant}{suffix}"
+            if file.is_file():
+                return [file]
+    return []
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -133,10 +151,10 @@ def _existing(path: Path) -> Path:
     return path
 
 
-@contextmanager
-def _opened(file: Path) -> Iterator[Any]:
+def _names(file: Path) -> list[str]:
+    """The names of a file's tensors."""
     try:
         with safe_open(file, "pt", device="cpu") as opened:
-            yield opened
+            return list(opened.keys())
     except SafetensorError as error:
         raise BundleError(f"{file} is not whole: {error}") from None

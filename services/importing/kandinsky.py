@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
 
 from services.bundles import kandinsky
@@ -22,6 +23,7 @@ from services.importing.writing import (
     clip_config,
     diffusion_of,
     direct_prior,
+    joined,
     on_no_device,
     write_direct_prior,
     write_network,
@@ -58,7 +60,7 @@ def write(pipelines: Sequence[Pipeline], out: Path, dtype: torch.dtype) -> None:
     write_tower(out / "image-tower", "image", prior["image_encoder"], config, dtype)
     write_tower(out / "text-tower", "text", prior["text_encoder"], config, dtype)
     write_vocabulary(prior["tokenizer"], out / "text-tower")
-    null = _null_image(out / "image-tower")
+    null = _null_image(out / "image-tower", dtype)
     if (direct := direct_prior(pipelines)) is not None:
         write_direct_prior(direct, out / "prior", dtype)
     else:
@@ -82,9 +84,27 @@ def _inpaints(pipeline: Pipeline) -> bool:
 
 
 @torch.inference_mode()
-def _null_image(tower: Path) -> Tensor:
-    """What the image encoder makes of a picture whose every value is 0, after normalisation."""
-    model, config = read_tower(tower, "image", torch.device("cpu"), torch.float32)
+def _null_image(tower: Path, dtype: torch.dtype) -> Tensor:
+    """What the image encoder makes of a picture whose every value is 0, after normalisation.
+
+    dtype: of the weights. It computes in float32, of which memory holds one block's weights at a time.
+    """
+    model, config = read_tower(tower, "image", torch.device("cpu"), dtype)
+    blocks = [module for module in model.modules() if isinstance(module, ResidualAttentionBlock)]
+    in_blocks = {id(parameter) for block in blocks for parameter in block.parameters()}
+    for parameter in model.parameters():
+        if id(parameter) not in in_blocks:
+            parameter.data = parameter.data.float()
+
+    def widen(block: nn.Module, _: Any) -> None:
+        block.float()
+
+    def narrow(block: nn.Module, *_: Any) -> None:
+        block.to(dtype)
+
+    for block in blocks:
+        block.register_forward_pre_hook(widen)
+        block.register_forward_hook(narrow)
     side = config["model_cfg"]["vision_cfg"]["image_size"]
     encode = model.encode_image
     assert callable(encode)
@@ -97,27 +117,25 @@ def _write_decoder(pipeline: Pipeline, null: Tensor, folder: Path, dtype: torch.
     given = part.config()
     unet = configs.unet(str(part.folder), given)
     movq = pipeline["movq"]
-    with part.tensors() as tensors:
-        tokens = tensors["encoder_hid_proj.image_embeds.weight"].shape[0] // unet.context_dim
-        config = DecoderConfig(
-            side=SIDE,
-            sides=SIDES,
-            unet=unet,
-            conditioning=ImageConditioningConfig(embedding_dim=given["encoder_hid_dim"], image_tokens=tokens),
-            diffusion=diffusion_of(pipeline["scheduler"], DECODER_SAMPLING),
-            inpainting=_inpaints(pipeline),
-            imposing="noised",
-            autoencoder=configs.autoencoder(str(movq.folder), movq.config()),
-        )
-        parts = {"unet": kandinsky.unet(tensors), "conditioning": kandinsky.conditioning(tensors, null)}
-        state = {f"{name}.{key}": value for name, own in parts.items() for key, value in own.items()}
-        write_network(folder, config, on_no_device(lambda: Decoder(config)), state, dtype)
+    tensors = part.tensors()
+    tokens = tensors["encoder_hid_proj.image_embeds.weight"].shape[0] // unet.context_dim
+    config = DecoderConfig(
+        side=SIDE,
+        sides=SIDES,
+        unet=unet,
+        conditioning=ImageConditioningConfig(embedding_dim=given["encoder_hid_dim"], image_tokens=tokens),
+        diffusion=diffusion_of(pipeline["scheduler"], DECODER_SAMPLING),
+        inpainting=_inpaints(pipeline),
+        imposing="noised",
+        autoencoder=configs.autoencoder(str(movq.folder), movq.config()),
+    )
+    state = joined(unet=kandinsky.unet(tensors), conditioning=kandinsky.conditioning(tensors, null))
+    write_network(folder, config, on_no_device(lambda: Decoder(config)), state, dtype)
 
 
 def _write_autoencoder(part: Part, folder: Path, dtype: torch.dtype) -> None:
     config = configs.autoencoder(str(part.folder), part.config())
-    with part.tensors() as tensors:
-        state = kandinsky.autoencoder(tensors)
+    state = kandinsky.autoencoder(part.tensors())
     state |= _preview(config, state)
     write_network(folder, None, on_no_device(lambda: Autoencoder(config)), state, dtype)
 

@@ -18,6 +18,7 @@ from services.importing.writing import (
     clip_config,
     diffusion_of,
     direct_prior,
+    joined,
     on_no_device,
     write_direct_prior,
     write_network,
@@ -82,10 +83,10 @@ def _write_decoder(pipeline: Pipeline, folder: Path, dtype: torch.dtype) -> None
         diffusion=diffusion_of(pipeline["decoder_scheduler"], DECODER_SAMPLING),
         inpainting=False,
     )
-    with part.tensors() as tensors, projection.tensors() as projections:
-        parts = {"unet": karlo.unet(tensors), "conditioning": karlo.conditioning(projections)}
-        state = {f"{name}.{key}": value for name, own in parts.items() for key, value in own.items()}
-        write_network(folder, config, on_no_device(lambda: Decoder(config)), state, dtype)
+    tensors = part.tensors()
+    projections = projection.tensors()
+    state = joined(unet=karlo.unet(tensors), conditioning=karlo.conditioning(projections))
+    write_network(folder, config, on_no_device(lambda: Decoder(config)), state, dtype)
 
 
 def _write_upsampler(pipeline: Pipeline, out: Path, dtype: torch.dtype) -> None:
@@ -104,6 +105,6 @@ def _write_upsampler(pipeline: Pipeline, out: Path, dtype: torch.dtype) -> None:
         last=f"last-{side}",
     )
     for part, folder in ((first, f"upsampler-{side}"), (last, config.last)):
-        with part.tensors() as tensors:
-            state = {f"unet.{key}": value for key, value in karlo.unet(tensors).items()}
-            write_network(out / folder, config, on_no_device(lambda: Upsampler(config)), state, dtype)
+        tensors = part.tensors()
+        state = {f"unet.{key}": value for key, value in karlo.unet(tensors).items()}
+        write_network(out / folder, config, on_no_device(lambda: Upsampler(config)), state, dtype)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import BaseModel
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from services.bundles import karlo, towers
@@ -20,6 +19,7 @@ from services.bundles.weights import require_fit
 from services.diffusion.config import DiffusionConfig, SamplingConfig
 from services.importing import configs
 from services.importing.checkpoint import Part, Pipeline, read_json
+from services.importing.tensor_file import write_tensors
 from services.prior.network import Prior
 
 ECLIPSE = Licence(
@@ -32,17 +32,23 @@ def write_network(
     folder: Path,
     config: BaseModel | None,
     network: nn.Module,
-    state: Mapping[str, Tensor],
+    state: dict[str, Tensor],
     dtype: torch.dtype,
 ) -> None:
-    """Write a part: its config and its weights, which have to fit the network. network: on no device."""
+    """Write a part: its config and its weights, which have to fit the network. network: on no device.
+
+    The state is empty afterwards.
+    """
     require_fit(network, {key: value.shape for key, value in state.items()})
     folder.mkdir(parents=True)
     if config is not None:
         (folder / "config.json").write_text(config.model_dump_json(indent=2) + "\n")
-    save_file(
-        {key: value.to(dtype).contiguous() for key, value in state.items()}, folder / "model.safetensors"
-    )
+    write_tensors(folder / "model.safetensors", state, dtype)
+
+
+def joined(**parts: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a network's parts, under the parts' names."""
+    return {f"{name}.{key}": value for name, own in parts.items() for key, value in own.items()}
 
 
 def write_tower(folder: Path, tower: Tower, part: Part, config: dict[str, Any], dtype: torch.dtype) -> None:
@@ -50,11 +56,11 @@ def write_tower(folder: Path, tower: Tower, part: Part, config: dict[str, Any], 
     names = {"text": towers.text, "image": towers.image}[tower]
     folder.mkdir(parents=True)
     (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
-    with part.tensors() as tensors:
-        state = {key: value.to(dtype).contiguous() for key, value in names(tensors).items()}
+    tensors = part.tensors()
+    state = names(tensors)
     if tower == "text":
         state["logit_scale"] = torch.tensor(LOGIT_SCALE)
-    save_file(state, folder / WEIGHTS)
+    write_tensors(folder / WEIGHTS, state, dtype)
 
 
 def on_no_device(build: Callable[[], nn.Module]) -> nn.Module:
@@ -74,8 +80,8 @@ def write_prior(
 ) -> None:
     """Write a ``PriorTransformer``."""
     config = configs.prior(str(part.folder), part.config(), diffusion_of(scheduler, sampling))
-    with part.tensors() as tensors:
-        write_network(folder, config, on_no_device(lambda: Prior(config)), karlo.prior(tensors), dtype)
+    tensors = part.tensors()
+    write_network(folder, config, on_no_device(lambda: Prior(config)), karlo.prior(tensors), dtype)
 
 
 def direct_prior(pipelines: Sequence[Pipeline]) -> Part | None:
@@ -90,10 +96,10 @@ def write_direct_prior(part: Part, folder: Path, dtype: torch.dtype) -> None:
     """Write an ECLIPSE prior, whose output is the embedding itself: its mean and deviation have no part."""
     diffusing = DiffusionConfig(prediction="sample", clip=None, sampling=SamplingConfig(steps=1))
     config = configs.prior(str(part.folder), part.config(), diffusing, timed=False)
-    with part.tensors() as tensors:
-        state = karlo.prior(tensors)
-        state |= {"mean": torch.zeros(config.embedding_dim), "std": torch.ones(config.embedding_dim)}
-        write_network(folder, config, on_no_device(lambda: Prior(config)), state, dtype)
+    tensors = part.tensors()
+    state = karlo.prior(tensors)
+    state |= {"mean": torch.zeros(config.embedding_dim), "std": torch.ones(config.embedding_dim)}
+    write_network(folder, config, on_no_device(lambda: Prior(config)), state, dtype)
 
 
 def clip_config(text: Part, image: Part, processor: Part) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,6 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from services.bundles.bundle import ROOT, Bundle, BundleError, Licence, write_manifest
-from services.bundles.convert import convert
 from services.bundles.verify import main as verify
 from services.bundles.weights import load_weights
 
@@ -72,8 +73,9 @@ def test_pickled_weights_are_refused_with_the_command_that_converts_them(bundle:
     torch.save({"weight": torch.ones(2)}, source)
     with pytest.raises(BundleError, match=r"services\.bundles\.convert"):
         Bundle(bundle, "part")
-    result = CliRunner().invoke(convert, [str(source), str(target)])
-    assert result.exit_code == 0, result.output
+    command = [sys.executable, "-m", "services.bundles.convert", str(source), str(target)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
     assert load_file(target)["weight"].tolist() == [1, 1]
 
 

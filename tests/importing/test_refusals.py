@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
+from services.bundles.bundle import ROOT
 from services.importing.__main__ import main
 from tests.importing.checkpoints import kandinsky_decoder, kandinsky_prior, seeded
 
@@ -122,6 +126,61 @@ def test_what_is_wrong_is_named_and_nothing_is_left(
     assert result.exit_code == 1, result.output
     assert reason in result.output
     assert sorted(path.name for path in tmp_path.iterdir()) == ["given"]
+
+
+def as_pickle(folder: Path) -> None:
+    """Only the pickled form of the U-Net is there, as in older repositories."""
+    torch.save(load_file(folder / UNET), folder / "decoder/unet/diffusion_pytorch_model.bin")
+    (folder / UNET).unlink()
+
+
+def test_pickled_weights_are_converted_if_that_is_allowed(originals: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "given"
+    shutil.copytree(originals, folder)
+    as_pickle(folder)
+    asked = [str(folder / "prior"), str(folder / "decoder"), str(tmp_path / "bundle"), "--allow-pickle"]
+    result = CliRunner().invoke(main, asked)
+    assert result.exit_code == 0, result.output
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "given"]
+    made = load_file(tmp_path / "bundle/decoder/model.safetensors")
+    given = load_file(originals / UNET)
+    torch.testing.assert_close(made["unet.conv_in.weight"], given["conv_in.weight"])
+
+
+class Evil:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, command: str) -> None:
+        self._command = command
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.system, (self._command,)
+
+
+def test_code_in_pickled_weights_is_not_run(originals: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "given"
+    shutil.copytree(originals, folder)
+    (folder / UNET).unlink()
+    traces = tmp_path / "traces"
+    evil = {"conv_in.weight": Evil(f"touch {traces}")}
+    torch.save(evil, folder / "decoder/unet/diffusion_pytorch_model.bin")
+    asked = [str(folder / "prior"), str(folder / "decoder"), str(tmp_path / "bundle"), "--allow-pickle"]
+    result = CliRunner().invoke(main, asked)
+    assert result.exit_code == 1
+    assert "diffusion_pytorch_model.bin cannot be converted" in result.output
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["given"]
+
+
+def test_a_process_that_reads_pickles_can_open_nothing() -> None:
+    for attempt in (
+        "import socket; socket.socket()",
+        "open('/etc/passwd')",
+        "import os; os.fork and os.pipe()",
+    ):
+        code = f"from services.bundles.convert import confine; confine(); {attempt}"
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 1
+        assert "Too many open files" in done.stderr
 
 
 def test_a_missing_repository_is_named(originals: Path, tmp_path: Path) -> None:
