@@ -11,7 +11,7 @@ OVERLOAD ?=
 CHAOS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-node stubs dashboards demo serve observe test test-page test-deploy check format train evaluate bench bench-overload chaos lock clean
+.PHONY: help setup setup-node stubs dashboards demo serve observe test test-page test-deploy parity-full check format train evaluate bench bench-overload chaos lock clean
 
 help: ## List these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -61,6 +61,9 @@ test-page: setup ## Run the tests of the page in Chromium
 
 test-deploy: setup setup-node ## Run the tests that take minutes: scaling, rollouts, several clusters, alerts on a live stack
 	@$(BIN)/python -m pytest -m deploy tests/deploy
+
+parity-full: setup ## Compare every published network at its real size with the reference (20 GB of memory, 20 of disk)
+	@$(BIN)/python -m tests.parity.full
 
 check: setup setup-node ## Format, lint, strict types, contract lint, fresh stubs and dashboards
 	@$(BIN)/ruff format --check .

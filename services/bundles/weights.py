@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from services.bundles.bundle import BundleError
 
 Network = TypeVar("Network", bound=nn.Module)
+PIECE_BYTES = 32 * 2**20
 
 
 def load_weights(network: Network, source: Path | Mapping[str, Tensor]) -> Network:
@@ -46,7 +47,7 @@ def load_network(
     with safe_open(source, "pt", device="cpu") as file:
         keys = filter(belongs, file.keys())
         require_fit(network, {key: torch.Size(file.get_slice(key).get_shape()) for key in keys})
-    state = {key: _placed(read_tensors(source, key)[0], device, dtype) for key in network.state_dict()}
+    state = {key: _placed(source, key, device, dtype) for key in network.state_dict()}
     network.load_state_dict(state, assign=True)
     return network.eval().requires_grad_(False)
 
@@ -60,11 +61,22 @@ def read_tensors(source: Path, *names: str) -> list[Tensor]:
         return [file.get_tensor(name) for name in names]
 
 
-def _placed(value: Tensor, device: torch.device, dtype: torch.dtype | None) -> Tensor:
-    """A copy, so that nothing lies in a file that others may change."""
-    kind = (dtype or best_dtype(device)) if value.is_floating_point() else value.dtype
-    layout = torch.channels_last if value.dim() == 4 else torch.contiguous_format
-    return value.to(device=device, dtype=kind, memory_format=layout, copy=True)
+def _placed(source: Path, key: str, device: torch.device, dtype: torch.dtype | None) -> Tensor:
+    """A tensor of the file in its type, on the device. It is a copy: nothing lies in a file that may change.
+
+    Large ones are read in pieces, so that memory does not hold them twice.
+    """
+    (found,) = read_tensors(source, key)
+    kind = (dtype or best_dtype(device)) if found.is_floating_point() else found.dtype
+    layout = torch.channels_last if found.dim() == 4 else torch.contiguous_format
+    placed = torch.empty(found.shape, dtype=kind, device=device, memory_format=layout)
+    rows = max(1, PIECE_BYTES * len(found) // found.nbytes) if found.dim() and found.nbytes else 1
+    del found
+    for start in range(0, len(placed) if placed.dim() else 1, rows):
+        (again,) = read_tensors(source, key)  # mapped anew, so that the pages of the piece before are free
+        piece = slice(start, start + rows) if placed.dim() else ...
+        placed[piece] = again[piece].to(device)
+    return placed
 
 
 def require_fit(network: nn.Module, shapes: Mapping[str, torch.Size]) -> None:

@@ -65,11 +65,11 @@ def write(pipelines: Sequence[Pipeline], out: Path, dtype: torch.dtype) -> None:
         write_direct_prior(direct, out / "prior", dtype)
     else:
         write_prior(prior["prior"], prior["scheduler"], PRIOR_SAMPLING, out / "prior", dtype)
-    _write_decoder(plain, null, out / "decoder", dtype)
+    write_decoder(plain, null, out / "decoder", dtype)
     if edits := [p for p in decoders if _inpaints(p)]:
         inpaint = _one(edits, "a decoder for inpainting (kandinsky-2-2-decoder-inpaint)")
-        _write_decoder(inpaint, null, out / "decoder-inpaint", dtype)
-    _write_autoencoder(plain["movq"], out / "autoencoder", dtype)
+        write_decoder(inpaint, null, out / "decoder-inpaint", dtype)
+    write_autoencoder(plain["movq"], out / "autoencoder", dtype)
 
 
 def _one(found: Sequence[Pipeline], what: str) -> Pipeline:
@@ -112,7 +112,8 @@ def _null_image(tower: Path, dtype: torch.dtype) -> Tensor:
     return found
 
 
-def _write_decoder(pipeline: Pipeline, null: Tensor, folder: Path, dtype: torch.dtype) -> None:
+def write_decoder(pipeline: Pipeline, null: Tensor, folder: Path, dtype: torch.dtype) -> None:
+    """Write a U-Net with its conditioning. null: (D,), the embedding that guidance is measured against."""
     part = pipeline["unet"]
     given = part.config()
     unet = configs.unet(str(part.folder), given)
@@ -133,7 +134,8 @@ def _write_decoder(pipeline: Pipeline, null: Tensor, folder: Path, dtype: torch.
     write_network(folder, config, on_no_device(lambda: Decoder(config)), state, dtype)
 
 
-def _write_autoencoder(part: Part, folder: Path, dtype: torch.dtype) -> None:
+def write_autoencoder(part: Part, folder: Path, dtype: torch.dtype) -> None:
+    """Write MoVQ, with a linear map from its latents to colours for previews."""
     config = configs.autoencoder(str(part.folder), part.config())
     state = kandinsky.autoencoder(part.tensors())
     state |= _preview(config, state)
@@ -149,7 +151,8 @@ def _preview(config: Any, state: dict[str, Tensor]) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(0)
     small = 2 * torch.rand(PREVIEW_PICTURES, 3, 4, 4, generator=generator) - 1
     pictures = nn.functional.interpolate(small, size=(64, 64), mode="bicubic").clamp(-1, 1)
-    latents = network.encode(pictures).movedim(1, -1).flatten(0, -2)
+    encoded = torch.cat([network.encode(few) for few in torch.split(pictures, 4)])
+    latents = encoded.movedim(1, -1).flatten(0, -2)
     colours = nn.functional.avg_pool2d(pictures, config.factor).movedim(1, -1).flatten(0, -2)
     given = torch.cat([latents, torch.ones(len(latents), 1)], dim=1)
     fitted = torch.linalg.lstsq(given, colours).solution

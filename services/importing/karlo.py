@@ -62,11 +62,12 @@ def write(pipelines: Sequence[Pipeline], out: Path, dtype: torch.dtype) -> None:
         write_direct_prior(direct, out / "prior", dtype)
     else:
         write_prior(main["prior"], main["prior_scheduler"], PRIOR_SAMPLING, out / "prior", dtype)
-    _write_decoder(main, out / "decoder", dtype)
-    _write_upsampler(main, out, dtype)
+    write_decoder(main, out / "decoder", dtype)
+    write_upsampler(main, out, dtype)
 
 
-def _write_decoder(pipeline: Pipeline, folder: Path, dtype: torch.dtype) -> None:
+def write_decoder(pipeline: Pipeline, folder: Path, dtype: torch.dtype) -> None:
+    """Write the U-Net with its conditioning."""
     part = pipeline["decoder"]
     projection = pipeline["text_proj"]
     given = part.config()
@@ -89,7 +90,7 @@ def _write_decoder(pipeline: Pipeline, folder: Path, dtype: torch.dtype) -> None
     write_network(folder, config, on_no_device(lambda: Decoder(config)), state, dtype)
 
 
-def _write_upsampler(pipeline: Pipeline, out: Path, dtype: torch.dtype) -> None:
+def write_upsampler(pipeline: Pipeline, out: Path, dtype: torch.dtype) -> None:
     """Both networks: the first steps' and the last one's."""
     first, last = pipeline["super_res_first"], pipeline["super_res_last"]
     unet = configs.upsampler(str(first.folder), first.config())
