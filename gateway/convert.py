@@ -154,6 +154,7 @@ def to_model(model: Model, settings: Settings) -> pb.GetModelResponse:
             pb.Licence(subject=x.subject, identifier=x.identifier, source=x.source) for x in model.licences
         ],
         default_size=model.decoder.size,
+        shape_multiple=model.sizes.multiple,
     )
 
 

@@ -8,6 +8,7 @@ from gateway.checks import Checks
 from gateway.flows.flow import Options, Output
 from gateway.readiness import Model
 from gateway.settings import Settings
+from gateway.sizes import Shape, square
 from gateway.stages.budget import Priority
 from services.editing.pictures import OutputFormat
 from unclip.v1 import image_service_pb2 as pb
@@ -25,6 +26,9 @@ PRIORITIES: dict[int, Priority] = {
 }
 
 
+ShapedMessage = pb.GenerateRequest | pb.VaryRequest | pb.MixRequest | pb.InterpolateRequest
+
+
 class DrawingChecks(Checks):
     """Checks of sizes, options and output."""
 
@@ -39,6 +43,23 @@ class DrawingChecks(Checks):
         if 1 < n <= self._settings.max_n and pixels > most:
             self.problem("options.n", f"{n} pictures have {pixels} pixels; at most {most} are allowed in all")
         return pixels
+
+    def shape(self, request: ShapedMessage) -> Shape:
+        """That of pictures: as ``size`` has it or, if they are not square, ``shape``."""
+        if not any((request.shape.width, request.shape.height)):
+            return square(self.size(request.size))
+        shape = Shape(request.shape.width, request.shape.height)
+        longest = self._settings.max_aspect_ratio
+        if request.size:
+            self.problem("shape", "cannot be given with size")
+        elif shape.is_square:
+            return square(self.size(shape.width))
+        elif problem := self._model.sizes.problem(shape):
+            self.problem("shape", problem)
+        elif max(shape) > longest * min(shape):
+            said = f"is {shape.width} x {shape.height}; one side may be at most {longest:g} times the other"
+            self.problem("shape", said)
+        return shape
 
     def size(self, size: int) -> int:
         """The side of square pictures; 0 is the deployment's default."""

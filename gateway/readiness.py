@@ -100,7 +100,12 @@ class StageWatch:
         return Model(
             name=self.name,
             version=decoder.model_version,
-            sizes=Sizes(tuple(decoder.sizes), tuple(decoder.native_sizes), decoder.defaults.size),
+            sizes=Sizes(
+                tuple(decoder.sizes),
+                tuple(decoder.native_sizes),
+                decoder.defaults.size,
+                decoder.shape_multiple,
+            ),
             prior=prior.defaults,
             decoder=decoder.defaults,
             licences=tuple(decoder.licences),

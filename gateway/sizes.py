@@ -3,6 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Shape(NamedTuple):
+    """Of a picture, in px."""
+
+    width: int
+    height: int
+
+    @property
+    def is_square(self) -> bool:
+        """Whether its sides are as long."""
+        return self.width == self.height
+
+    @property
+    def pixels(self) -> int:
+        """All of them."""
+        return self.width * self.height
+
+
+def square(side: int) -> Shape:
+    """The shape with this side."""
+    return Shape(side, side)
 
 
 @dataclass(frozen=True)
@@ -10,21 +33,37 @@ class Sizes:
     """Sides of square pictures in px, smallest first.
 
     native: those of ``all`` that the base network draws itself; the others are raised from the first.
-    default: that of a picture whose request names none.
+    default: that of a picture whose request names none. multiple: of which each side of a picture that is not
+    square is one; 0: all are square.
     """
 
     all: tuple[int, ...]
     native: tuple[int, ...]
     default: int
+    multiple: int = 0
 
     @property
     def largest(self) -> int:
         """The largest of all."""
         return self.all[-1]
 
-    def drawn_for(self, size: int) -> int:
-        """The side that is drawn for a picture of this size, and then reduced to it."""
-        return next(side for side in self.all if side >= size)
+    def drawn_for(self, shape: Shape) -> Shape:
+        """The shape that is drawn for a picture of this one, and then reduced to it."""
+        if not shape.is_square:
+            return shape
+        return square(next(side for side in self.all if side >= shape.width))
+
+    def problem(self, shape: Shape) -> str:
+        """What keeps a picture of this shape, which is not square, from being drawn; empty: nothing."""
+        least, most = self.all[0], self.all[-1]
+        if not self.multiple:
+            return f"is {shape.width} x {shape.height}; this model draws squares only"
+        if any(side % self.multiple or side < least for side in shape):
+            sides = f"each side must be a multiple of {self.multiple}, and at least {least}"
+            return f"is {shape.width} x {shape.height}; {sides}"
+        if shape.pixels > most * most:
+            return f"is {shape.width} x {shape.height}; at most {most * most} pixels are allowed"
+        return ""
 
     def frame(self, side: int) -> int:
         """The side at which a frame of this side is painted.
@@ -37,8 +76,14 @@ class Sizes:
         fit = raised or [size for size in self.all if size >= self.default]
         return next((size for size in fit if 1.5 * size >= side), fit[-1])
 
-    def way(self, size: int) -> tuple[int, ...]:
-        """The sides that a picture of one of the sizes has on its way: the base network's comes first."""
+    def way(self, shape: Shape) -> tuple[int, ...]:
+        """The sides that a picture has on its way: the base network's comes first.
+
+        For one that is not square, the side of the square that costs as much.
+        """
+        size = shape.width
+        if not shape.is_square:
+            return (min(self.native, key=lambda side: abs(side * side - shape.pixels)),)
         if size in self.native:
             return (size,)
         raised = (side for side in self.all if side <= size and side not in self.native)

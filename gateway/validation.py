@@ -54,13 +54,15 @@ class FlowChecks(DrawingChecks):
 
     def _generate(self, request: pb.GenerateRequest) -> Generate:
         self.text("prompt", request.prompt)
-        size = self.size(request.size)
+        shape = self.shape(request)
         options = self.options(request.options)
         output = self.output(request.output)
         request_id = self.request_id(request.request_id)
-        held = held_bytes(0, 0, self.results(options.n, size, size))
+        held = held_bytes(0, 0, self.results(options.n, *shape))
         self.finish()
-        return Generate(options, output, request_id, self._model.sizes, request.prompt, size, held_bytes=held)
+        return Generate(
+            options, output, request_id, self._model.sizes, request.prompt, shape, held_bytes=held
+        )
 
     def _inpaint(self, request: pb.InpaintRequest) -> Inpaint:
         self.text("prompt", request.prompt)
@@ -131,7 +133,7 @@ class FlowChecks(DrawingChecks):
         )
 
     def _vary(self, request: pb.VaryRequest) -> Vary:
-        size = self.size(request.size)
+        shape = self.shape(request)
         options = self.options(request.options)
         output = self.output(request.output)
         request_id = self.request_id(request.request_id)
@@ -140,7 +142,7 @@ class FlowChecks(DrawingChecks):
         self.in_range("similarity", similarity, 0, 1)
         header = self.picture("picture", request.picture, reducible=True)
         change = self._change(request)
-        results = self.results(options.n, size, size)
+        results = self.results(options.n, *shape)
         self.finish()
         assert header is not None
         return Vary(
@@ -151,7 +153,7 @@ class FlowChecks(DrawingChecks):
             picture=request.picture,
             header=header,
             similarity=similarity,
-            size=size,
+            shape=shape,
             change=change,
             held_bytes=held_bytes(header.pixels, 0, results),
         )
@@ -168,7 +170,7 @@ class FlowChecks(DrawingChecks):
         return Change(request.from_text, request.to_text, strength)
 
     def _mix(self, request: pb.MixRequest) -> Mix:
-        size = self.size(request.size)
+        shape = self.shape(request)
         options = self.options(request.options)
         output = self.output(request.output)
         request_id = self.request_id(request.request_id)
@@ -178,7 +180,7 @@ class FlowChecks(DrawingChecks):
         else:
             self.problem("sources", f"has {len(request.sources)}; from 2 to {MAX_SOURCES} are allowed")
         shares = self._shares(request)
-        results = self.results(options.n, size, size)
+        results = self.results(options.n, *shape)
         self.finish()
         return Mix(
             options=options,
@@ -186,13 +188,13 @@ class FlowChecks(DrawingChecks):
             request_id=request_id,
             sizes=self._model.sizes,
             sources=tuple(sources),
-            size=size,
+            shape=shape,
             shares=shares,
             held_bytes=held_bytes(_pixels(sources), 0, results),
         )
 
     def _interpolate(self, request: pb.InterpolateRequest) -> Interpolate:
-        size = self.size(request.size)
+        shape = self.shape(request)
         options = self.options(request.options)
         output = self.output(request.output)
         request_id = self.request_id(request.request_id)
@@ -201,7 +203,7 @@ class FlowChecks(DrawingChecks):
             self.problem("options.n", "has no meaning here; frames says how many pictures there are")
         sources = [self._source("start", request.start), self._source("end", request.end)]
         options = replace(options, n=request.frames)
-        results = self.results(options.n, size, size)
+        results = self.results(options.n, *shape)
         self.finish()
         return Interpolate(
             options=options,
@@ -209,7 +211,7 @@ class FlowChecks(DrawingChecks):
             request_id=request_id,
             sizes=self._model.sizes,
             sources=tuple(sources),
-            size=size,
+            shape=shape,
             held_bytes=held_bytes(_pixels(sources), 0, results),
         )
 

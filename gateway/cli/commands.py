@@ -13,13 +13,23 @@ import click
 from gateway.cli import models, tokens
 from gateway.cli.client import exiting, say_waiting
 from gateway.cli.draws import MODEL, SAME_COUNT, SAMPLING, draws
-from gateway.cli.sources import Weighted, source_of
+from gateway.cli.sources import SizeType, Weighted, source_of
 from gateway.settings import CLIENT_ADDRESS, CLIENT_TOKEN
 from unclip.v1 import image_service_pb2 as pb
 from unclip_client import Client
+from unclip_client.requests import Size, shaped
 
 SIZE = click.option(
-    "--size", type=click.IntRange(0, 2**31), default=0, help="Side in pixels; 0: the model's default."
+    "--size",
+    type=SizeType(),
+    default=0,
+    help="Side in pixels, or WIDTHxHEIGHT where the model draws such; 0: the model's default.",
+)
+SIDE = click.option(
+    "--size",
+    type=click.IntRange(0, 2**31),
+    default=0,
+    help="Shorter side in pixels; 0: the picture's own.",
 )
 PICTURE = click.argument("picture", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 
@@ -72,9 +82,9 @@ main.add_command(models.model)
 @SIZE
 @SAMPLING
 @draws()
-def generate(prompt: str, size: int, options: pb.SamplingOptions, output: pb.Output) -> pb.GenerateRequest:
+def generate(prompt: str, size: Size, options: pb.SamplingOptions, output: pb.Output) -> pb.GenerateRequest:
     """Draw pictures of PROMPT."""
-    return pb.GenerateRequest(prompt=prompt, size=size, options=options, output=output)
+    return pb.GenerateRequest(prompt=prompt, **shaped(size), options=options, output=output)
 
 
 @main.command(epilog='Example: unclip inpaint photo.png "an owl in the snow" --mask hole.png -o owl.png')
@@ -90,7 +100,7 @@ def generate(prompt: str, size: int, options: pb.SamplingOptions, output: pb.Out
     type=click.Choice(["alpha", "luminance"]),
     help="What of the mask is painted: its transparent or its white pixels; by default, what it is made of.",
 )
-@SIZE
+@SIDE
 @SAMPLING
 @draws()
 def inpaint(
@@ -157,7 +167,7 @@ def vary(
     from_text: str,
     to_text: str,
     strength: float | None,
-    size: int,
+    size: Size,
     options: pb.SamplingOptions,
     output: pb.Output,
 ) -> pb.VaryRequest:
@@ -168,7 +178,7 @@ def vary(
         from_text=from_text,
         to_text=to_text,
         text_strength=strength,
-        size=size,
+        **shaped(size),
         options=options,
         output=output,
     )
@@ -183,13 +193,13 @@ def vary(
 def mix(
     sources: tuple[str, ...],
     weights: tuple[float, ...],
-    size: int,
+    size: Size,
     options: pb.SamplingOptions,
     output: pb.Output,
 ) -> pb.MixRequest:
     """Draw pictures of what SOURCES, files or prompts, have in common."""
     given = [source_of(source) for source in sources]
-    return pb.MixRequest(sources=given, weights=weights, size=size, options=options, output=output)
+    return pb.MixRequest(sources=given, weights=weights, **shaped(size), options=options, output=output)
 
 
 @main.command(epilog="Example: unclip interpolate fox.png owl.png --frames 7 --sheet way.png")
@@ -200,14 +210,14 @@ def mix(
 @SAME_COUNT
 @draws()
 def interpolate(
-    start: str, end: str, frames: int, size: int, options: pb.SamplingOptions, output: pb.Output
+    start: str, end: str, frames: int, size: Size, options: pb.SamplingOptions, output: pb.Output
 ) -> pb.InterpolateRequest:
     """Draw the way from START to END, files or prompts."""
     return pb.InterpolateRequest(
         start=source_of(start),
         end=source_of(end),
         frames=frames,
-        size=size,
+        **shaped(size),
         options=options,
         output=output,
     )

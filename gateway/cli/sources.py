@@ -1,8 +1,10 @@
-"""Sources on the command line: files or prompts, and their weights."""
+"""Values on the command line: sources (files or prompts) and their weights, and sizes."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -18,6 +20,22 @@ def source_of(given: str) -> pb.Source:
     if path.suffix.lower() in PICTURES and not path.is_file():
         raise click.BadParameter(f"there is no file {given!r}", param_hint="SOURCES")
     return pb.Source(picture=path.read_bytes()) if _is_file(path) else pb.Source(prompt=given)
+
+
+class SizeType(click.ParamType[int | tuple[int, int]]):
+    """A square's side, or WIDTHxHEIGHT, in px."""
+
+    name = "size"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | tuple[int, int]:
+        """An int, or two."""
+        found = re.fullmatch(r"(\d{1,9})(?:x(\d{1,9}))?", str(value), re.ASCII)
+        if found is None:
+            self.fail(f"{value!r} is neither a side (512) nor WIDTHxHEIGHT (768x512)", param, ctx)
+        width, height = found.groups()
+        return int(width) if height is None else (int(width), int(height))
 
 
 class Weighted(click.Command):

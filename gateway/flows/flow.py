@@ -12,7 +12,7 @@ from PIL import Image
 
 from gateway.events import Event, Indexed, Observe, Timed, Warned, text_cut, unobserved
 from gateway.ledger import Demand
-from gateway.sizes import Sizes
+from gateway.sizes import Shape, Sizes
 from gateway.stages import Stages
 from gateway.stages.backlog import Steps
 from gateway.stages.budget import Budget, Priority
@@ -102,24 +102,20 @@ class Flow(abc.ABC):
         observe: is told of what happens to a picture at once, however slowly it is read.
         """
 
-    def native(self, size: int) -> int:
-        """The side that is drawn for a picture of this size, and then reduced to it."""
-        return self.sizes.drawn_for(size)
-
     def prior_demand(self) -> Demand:
         """Candidates for one picture."""
         options = self.options
         steps = Steps(0, options.prior_steps, evaluations(options.prior_guidance))
         return Demand("prior", ((steps,),), rows=options.prior_candidates)
 
-    def decoder_demand(self, *sizes: int) -> Demand:
-        """Pictures of these native sizes, one after another."""
-        return Demand("decoder", tuple(map(self.decoder_steps, sizes)))
+    def decoder_demand(self, *shapes: Shape) -> Demand:
+        """Pictures that are drawn at these shapes, one after another."""
+        return Demand("decoder", tuple(map(self.decoder_steps, shapes)))
 
-    def decoder_steps(self, size: int) -> tuple[Steps, ...]:
-        """Those of one picture of this native size, in each network."""
+    def decoder_steps(self, shape: Shape) -> tuple[Steps, ...]:
+        """Those of one picture that is drawn at this shape, in each network."""
         options = self.options
-        base, *raised = self.sizes.way(size)
+        base, *raised = self.sizes.way(shape)
         upsamplers = (Steps(side, options.upsampler_steps) for side in raised)
         return Steps(base, options.decoder_steps, evaluations(options.decoder_guidance)), *upsamplers
 

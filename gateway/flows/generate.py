@@ -10,6 +10,7 @@ from gateway.events import Drawn, Event, Indexed, Observe, unobserved
 from gateway.flows.fan_out import fan_out
 from gateway.flows.flow import Flow, encoded
 from gateway.ledger import Demand
+from gateway.sizes import Shape
 from gateway.stages import Stages
 from gateway.stages.budget import Budget
 from gateway.stages.text_encoder import EncodedText
@@ -19,14 +20,14 @@ from services.editing.pictures import reduced
 
 @dataclass(frozen=True)
 class Generate(Flow):
-    """A sentence, and the side of the square pictures of it, in px."""
+    """A sentence, and the shape of the pictures of it."""
 
     prompt: str
-    size: int
+    shape: Shape
 
     def demands(self) -> tuple[Demand, ...]:
         """Candidates, then one picture."""
-        return self.prior_demand(), self.decoder_demand(self.native(self.size))
+        return self.prior_demand(), self.decoder_demand(self.sizes.drawn_for(self.shape))
 
     async def run(
         self, stages: Stages, budget: Budget, observe: Observe = unobserved
@@ -46,10 +47,10 @@ class Generate(Flow):
         async with self.sample_prior(stages, text, seed, budget) as prior:
             async for event in prior:
                 yield event
-        size = self.native(self.size)
+        shape = self.sizes.drawn_for(self.shape)
         async with stages.decoder.sample(
-            prior.result, text, self.options.decoder, seed=seed, size=size, budget=budget
+            prior.result, text, self.options.decoder, seed=seed, shape=shape, budget=budget
         ) as decoder:
             async for event in decoder:
                 yield event
-        yield Drawn(await in_thread(reduced, decoder.result, self.size))
+        yield Drawn(await in_thread(reduced, decoder.result, self.shape))

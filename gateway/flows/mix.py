@@ -18,11 +18,12 @@ from gateway.flows.embeddings import spherical_mean
 from gateway.flows.fan_out import fan_out
 from gateway.flows.flow import SEEDS, Flow, PriorSampling, decode, encoded
 from gateway.ledger import Demand
+from gateway.sizes import Shape, square
 from gateway.stages import Stages
 from gateway.stages.budget import Budget
 from gateway.stages.text_encoder import Embedding, EncodedText
 from gateway.threads import in_thread
-from services.editing.pictures import Header, Pixels, centre_square, reduced
+from services.editing.pictures import Header, Pixels, centre_of, reduced
 
 SOURCE_STRIDE = 0xD1B54A32D192ED03  # odd: keeps the seeds of a request's prompts apart
 
@@ -39,10 +40,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Blend(Flow):
-    """Sources, and the side of the square pictures made of them, in px."""
+    """Sources, and the shape of the pictures made of them."""
 
     sources: tuple[Source, ...]
-    size: int
+    shape: Shape
     shares_noise: ClassVar[bool] = False  # all pictures: so each prompt is sampled once for all of them
 
     @property
@@ -52,7 +53,7 @@ class Blend(Flow):
 
     def demands(self) -> tuple[Demand, ...]:
         """Candidates for each prompt, then one picture."""
-        decoder = self.decoder_demand(self.native(self.size))
+        decoder = self.decoder_demand(self.sizes.drawn_for(self.shape))
         return (self.prompts_demand(), decoder) if self.prompts else (decoder,)
 
     @property
@@ -107,7 +108,7 @@ class Blend(Flow):
         """A picture's embedding, or a prompt's conditioning, and what there is to tell of it."""
         if source.header is None:
             return await encoded(stages, source.prompt, self.options, budget, field=source.field)
-        pixels = await in_thread(_square, source, self.native(self.size))
+        pixels = await in_thread(_square, source, self.sizes.default)
         started = time.monotonic()
         embedding = await stages.image_encoder.encode(pixels, budget)
         return embedding, [Timed("image_encoder", time.monotonic() - started)]
@@ -140,13 +141,13 @@ class Blend(Flow):
             else:
                 embeddings.append(found)
         mixed = spherical_mean(embeddings, [weight for weight in weights if weight])
-        size = self.native(self.size)
+        shape = self.sizes.drawn_for(self.shape)
         async with stages.decoder.sample(
-            mixed, text, self.options.decoder, seed=seed, size=size, budget=budget
+            mixed, text, self.options.decoder, seed=seed, shape=shape, budget=budget
         ) as decoder:
             async for event in decoder:
                 yield event
-        yield Drawn(await in_thread(reduced, decoder.result, self.size))
+        yield Drawn(await in_thread(reduced, decoder.result, self.shape))
 
 
 @dataclass(frozen=True)
@@ -194,4 +195,4 @@ class Interpolate(Blend):
 
 def _square(source: Source, side: int) -> Pixels:
     assert source.header is not None
-    return centre_square(decode(source.picture, source.header, source.field), side)
+    return centre_of(decode(source.picture, source.header, source.field), square(side))

@@ -12,6 +12,7 @@ from gateway.events import Drawn, Event, Indexed, Observe, Progressed, unobserve
 from gateway.flows.fan_out import fan_out
 from gateway.flows.flow import SEEDS, Flow, decode, encoded
 from gateway.ledger import Demand
+from gateway.sizes import square
 from gateway.stages import Stages
 from gateway.stages.budget import Budget
 from gateway.stages.decoder import Known
@@ -69,8 +70,8 @@ class Paint(Flow):
     def demands(self) -> tuple[Demand, ...]:
         """Candidates, then the frames; one, as long as they are not planned."""
         frames = self.planned[1] if self.planned else []
-        sizes = [self.sizes.frame(frame.side) for frame in frames]
-        return self.prior_demand(), self.decoder_demand(*sizes or [self.sizes.frame(1)])
+        shapes = [square(self.sizes.frame(frame.side)) for frame in frames]
+        return self.prior_demand(), self.decoder_demand(*shapes or [square(self.sizes.frame(1))])
 
     async def run(
         self, stages: Stages, budget: Budget, observe: Observe = unobserved
@@ -110,7 +111,7 @@ class Paint(Flow):
                 text,
                 self.options.decoder,
                 seed=(seed + number * FRAME_STRIDE) % SEEDS,
-                size=side,
+                shape=square(side),
                 budget=budget,
                 known=known,
             ) as decoder:

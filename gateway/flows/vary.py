@@ -17,12 +17,13 @@ from gateway.flows.embeddings import turned
 from gateway.flows.fan_out import fan_out
 from gateway.flows.flow import Flow, decode, encoded
 from gateway.ledger import Demand
+from gateway.sizes import Shape, square
 from gateway.stages import Stages
 from gateway.stages.budget import Budget
 from gateway.stages.decoder import Start
 from gateway.stages.text_encoder import Embedding, EncodedText
 from gateway.threads import in_thread
-from services.editing.pictures import Header, Pixels, centre_square, reduced
+from services.editing.pictures import Header, Pixels, centre_of, reduced
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,13 @@ class Change:
 class Vary(Flow):
     """A picture's file and its checked header.
 
-    How similar to stay, in [0, 1]; the side of the results in px; what is to change.
+    How similar to stay, in [0, 1]; the shape of the results; what is to change.
     """
 
     picture: bytes
     header: Header
     similarity: float
-    size: int
+    shape: Shape
     change: Change | None = None
 
     @property
@@ -54,7 +55,7 @@ class Vary(Flow):
 
     def demands(self) -> tuple[Demand, ...]:
         """One picture; the more similar, the fewer steps of the base network."""
-        base, *raised = self.decoder_steps(self.native(self.size))
+        base, *raised = self.decoder_steps(self.sizes.drawn_for(self.shape))
         steps = max(1, round(base.steps * (1 - self.similarity)))
         return (Demand("decoder", ((replace(base, steps=steps), *raised),)),)
 
@@ -62,10 +63,11 @@ class Vary(Flow):
         self, stages: Stages, budget: Budget, observe: Observe = unobserved
     ) -> AsyncGenerator[Indexed, None]:
         """Draw pictures like the given one."""
-        pixels = await in_thread(self._square)
+        shape = self.sizes.drawn_for(self.shape)
+        centre, pixels = await in_thread(self._pixels, shape)
         text, before = await encoded(stages, "", self.options, budget, self.options.decoder_guidance)
         started = time.monotonic()
-        embedding = await stages.image_encoder.encode(pixels, budget)
+        embedding = await stages.image_encoder.encode(centre, budget)
         before.append(Timed("image_encoder", time.monotonic() - started))
         if self.change is not None:
             embedding, told = await self._changed(embedding, self.change, stages, budget)
@@ -90,8 +92,11 @@ class Vary(Flow):
             return embedding, [*told, Warned("to_text", "says the same as from_text", "no effect")]
         return turned(embedding, after - before, change.strength), told
 
-    def _square(self) -> Pixels:
-        return centre_square(decode(self.picture, self.header, "picture"), self.native(self.size))
+    def _pixels(self, shape: Shape) -> tuple[Pixels, Pixels]:
+        """What the image encoder sees, a square, and what is begun from."""
+        picture = decode(self.picture, self.header, "picture")
+        begun = centre_of(picture, shape)
+        return begun if shape.is_square else centre_of(picture, square(min(shape))), begun
 
     async def _draw(
         self,
@@ -102,10 +107,10 @@ class Vary(Flow):
         budget: Budget,
         seed: int,
     ) -> AsyncGenerator[Event, None]:
-        size = self.native(self.size)
+        shape = self.sizes.drawn_for(self.shape)
         async with stages.decoder.sample(
-            embedding, text, self.options.decoder, seed=seed, size=size, budget=budget, start=start
+            embedding, text, self.options.decoder, seed=seed, shape=shape, budget=budget, start=start
         ) as decoder:
             async for event in decoder:
                 yield event
-        yield Drawn(await in_thread(reduced, decoder.result, self.size))
+        yield Drawn(await in_thread(reduced, decoder.result, self.shape))

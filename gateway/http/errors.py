@@ -17,6 +17,7 @@ from services.wire.errors import InvalidInput, Overloaded, ServiceError
 PARAMS = {
     "picture": "image",
     "margins": "outpaint",
+    "shape": "size",
     "text": "input",
     "output.format": "output_format",
     "output.quality": "output_compression",

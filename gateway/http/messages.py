@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Collection
+from typing import Any
 
 from gateway.http import schema
 from gateway.http.errors import HttpError
@@ -30,10 +31,10 @@ def named_model(asked: str | None, served: Collection[str]) -> str:
 
 
 def generation(body: schema.Generation, request_id: str) -> pb.GenerateRequest:
-    """Draw a sentence. Pictures are square."""
+    """Draw a sentence."""
     return pb.GenerateRequest(
         prompt=body.prompt,
-        size=_side(body.size),
+        **_shaped(body.size),
         options=_options(body),
         output=_output(body),
         request_id=request_id,
@@ -72,7 +73,7 @@ def variation(body: schema.Variation, picture: bytes, request_id: str) -> pb.Var
     """Draw pictures like one."""
     return pb.VaryRequest(
         picture=picture,
-        size=_side(body.size),
+        **_shaped(body.size),
         similarity=body.similarity,
         from_text=body.from_text or "",
         to_text=body.to_text or "",
@@ -88,7 +89,7 @@ def mix(body: schema.MixBody, request_id: str) -> pb.MixRequest:
     return pb.MixRequest(
         sources=[_source(f"sources[{i}]", source) for i, source in enumerate(body.sources)],
         weights=body.weights or (),
-        size=_side(body.size),
+        **_shaped(body.size),
         options=_options(body),
         output=_output(body),
         request_id=request_id,
@@ -101,7 +102,7 @@ def interpolation(body: schema.Interpolation, request_id: str) -> pb.Interpolate
         start=_source("start", body.start),
         end=_source("end", body.end),
         frames=body.frames,
-        size=_side(body.size),
+        **_shaped(body.size),
         options=_options(body),
         output=_output(body),
         request_id=request_id,
@@ -124,15 +125,13 @@ def decoded(text: str, param: str) -> bytes:
         raise InvalidInput((param, "is no base64")) from None
 
 
-def _side(size: str | None) -> int:
+def _shaped(size: str | None) -> dict[str, Any]:
+    """The fields that say how large pictures are drawn."""
     sides = schema.sides(size)
     if sides is None:
-        return 0
-    if sides[0] != sides[1]:
-        raise InvalidInput(
-            ("size", f"is {size}; pictures are drawn square, such as {max(sides)}x{max(sides)}")
-        )
-    return sides[0]
+        return {}
+    width, height = sides
+    return {"size": width} if width == height else {"shape": pb.Shape(width=width, height=height)}
 
 
 def _options(body: schema.Common) -> pb.SamplingOptions:

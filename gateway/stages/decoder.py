@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gateway.events import Event, Previewed, Progressed, Queued, Step
+from gateway.sizes import Shape
 from gateway.stages.backlog import Backlog
 from gateway.stages.budget import Budget
 from gateway.stages.channel import StageChannel
@@ -28,7 +29,7 @@ class Known:
 
 @dataclass(frozen=True)
 class Start:
-    """A picture (S, S, 3) to stay near to, and how near, in [0, 1]."""
+    """A picture of the result's shape, (H, W, 3), to stay near to, and how near, in [0, 1]."""
 
     pixels: Pixels
     similarity: float
@@ -62,18 +63,19 @@ class Decoder:
         options: DecoderOptions,
         *,
         seed: int,
-        size: int,
+        shape: Shape,
         budget: Budget,
         known: Known | None = None,
         start: Start | None = None,
     ) -> Sampling[Response, Pixels]:
-        """Make one picture; the result is (size, size, 3)."""
+        """Make one picture; the result is (height, width, 3)."""
         fixed = Request(
             embedding=to_message(embedding),
             text=text.prompt,
             unconditional=text.unconditional,
             upsampler_steps=options.upsampler_steps,
-            size=size,
+            size=shape.height,
+            width=0 if shape.is_square else shape.width,
             preview_interval=options.preview_interval,
         )
         if known is not None:
@@ -93,9 +95,9 @@ class Decoder:
             lambda m: m.HasField("result"),
             budget,
         )
-        return Sampling(self.channel, messages, "decoder", lambda m: self._read(m, size), _next_step)
+        return Sampling(self.channel, messages, "decoder", lambda m: self._read(m, shape), _next_step)
 
-    def _read(self, message: Response, size: int) -> Event | Pixels | None:
+    def _read(self, message: Response, shape: Shape) -> Event | Pixels | None:
         self.backlog.told(message.load)
         event = message.WhichOneof("event")
         if event == "queued":
@@ -105,7 +107,9 @@ class Decoder:
             return Progressed(step, message.progress.progress.step, message.progress.progress.steps)
         if event == "preview":
             return Previewed(self.channel.array(message.preview.picture, None, None, 3))
-        return self.channel.array(message.result.picture, size, size, 3) if event == "result" else None
+        if event == "result":
+            return self.channel.array(message.result.picture, shape.height, shape.width, 3)
+        return None
 
 
 def _next_step(message: Response) -> Step | None:

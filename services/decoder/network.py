@@ -21,8 +21,9 @@ Imposing = Literal["x0", "noised"]
 class DecoderConfig(BaseModel):
     """The base decoder.
 
-    side: of its pictures in px. sides: more that it can draw. inpainting: it has mask channels. imposing: how
-    known places are kept: put into each step's clean sample, or noised and put into the sample itself.
+    side: of its pictures in px. sides: more that it can draw. multiple: of which each side of a picture that
+    is not square is one; 0: it draws squares only. inpainting: it has mask channels. imposing: how known
+    places are kept: put into each step's clean sample, or noised and put into the sample itself.
     autoencoder: of one that works on latents.
     """
 
@@ -30,6 +31,7 @@ class DecoderConfig(BaseModel):
 
     side: int
     sides: tuple[int, ...] = ()
+    multiple: int = 0
     unet: UNetConfig
     conditioning: ConditioningConfig | ImageConditioningConfig
     diffusion: DiffusionConfig
@@ -41,6 +43,13 @@ class DecoderConfig(BaseModel):
     def native(self) -> tuple[int, ...]:
         """Sides of the pictures that it draws itself, in px, smallest first."""
         return tuple(sorted({self.side, *self.sides}))
+
+    def draws(self, height: int, width: int) -> bool:
+        """Whether it draws pictures of this shape, which is no square."""
+        sides = (height, width)
+        if not self.multiple or any(side % self.multiple or side < self.native[0] for side in sides):
+            return False
+        return height * width <= self.native[-1] ** 2
 
 
 class UpsamplerConfig(BaseModel):

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from services.bundles.bundle import Bundle
@@ -24,9 +23,10 @@ from services.decoder.network import (
     raise_to,
 )
 from services.decoder.space import AUTOENCODER, PixelSpace, Space, load_space
-from services.decoder.tasks import DecoderRow, DecoderTask
+from services.decoder.tasks import DecoderRow, DecoderTask, Shape, starting_level
 from services.diffusion.guidance import guided
 from services.diffusion.noise import generator_for
+from services.diffusion.pixels import resized
 from services.diffusion.prediction import Prediction, to_x0
 from services.diffusion.samplers import Sampler, Settle, make_sampler, unsettled, with_x0
 from services.diffusion.schedule import spaced_timesteps
@@ -38,7 +38,6 @@ UPSAMPLERS = "upsampler-*"
 EDITS = "decoder-inpaint"  # draws instead of the base where something is known, in bundles that have it
 PARTS = (BASE, UPSAMPLERS, "last-*", f"{AUTOENCODER}*", f"{EDITS}*")
 PIXELS = PixelSpace()
-MAX_START_SHARE = 0.96  # of the noise that similarity 0 begins with; see ``_starting_level``
 
 
 class DecoderSampler:
@@ -65,17 +64,10 @@ class DecoderSampler:
             part: load_network(partial(Upsampler, config), bundle.weights(part), self.device)
             for part, config in raising.items()
         }
-        # What the engine calls the base networks at their sides: (the part, the side).
-        self._base_calls = {
-            _base_name(part, side, config): (part, side)
-            for part, config in bases.items()
-            for side in config.native
-        }
-        self._diffusions = {
-            **{name: bases[part].diffusion for name, (part, _) in self._base_calls.items()},
-            **{part: config.diffusion for part, config in raising.items()},
-        }
+        self._diffusions = {part: config.diffusion for part, config in (bases | raising).items()}
         self._schedules = {part: diffusion.make_schedule() for part, diffusion in self._diffusions.items()}
+        # What the engine calls the base networks at the shapes that were asked for: (the part, the shape).
+        self._base_calls: dict[str, tuple[str, Shape]] = {}
         self._call_size = call_size
         self._upsampler_call_size = upsampler_call_size
 
@@ -113,7 +105,7 @@ class DecoderSampler:
         """A row for one picture; its noise is its own, whatever else runs."""
         similarity = 0.0 if task.start is None else task.similarity
         edits = task.known is not None
-        timesteps = self._timesteps(task.steps, task.upsampler_steps, task.size, similarity, edits)
+        timesteps = self._timesteps(task.steps, task.upsampler_steps, task.shape, similarity, edits)
         base, *raised = timesteps
         row = DecoderRow(base, task, len(timesteps[base]), sum(len(timesteps[part]) for part in raised))
         row.start(self._trajectory(row, timesteps))
@@ -125,61 +117,80 @@ class DecoderSampler:
         steps: int,
         guidance: float,
         upsampler_steps: int,
-        size: int,
+        shape: Shape,
         similarity: float,
         context: int,
         edits: bool,
     ) -> list[Segment]:
         """What a row will need of each network. context: the length of its text's states."""
         plan = []
-        for part, timesteps in self._timesteps(steps, upsampler_steps, size, similarity, edits).items():
-            sampling = self._diffusions[part].sampling
-            scale = guidance if self.is_base(part) else sampling.guidance
+        for network, timesteps in self._timesteps(steps, upsampler_steps, shape, similarity, edits).items():
+            sampling = self._diffusions[self._part_of(network)].sampling
+            scale = guidance if self.is_base(network) else sampling.guidance
             evaluations = [sampling.evaluations_at(t, scale) for t in timesteps]
-            last = self._last(part)
-            plan += segments(part, evaluations[:-1] if last else evaluations, (context,))
+            last = self._last(network)
+            plan += segments(network, evaluations[:-1] if last else evaluations, (context,))
             plan += segments(last, evaluations[-1:] if last else [], (context,))
         return plan
 
     def call_sizes(self, max_batch: int) -> CallSizes:
         """How many evaluations a call of each network holds."""
-        base = dict.fromkeys(self._base_calls, self._call_size)
         upsamplers = dict.fromkeys(self._upsamplers, self._upsampler_call_size)
-        return CallSizes(max_batch, {**base, **upsamplers})
+        return CallSizes(max_batch, upsamplers, self._call_size)
 
     def is_base(self, network: str) -> bool:
-        """Whether a network is the base one, at any size."""
+        """Whether a network is the base one, at any shape."""
         return network in self._base_calls
+
+    def _part_of(self, network: str) -> str:
+        """The part of the bundle that a network is."""
+        return self._base_calls[network][0] if self.is_base(network) else network
 
     def _part(self, edits: bool) -> str:
         """The base network that draws."""
         return EDITS if edits and EDITS in self._bases else BASE
 
     def side_of(self, network: str) -> int:
-        """The side of the pictures that a network makes, in px."""
-        return (
-            self._base_calls[network][1] if self.is_base(network) else self._upsamplers[network].config.side
-        )
+        """The side of the square pictures that a network makes, or of squares with as many pixels, in px."""
+        height, width = self._shape_of(network)
+        if height == width:
+            return height
+        return min(self.config.native, key=lambda side: abs(side * side - height * width))
+
+    def _shape_of(self, network: str) -> Shape:
+        if self.is_base(network):
+            return self._base_calls[network][1]
+        side = self._upsamplers[network].config.side
+        return side, side
 
     def _last(self, part: str) -> str:
         """The network that takes the last step in a part's stead; empty: none does."""
         return self.upsamplers[part].last if part in self.upsamplers else ""
 
     def _timesteps(
-        self, steps: int, upsampler_steps: int, size: int, similarity: float, edits: bool
+        self, steps: int, upsampler_steps: int, shape: Shape, similarity: float, edits: bool
     ) -> dict[str, list[int]]:
-        """The timesteps in each network that a picture of this size goes through, in order."""
+        """The timesteps in each network that a picture of this shape goes through, in order."""
         part = self._part(edits)
         config = self._bases[part].config
-        side = size if size in config.native else config.side
-        name = _base_name(part, side, config)
-        base = spaced_timesteps(self._schedules[name], steps, start=_starting_level(similarity))
+        height, width = shape
+        drawn = shape if height != width or height in config.native else (config.side, config.side)
+        base = spaced_timesteps(self._schedules[part], steps, start=starting_level(similarity))
         raised = {
             part: spaced_timesteps(self._schedules[part], upsampler_steps)
             for part, config in self.upsamplers.items()
-            if side < config.side <= size
+            if drawn[0] < config.side <= height == width
         }
-        return {name: base, **raised}
+        return {self._base_call(part, drawn): base, **raised}
+
+    def _base_call(self, part: str, shape: Shape) -> str:
+        """What the engine calls a base network at this shape: calls of each cost their own."""
+        side = self._bases[part].config.side
+        name = part
+        if shape != (side, side):
+            name += f"-{shape[0]}" if shape[0] == shape[1] else f"-{shape[0]}x{shape[1]}"
+        self._base_calls[name] = part, shape
+        return name
 
     def _trajectory(self, row: DecoderRow, timesteps: dict[str, list[int]]) -> Sampler:
         """Denoise at a native size, then at each larger one up to the picture's."""
@@ -197,22 +208,22 @@ class DecoderSampler:
     def _denoise(
         self, row: DecoderRow, network: str, timesteps: Sequence[int], space: Space, start: Tensor | None
     ) -> Sampler:
-        diffusion = self._diffusions[network]
-        schedule = self._schedules[network]
+        diffusion = self._diffusions[self._part_of(network)]
+        schedule = self._schedules[self._part_of(network)]
         generator = generator_for(row.conditioning.seed, BASE if self.is_base(network) else network)
-        side = self.side_of(network)
-        shape = (space.channels, side // space.factor, side // space.factor)
+        height, width = self._shape_of(network)
+        shape = (space.channels, height // space.factor, width // space.factor)
         noise = torch.randn(shape, generator=generator).to(self.device)
         x = noise
         if start is not None:
             level = schedule.at(timesteps[0])
-            x = level**0.5 * space.encode(_resized(start, side)) + (1 - level) ** 0.5 * noise
+            x = level**0.5 * space.encode(resized(start, (height, width))) + (1 - level) ** 0.5 * noise
         row.known = torch.zeros(shape[0] + 1, *shape[1:], device=self.device)
         known: KnownPixels | None = None
         settle: Settle = unsettled
         if row.conditioning.known is not None:
-            places = space.encode(_resized(row.conditioning.known.pixels, side))
-            keep = space.known(_resized(row.conditioning.known.keep, side).floor())
+            places = space.encode(resized(row.conditioning.known.pixels, (height, width)))
+            keep = space.known(resized(row.conditioning.known.keep, (height, width)).floor())
             row.known = known_channels(places[None], keep[None])[0]
             if self._bases[self._part(edits=True)].config.imposing == "noised":
                 settle = noised_in(schedule, places, keep, noise)
@@ -233,8 +244,8 @@ class DecoderSampler:
     def advance(self, rows: Sequence[DecoderRow]) -> None:
         """Take one denoising step with all rows, which must be in the same network."""
         network = rows[0].network
-        diffusion = self._diffusions[network]
-        schedule = self._schedules[network]
+        diffusion = self._diffusions[self._part_of(network)]
+        schedule = self._schedules[self._part_of(network)]
         base = self.is_base(network)
         evaluate = self._evaluate_base if base else self._evaluate_upsampler
         call_size = self._call_size if base else self._upsampler_call_size
@@ -256,7 +267,7 @@ class DecoderSampler:
         tasks = [row.conditioning for row in rows]
         contexts = [t.context if c else t.unconditional for t, c in zip(tasks, conditional, strict=True)]
         time_extra, context, bias = (torch.stack(parts) for parts in zip(*contexts, strict=True))
-        base = self._bases[self._base_calls[rows[0].network][0]]
+        base = self._bases[self._part_of(rows[0].network)]
         known = self._stack([r.known for r in rows], time_extra.dtype) if base.config.inpainting else None
         x, t = self._noisy(rows, time_extra.dtype)
         return base.denoise(x, t, known, time_extra, context, bias).float()
@@ -279,25 +290,3 @@ class DecoderSampler:
     @staticmethod
     def _stack(parts: Sequence[Tensor | None], dtype: torch.dtype) -> Tensor:
         return torch.stack([p for p in parts if p is not None]).to(dtype)
-
-
-def _base_name(part: str, side: int, config: DecoderConfig) -> str:
-    """What the engine calls a base network at one of its native sides: calls of each cost their own."""
-    return part if side == config.side else f"{part}-{side}"
-
-
-def _starting_level(similarity: float) -> float:
-    """Where on the schedule a row begins. 1 is pure noise; the more similar to a starting picture, the less.
-
-    Linear in timesteps, as SDEdit's (arXiv 2108.01073) noise level is chosen. Tried instead: DDIM inversion
-    of the picture (arXiv 2204.06125, section 3.1), a share of whose noise is drawn anew. At equal variety of
-    the results it keeps less of the layout, and it costs a way up and all steps down.
-    """
-    return MAX_START_SHARE * (1 - similarity) if similarity > 0 else 1.0
-
-
-def _resized(pixels: Tensor, side: int) -> Tensor:
-    """(C, S, S) to (C, side, side), antialiased."""
-    if pixels.shape[-1] == side:
-        return pixels
-    return F.interpolate(pixels[None], size=(side, side), mode="area")[0]

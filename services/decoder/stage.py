@@ -13,7 +13,7 @@ from services.bundles.bundle import Bundle
 from services.decoder.conditioning import ConditioningConfig, ImageConditioningConfig
 from services.decoder.sampler import PARTS, DecoderSampler
 from services.decoder.settings import Settings
-from services.decoder.tasks import DecoderRow, DecoderTask, Picture
+from services.decoder.tasks import DecoderRow, DecoderTask, Picture, Shape
 from services.diffusion.pixels import to_pixels, to_signal
 from services.engine import Event, Finished, Plan, Queued, Shown, StepEngine, Stepped, Watcher
 from services.serving import describe
@@ -34,19 +34,19 @@ class PictureTask:
         """Raises InvalidInput for a field that cannot be worked with; nothing is computed yet."""
         _check(sampler, request)
         config = sampler.config.conditioning
-        size = request.size
+        shape = shape_of(request)
         self._sampler = sampler
         self._request = request
         self._embedding = from_message(request.embedding, "embedding", (config.embedding_dim,))
         self._text, self._unconditional = _texts(request, config)
         self._known = (
-            _pixels(request.known.picture, "known.picture", size) if request.HasField("known") else None
+            _pixels(request.known.picture, "known.picture", shape) if request.HasField("known") else None
         )
         self._keep = (
-            from_message(request.known.keep, "known.keep", (size, size)) if self._known is not None else None
+            from_message(request.known.keep, "known.keep", shape) if self._known is not None else None
         )
         self._start = (
-            _pixels(request.start.picture, "start.picture", size) if request.HasField("start") else None
+            _pixels(request.start.picture, "start.picture", shape) if request.HasField("start") else None
         )
         self._row: DecoderRow | None = None
         self._previewed = 0
@@ -64,7 +64,7 @@ class PictureTask:
             steps=request.task.steps,
             guidance=request.task.guidance,
             upsampler_steps=request.upsampler_steps,
-            size=request.size,
+            shape=shape_of(request),
             similarity=request.start.similarity,
             context=len(self._text[2]),
             edits=self._known is not None,
@@ -81,6 +81,7 @@ class PictureTask:
             guidance=request.task.guidance,
             upsampler_steps=request.upsampler_steps,
             size=request.size,
+            width=request.width,
             known=self._known_picture(),
             start=None if self._start is None else self._signal(self._start),
             similarity=request.start.similarity,
@@ -114,7 +115,7 @@ class PictureTask:
         return self._sampler.project(image, *self._texts(text), edits=self._known is not None)
 
     def _signal(self, pixels: Array) -> Tensor:
-        """(S, S, 3) uint8 to (3, S, S) in [-1, 1]."""
+        """(H, W, 3) uint8 to (3, H, W) in [-1, 1]."""
         return to_signal(self._on_device(pixels))
 
     def _known_picture(self) -> Picture | None:
@@ -181,6 +182,7 @@ class DecoderStage:
         response = describe.describe(self.bundle.manifest)
         response.sizes.extend(self.sampler.sizes)
         response.native_sizes.extend(self.sampler.config.native)
+        response.shape_multiple = self.sampler.config.multiple
         response.defaults.steps = sampling.steps
         response.defaults.guidance = sampling.guidance
         response.defaults.upsampler_steps = self.sampler.upsampler_steps
@@ -192,8 +194,13 @@ class DecoderStage:
 
 def _check(sampler: DecoderSampler, request: Request) -> None:
     check_task(request.task)
-    if request.size not in sampler.sizes:
+    height, width = shape_of(request)
+    if height == width and height not in sampler.sizes:
         raise InvalidInput(("size", f"must be one of {', '.join(map(str, sampler.sizes))}"))
+    if height != width and not sampler.config.draws(height, width):
+        raise InvalidInput(("width", f"{width} x {height} is no shape that is drawn"))
+    if height != width and request.HasField("known"):
+        raise InvalidInput(("known", "must be square"))
     if not 1 <= request.upsampler_steps <= MAX_STEPS:
         raise InvalidInput(("upsampler_steps", f"must be from 1 to {MAX_STEPS}"))
     if not 0 <= request.start.similarity <= 1:
@@ -214,8 +221,13 @@ def _texts(
     )
 
 
-def _pixels(message: tensor_pb2.Tensor, field: str, side: int) -> Array:
-    return from_message(message, field, (side, side, 3))
+def shape_of(request: Request) -> Shape:
+    """Height and width of the picture that is asked for, in px."""
+    return request.size, request.width or request.size
+
+
+def _pixels(message: tensor_pb2.Tensor, field: str, shape: Shape) -> Array:
+    return from_message(message, field, (*shape, 3))
 
 
 def _to_message(picture: Tensor) -> tensor_pb2.Tensor:

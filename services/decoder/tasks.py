@@ -9,6 +9,9 @@ from torch import Tensor
 from services.diffusion.row import Row
 from services.diffusion.samplers import Sampler
 
+Shape = tuple[int, int]  # height and width
+MAX_START_SHARE = 0.96  # of the noise that similarity 0 begins with; see ``starting_level``
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -26,8 +29,8 @@ class DecoderTask:
     """What one picture is to be: its conditioning, its seed, how it is sampled, and what is already there.
 
     context, unconditional: projected conditioning, as ``DecoderSampler.project`` makes it; upsampler_steps:
-    of each upsampler; size: of the picture in px; known: pixels to keep; start: a picture (3, size, size) to
-    stay near to, as much as ``similarity`` in [0, 1] says.
+    of each upsampler; size: the picture's height in px; width: if it is another; known: pixels of a square to
+    keep; start: a picture (3, height, width) to stay near to, as much as ``similarity`` in [0, 1] says.
     """
 
     context: tuple[Tensor, Tensor, Tensor]
@@ -37,9 +40,15 @@ class DecoderTask:
     guidance: float
     upsampler_steps: int
     size: int
+    width: int = 0
     known: Picture | None = None
     start: Tensor | None = None
     similarity: float = 0.0
+
+    @property
+    def shape(self) -> Shape:
+        """Height and width in px."""
+        return self.size, self.width or self.size
 
 
 class DecoderRow(Row[DecoderTask]):
@@ -68,3 +77,13 @@ class DecoderRow(Row[DecoderTask]):
                 sample: Tensor = stop.value
                 return sample
         raise AssertionError("a sampler ends with its last evaluation")
+
+
+def starting_level(similarity: float) -> float:
+    """Where on the schedule a row begins. 1 is pure noise; the more similar to a starting picture, the less.
+
+    Linear in timesteps, as SDEdit's (arXiv 2108.01073) noise level is chosen. Tried instead: DDIM inversion
+    of the picture (arXiv 2204.06125, section 3.1), a share of whose noise is drawn anew. At equal variety of
+    the results it keeps less of the layout, and it costs a way up and all steps down.
+    """
+    return MAX_START_SHARE * (1 - similarity) if similarity > 0 else 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from torch import Tensor
 
 HALF_RANGE = 127.5
@@ -15,3 +16,10 @@ def to_signal(pixels: Tensor) -> Tensor:
 def to_pixels(signal: Tensor) -> Tensor:
     """A signal (..., C, H, W) as pixels (..., H, W, C), contiguous; what is outside [-1, 1] is clipped."""
     return ((signal.clamp(-1, 1) + 1) * HALF_RANGE).round().byte().movedim(-3, -1).contiguous()
+
+
+def resized(signal: Tensor, shape: tuple[int, int]) -> Tensor:
+    """(C, H, W) to (C, *shape), antialiased."""
+    if signal.shape[-2:] == shape:
+        return signal
+    return F.interpolate(signal[None], size=shape, mode="area")[0]

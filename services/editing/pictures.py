@@ -198,16 +198,17 @@ def flattened(picture: Image.Image) -> Image.Image:
     return canvas.convert("RGB")
 
 
-def centre_square(picture: Image.Image, side: int) -> Pixels:
-    """The picture's centre square on white, scaled to (side, side, 3)."""
-    return np.asarray(ImageOps.fit(flattened(picture), (side, side), Image.Resampling.LANCZOS))
+def centre_of(picture: Image.Image, shape: tuple[int, int]) -> Pixels:
+    """The largest centre of the picture with these proportions, on white, scaled to (width, height)."""
+    return np.asarray(ImageOps.fit(flattened(picture), shape, Image.Resampling.LANCZOS))
 
 
-def reduced(pixels: Pixels, side: int) -> Pixels:
-    """(S, S, 3) at a smaller side, or as it is."""
-    if len(pixels) == side:
+def reduced(pixels: Pixels, shape: tuple[int, int]) -> Pixels:
+    """A picture at a smaller width and height, or as it is."""
+    picture = Image.fromarray(pixels)
+    if picture.size == shape:
         return pixels
-    return np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.LANCZOS))
+    return np.asarray(picture.resize(shape, Image.Resampling.LANCZOS))
 
 
 def encode_picture(pixels: Pixels, form: OutputFormat = "PNG", quality: int = 90) -> bytes:

@@ -37,7 +37,8 @@ LICENCES = (
     Licence(subject="model weights", identifier="Apache-2.0", source="kandinsky-community/kandinsky-2-2-*"),
 )
 SIDE = 512
-SIDES = tuple(range(256, 1025, 64))
+MULTIPLE = 64  # of a picture's sides: the U-Net halves latents three times, and a latent is 8 px wide
+SIDES = tuple(range(256, 1025, MULTIPLE))
 PRIOR_SAMPLING = SamplingConfig(steps=25, guidance=4.0)
 DECODER_SAMPLING = SamplingConfig(steps=50, guidance=4.0)
 PREVIEW_PICTURES = 32
@@ -123,6 +124,7 @@ def write_decoder(pipeline: Pipeline, null: Tensor, folder: Path, dtype: torch.d
     config = DecoderConfig(
         side=SIDE,
         sides=SIDES,
+        multiple=MULTIPLE,
         unet=unet,
         conditioning=ImageConditioningConfig(embedding_dim=given["encoder_hid_dim"], image_tokens=tokens),
         diffusion=diffusion_of(pipeline["scheduler"], DECODER_SAMPLING),

@@ -15,7 +15,7 @@ from services.editing import jpeg, pictures, png
 from services.editing.errors import PictureError
 from services.editing.pictures import (
     PictureLimits,
-    centre_square,
+    centre_of,
     encode_picture,
     flattened,
     read_header,
@@ -164,7 +164,7 @@ def test_a_phones_photo_with_a_second_picture_in_it_is_a_jpeg() -> None:
 def test_squares_are_cut_from_the_centre_on_white() -> None:
     picture = Image.new("RGBA", (300, 100), (0, 0, 0, 0))
     picture.paste((255, 0, 0, 255), (100, 0, 200, 100))
-    assert (centre_square(picture, 50)[:, 5:-5] == (255, 0, 0)).all()
+    assert (centre_of(picture, (50, 50))[:, 5:-5] == (255, 0, 0)).all()
     assert flattened(picture).getpixel((0, 0)) == (255, 255, 255)
 
 

@@ -81,6 +81,7 @@ class FakeStages(
     down: set[str] = field(default_factory=set)  # stages that do not answer
     busy: set[str] = field(default_factory=set)  # stages that never get round to describing themselves
     model_name: str = SHIPPED
+    shape_multiple: int = 0  # of pictures that are not square, if it draws such
     versions: dict[str, str] = field(default_factory=dict)  # of the model, where it is not "0"
     last_word_read: str = ""
     lengths: bool = False  # whether texts of other lengths have other embeddings
@@ -170,7 +171,7 @@ class FakeStages(
             self.unfinished -= 1
             return
         colour = request.task.seed % 251
-        picture = to_message(np.full((request.size, request.size, 3), colour, np.uint8))
+        picture = to_message(np.full((request.size, request.width or request.size, 3), colour, np.uint8))
         yield DecoderResponse(result=decoder_service_pb2.DecoderResult(picture=picture), load=self.load)
 
     async def Describe(self, request: Any, context: Any) -> stage_service_pb2.DescribeResponse:
@@ -195,6 +196,7 @@ class FakeStages(
             model_version=self.versions.get(stage, "0"),
             sizes=SIZES if stage == "decoder" else (),
             native_sizes=SIZES[:1] if stage == "decoder" else (),
+            shape_multiple=self.shape_multiple if stage == "decoder" else 0,
             defaults=defaults,
             load=self.load if stage in ("prior", "decoder") else None,
         )

@@ -49,7 +49,7 @@ def test_another_network_takes_the_last_step(tmp_path: Path) -> None:
         steps=5,
         guidance=8.0,
         upsampler_steps=7,
-        size=SIDES[1],
+        shape=(SIDES[1], SIDES[1]),
         similarity=0.0,
         context=77,
         edits=False,

@@ -13,7 +13,6 @@ from playwright.async_api import Browser, expect
 
 from gateway.cli.provenance import read
 from gateway.http.labs import FOLDER
-from gateway.settings import SHIPPED
 from tests.fakes.stages import FakeStages
 from tests.gateway.conftest import png_of
 from tests.http.test_openai_client import noise
@@ -53,28 +52,6 @@ async def test_a_prompt_becomes_four_pictures_with_previews_and_a_place_in_the_q
         assert await page.locator(".task h2").first.inner_text() == "a fox"
         seeds = {task.seed for task in visit.api.stages.tasks}
         assert len(seeds) == 4
-
-
-async def test_a_model_is_chosen_where_there_are_several(browser: Browser) -> None:
-    async with visiting(browser, models={SHIPPED: {}, "second": {}}) as visit:
-        bodies: list[str] = []
-        visit.page.on("request", lambda request: bodies.append(request.post_data or ""))
-        page = await visit.open()
-        await page.get_by_text("Settings", exact=True).click()
-        assert await page.locator("#model option").all_inner_texts() == [SHIPPED, "second"]
-        await page.get_by_label("Model").select_option("second")
-        await page.locator("#service", has_text="second 0").wait_for()
-        await visit.draw("a fox")
-        assert [body for body in bodies if '"model":"second"' in body]
-        await page.reload()
-        await page.locator("#service", has_text="second 0").wait_for()
-
-
-async def test_there_is_no_choice_of_one_model(browser: Browser) -> None:
-    async with visiting(browser) as visit:
-        page = await visit.open()
-        await page.get_by_text("Settings", exact=True).click()
-        await expect(page.get_by_label("Model")).to_be_hidden()
 
 
 async def test_settings_go_with_the_request(browser: Browser) -> None:

@@ -15,7 +15,7 @@ from unclip_client import requests
 from unclip_client.channels import OPTIONS, credentials_of, is_loopback, metadata_of
 from unclip_client.errors import UnclipError, error_of
 from unclip_client.patience import Patience
-from unclip_client.requests import FlowRequest, Margins, PictureLike, Sampling, file_of, stream_of
+from unclip_client.requests import FlowRequest, Margins, PictureLike, Sampling, Size, file_of, stream_of
 from unclip_client.results import Event, Picture, RankedCaption, event_of, ranked_of
 
 Tls = bool | bytes | grpc.ChannelCredentials
@@ -66,9 +66,9 @@ class AsyncClient:
         await self._channel.close()
 
     async def generate(
-        self, prompt: str, *, size: int = 0, timeout: float | None = None, **sampling: Unpack[Sampling]
+        self, prompt: str, *, size: Size = 0, timeout: float | None = None, **sampling: Unpack[Sampling]
     ) -> list[Picture]:
-        """Draw pictures of a sentence. size: their side in px; 0: the service's default."""
+        """Draw pictures of a sentence. size: their side, or width and height, in px; 0: the default."""
         return await self.draw(requests.generate(prompt, size, sampling), timeout)
 
     async def inpaint(
@@ -103,7 +103,7 @@ class AsyncClient:
         similarity: float | None = None,
         change: tuple[str, str] | None = None,
         strength: float | None = None,
-        size: int = 0,
+        size: Size = 0,
         timeout: float | None = None,
         **sampling: Unpack[Sampling],
     ) -> list[Picture]:
@@ -116,7 +116,7 @@ class AsyncClient:
         sources: Sequence[PictureLike | str],
         *,
         weights: Sequence[float] = (),
-        size: int = 0,
+        size: Size = 0,
         timeout: float | None = None,
         **sampling: Unpack[Sampling],
     ) -> list[Picture]:
@@ -129,7 +129,7 @@ class AsyncClient:
         end: PictureLike | str,
         *,
         frames: int = 5,
-        size: int = 0,
+        size: Size = 0,
         timeout: float | None = None,
         **sampling: Unpack[Sampling],
     ) -> list[Picture]:

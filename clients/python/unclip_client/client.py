@@ -14,7 +14,7 @@ from unclip_client import requests
 from unclip_client.channels import OPTIONS, credentials_of, is_loopback, metadata_of
 from unclip_client.errors import UnclipError, error_of
 from unclip_client.patience import Patience
-from unclip_client.requests import FlowRequest, Margins, PictureLike, Sampling, file_of, stream_of
+from unclip_client.requests import FlowRequest, Margins, PictureLike, Sampling, Size, file_of, stream_of
 from unclip_client.results import Event, Picture, RankedCaption, event_of, ranked_of
 
 Tls = bool | bytes | grpc.ChannelCredentials
@@ -65,9 +65,9 @@ class Client:
         self._channel.close()
 
     def generate(
-        self, prompt: str, *, size: int = 0, timeout: float | None = None, **sampling: Unpack[Sampling]
+        self, prompt: str, *, size: Size = 0, timeout: float | None = None, **sampling: Unpack[Sampling]
     ) -> list[Picture]:
-        """Draw pictures of a sentence. size: their side in px; 0: the service's default."""
+        """Draw pictures of a sentence. size: their side, or width and height, in px; 0: the default."""
         return self.draw(requests.generate(prompt, size, sampling), timeout)
 
     def inpaint(
@@ -102,7 +102,7 @@ class Client:
         similarity: float | None = None,
         change: tuple[str, str] | None = None,
         strength: float | None = None,
-        size: int = 0,
+        size: Size = 0,
         timeout: float | None = None,
         **sampling: Unpack[Sampling],
     ) -> list[Picture]:
@@ -115,7 +115,7 @@ class Client:
         sources: Sequence[PictureLike | str],
         *,
         weights: Sequence[float] = (),
-        size: int = 0,
+        size: Size = 0,
         timeout: float | None = None,
         **sampling: Unpack[Sampling],
     ) -> list[Picture]:
@@ -128,7 +128,7 @@ class Client:
         end: PictureLike | str,
         *,
         frames: int = 5,
-        size: int = 0,
+        size: Size = 0,
         timeout: float | None = None,
         **sampling: Unpack[Sampling],
     ) -> list[Picture]:

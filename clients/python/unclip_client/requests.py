@@ -14,6 +14,7 @@ from unclip.v1 import image_service_pb2 as pb
 
 PictureLike = bytes | Path | Image.Image
 Format = Literal["png", "jpeg", "webp"]
+Size = int | tuple[int, int]  # of a square's side, or width and height, in px; 0: the model's default
 FORMATS = {
     "png": pb.OUTPUT_FORMAT_PNG,
     "jpeg": pb.OUTPUT_FORMAT_JPEG,
@@ -111,9 +112,24 @@ def source_of(given: PictureLike | str) -> pb.Source:
     return pb.Source(prompt=given) if isinstance(given, str) else pb.Source(picture=file_of(given))
 
 
-def generate(prompt: str, size: int, sampling: Sampling) -> pb.GenerateRequest:
+class Shaped(TypedDict, total=False):
+    """How large pictures are drawn."""
+
+    size: int
+    shape: pb.Shape
+
+
+def shaped(size: Size) -> Shaped:
+    """The fields of a request that a size becomes."""
+    if isinstance(size, int):
+        return {"size": size}
+    width, height = size
+    return {"shape": pb.Shape(width=width, height=height)}
+
+
+def generate(prompt: str, size: Size, sampling: Sampling) -> pb.GenerateRequest:
     """Draw a sentence."""
-    return pb.GenerateRequest(prompt=prompt, size=size, **common(sampling))
+    return pb.GenerateRequest(prompt=prompt, **shaped(size), **common(sampling))
 
 
 def inpaint(
@@ -137,7 +153,7 @@ def vary(
     similarity: float | None,
     change: tuple[str, str] | None,
     strength: float | None,
-    size: int,
+    size: Size,
     sampling: Sampling,
 ) -> pb.VaryRequest:
     """Draw pictures like one. change: from what it shows, in words, to what it is to show."""
@@ -148,25 +164,25 @@ def vary(
         from_text=before,
         to_text=after,
         text_strength=strength,
-        size=size,
+        **shaped(size),
         **common(sampling),
     )
 
 
 def mix(
-    sources: Sequence[PictureLike | str], weights: Sequence[float], size: int, sampling: Sampling
+    sources: Sequence[PictureLike | str], weights: Sequence[float], size: Size, sampling: Sampling
 ) -> pb.MixRequest:
     """Draw what pictures and prompts have in common."""
     given = [source_of(source) for source in sources]
-    return pb.MixRequest(sources=given, weights=weights, size=size, **common(sampling))
+    return pb.MixRequest(sources=given, weights=weights, **shaped(size), **common(sampling))
 
 
 def interpolate(
-    start: PictureLike | str, end: PictureLike | str, frames: int, size: int, sampling: Sampling
+    start: PictureLike | str, end: PictureLike | str, frames: int, size: Size, sampling: Sampling
 ) -> pb.InterpolateRequest:
     """Draw the way from one to another."""
     return pb.InterpolateRequest(
-        start=source_of(start), end=source_of(end), frames=frames, size=size, **common(sampling)
+        start=source_of(start), end=source_of(end), frames=frames, **shaped(size), **common(sampling)
     )
 
 

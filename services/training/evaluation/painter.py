@@ -15,7 +15,7 @@ from gateway.flows.flow import Flow, Options, Output
 from gateway.flows.generate import Generate
 from gateway.flows.paint import Inpaint, Outpaint
 from gateway.flows.vary import Vary
-from gateway.sizes import Sizes
+from gateway.sizes import Sizes, square
 from gateway.stages import Stages
 from gateway.stages.budget import Budget
 from services.decoder.sampler import DecoderSampler
@@ -91,7 +91,7 @@ class Painter:
     def generate(self, prompts: Sequence[str], settings: Settings, seed: int) -> Pictures:
         """Pictures of prompts: (n, size, size, 3)."""
         flows = [
-            Generate(settings.options(seed + i), Output(), str(i), self._sizes, prompt, settings.size)
+            Generate(settings.options(seed + i), Output(), str(i), self._sizes, prompt, square(settings.size))
             for i, prompt in enumerate(prompts)
         ]
         return np.stack(self._draw(flows))
@@ -152,7 +152,9 @@ class Painter:
             picture = encode_picture(pixels)
             options = settings.options(seed + i)
             flows.append(
-                Vary(options, Output(), str(i), self._sizes, picture, header, similarity, settings.size)
+                Vary(
+                    options, Output(), str(i), self._sizes, picture, header, similarity, square(settings.size)
+                )
             )
         return np.stack(self._draw(flows))
 
