@@ -66,6 +66,13 @@ def verify(bundle: str) -> None:
     run("services.bundles.verify", bundle)
 
 
+@model.command()
+@click.argument("bundle", type=click.Path(exists=True, file_okay=False))
+def memory(bundle: str) -> None:
+    """Show what the networks of BUNDLE need of a GPU: weights, and activations at sizes and batches."""
+    run("services.importing.memory", bundle)
+
+
 @model.command(
     "import",
     context_settings={"ignore_unknown_options": True, "help_option_names": []},
@@ -79,8 +86,8 @@ def import_model(arguments: tuple[str, ...]) -> None:
 
 def run(module: str, *arguments: str) -> None:
     """Run another part of the project, which this one knows nothing of, and end as it ends."""
-    if importlib.util.find_spec("torch") is None and module == "services.importing":
-        raise click.ClickException("importing needs the stages' requirements, of which torch is not here")
+    if importlib.util.find_spec("torch") is None and module.startswith("services.importing"):
+        raise click.ClickException("this needs the stages' requirements, of which torch is not here")
     sys.exit(subprocess.run([sys.executable, "-m", module, *arguments], check=False).returncode)
 
 

@@ -192,6 +192,7 @@ def _card(name: str, facts: pb.GetModelResponse) -> schema.ModelCard:
         version=facts.version,
         sizes=list(facts.sizes),
         default_size=facts.default_size,
+        shape_multiple=facts.shape_multiple,
         default_similarity=facts.default_similarity,
         default_steps=facts.defaults.decoder_steps,
         default_guidance=facts.defaults.decoder_guidance,

@@ -187,6 +187,7 @@ class ModelFacts(BaseModel):
     version: str
     sizes: list[int]
     default_size: int
+    shape_multiple: int
     default_similarity: float
     default_steps: int
     default_guidance: float

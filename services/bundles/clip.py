@@ -95,7 +95,7 @@ def _loaded(
     device: torch.device,
     dtype: torch.dtype | None = None,
 ) -> nn.Module:
-    build = partial(_tower, config, tower)
+    build = partial(tower_of, config, tower)
     model = load_network(build, weights, device, partial(_belongs, tower), dtype)
     _fill_causal_mask(model, device)
     return model
@@ -106,7 +106,7 @@ def _belongs(tower: Tower, key: str) -> bool:
     return key.startswith("visual.") == (tower == "image")
 
 
-def _tower(config: dict[str, Any], tower: Tower) -> nn.Module:
+def tower_of(config: dict[str, Any], tower: Tower) -> nn.Module:
     """The model that a ``model_cfg`` describes, without its other tower."""
     config = copy.deepcopy(config)
     custom = config.pop("custom_text", False) or "hf_model_name" in config["text_cfg"]

@@ -24,6 +24,7 @@ from services.diffusion.pixels import to_pixels, to_signal
 from services.importing.__main__ import main
 from services.prior.sampler import PriorConditioning, PriorSampler, Text
 from services.text_encoder.encoder import TextEncoder
+from tests.closeness import assert_within
 from tests.importing.checkpoints import DIM, kandinsky_decoder, kandinsky_prior, seeded
 
 SEED = 5
@@ -74,9 +75,9 @@ def test_the_prior_draws_what_the_reference_draws(pipelines: tuple[Path, Any, An
     theirs = reference(
         PROMPT, num_inference_steps=7, guidance_scale=4.0, generator=generator, latents=latents
     )
-    torch.testing.assert_close(embedding, theirs.image_embeds[0], rtol=1e-4, atol=1e-4)
+    assert_within(embedding, theirs.image_embeds[0], 1e-4, relative=True)
     (null,) = read_tensors(Bundle(bundle, "decoder").weights("decoder"), "conditioning.null_image")
-    torch.testing.assert_close(null, theirs.negative_image_embeds[0], rtol=1e-4, atol=1e-5)
+    assert_within(null, theirs.negative_image_embeds[0], 1e-5, relative=True)
 
 
 def task(sampler: DecoderSampler, side: int, known: Picture | None = None) -> DecoderTask:
@@ -122,7 +123,7 @@ def test_the_decoder_draws_what_the_reference_draws(pipelines: tuple[Path, Any, 
         output_type="np",
     ).images[0]
     ours = to_pixels(row.result).numpy()
-    assert np.abs(ours.astype(int) - (255 * theirs).round().astype(int)).max() <= 1
+    assert_within(ours, (255 * theirs).round(), 1)
     assert previews[0].shape == (3, side // 8, side // 8)
 
 
@@ -158,4 +159,4 @@ def test_the_inpainting_decoder_paints_what_the_reference_paints(pipelines: tupl
         output_type="np",
     ).images[0]
     ours = to_pixels(row.result).numpy()
-    assert np.abs(ours.astype(int) - (255 * theirs).round().astype(int)).max() <= 1
+    assert_within(ours, (255 * theirs).round(), 1)

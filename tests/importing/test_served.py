@@ -20,6 +20,7 @@ from services.diffusion.noise import generator_for
 from services.editing.canvas import Canvas
 from services.editing.frames import plan
 from services.importing.__main__ import main as import_model
+from tests.closeness import assert_within
 from tests.importing.checkpoints import DIM, exact, kandinsky_decoder, kandinsky_prior, karlo, seeded
 from tests.importing.serving import served
 from tests.importing.test_kandinsky import PROMPT, SEED
@@ -124,7 +125,7 @@ async def test_kandinsky_generates_what_the_reference_draws(kandinsky: tuple[Pat
         answer = await images.Generate(request)
     for picture in answer.pictures:  # row by row: the reference's rows share one generator
         theirs = drawn(decoder, *embedded(prior, picture.seed), seed=picture.seed, side=256)
-        assert np.abs(pixels(picture) - theirs).max() <= 1
+        assert_within(pixels(picture), theirs, 1)
 
 
 async def test_kandinsky_draws_what_is_not_square_as_the_reference_does(
@@ -136,7 +137,7 @@ async def test_kandinsky_draws_what_is_not_square_as_the_reference_does(
         answer = await images.Generate(pb.GenerateRequest(prompt=PROMPT, shape=shape, options=OPTIONS))
     for picture in answer.pictures:
         theirs = drawn(decoder, *embedded(prior, picture.seed), seed=picture.seed, side=256, width=320)
-        assert np.abs(pixels(picture) - theirs).max() <= 1
+        assert_within(pixels(picture), theirs, 1)
 
 
 async def test_kandinsky_inpaints_what_the_reference_paints(kandinsky: tuple[Path, Any, Any]) -> None:
@@ -163,7 +164,7 @@ async def test_kandinsky_inpaints_what_the_reference_paints(kandinsky: tuple[Pat
     theirs = drawn(reference, image, Image.fromarray(shown), hidden, negative, seed=SEED, side=256)
     canvas.paint(frame, theirs.astype(np.uint8))
     ours = pixels(answer.pictures[0])
-    assert np.abs(ours - canvas.result).max() <= 1
+    assert_within(ours, canvas.result, 1)
     np.testing.assert_array_equal(ours[~hole], given[~hole])
 
 
@@ -243,7 +244,7 @@ async def test_karlo_generates_what_the_reference_draws(
         latents = noises(monkeypatch, picture.seed)
         prior = {"prior_num_inference_steps": 7, "prior_guidance_scale": 4.0}
         theirs = reference(PROMPT, **prior, **STEPS, **latents, output_type="np").images[0]
-        assert np.abs(pixels(picture) - (255 * theirs).round().astype(int)).max() <= 1
+        assert_within(pixels(picture), (255 * theirs).round(), 1)
 
 
 async def test_karlo_varies_as_the_reference_does(
@@ -259,4 +260,4 @@ async def test_karlo_varies_as_the_reference_does(
         del latents["prior_latents"]
         image = prepared(given, reference.feature_extractor)
         theirs = reference(image, **STEPS, **latents, output_type="np").images[0]
-        assert np.abs(pixels(picture) - (255 * theirs).round().astype(int)).max() <= 1
+        assert_within(pixels(picture), (255 * theirs).round(), 1)

@@ -59,7 +59,7 @@ async def test_settings_go_with_the_request(browser: Browser) -> None:
         page = await visit.open()
         await page.get_by_text("Settings", exact=True).click()
         await page.fill("#count", "2")
-        await page.select_option("#size", "64")
+        await page.select_option("#size", "64x64")
         await page.fill("#seed", "7")
         await page.fill("#steps", "3")
         await page.fill("#guidance", "2.5")
@@ -181,7 +181,7 @@ async def test_requests_do_the_same_from_programs(browser: Browser, tmp_path: Pa
     async with visiting(browser, FakeStages(lengths=True, default_steps=2)) as visit:
         page = await visit.open()
         await page.get_by_text("Settings", exact=True).click()
-        await page.select_option("#size", "64")
+        await page.select_option("#size", "64x64")
         await page.fill("#steps", "3")
         await page.fill("#count", "2")
         await visit.draw('@a cat\'s $HOME `x` "y" \\n;type=a', 2)

@@ -6,6 +6,7 @@ import pytest
 from playwright.async_api import Browser, expect
 
 from gateway.settings import SHIPPED
+from tests.fakes.stages import FakeStages
 from tests.page.conftest import visiting
 
 pytestmark = pytest.mark.page
@@ -31,3 +32,15 @@ async def test_there_is_no_choice_of_one_model(browser: Browser) -> None:
         page = await visit.open()
         await page.get_by_text("Settings", exact=True).click()
         await expect(page.get_by_label("Model")).to_be_hidden()
+
+
+async def test_shapes_that_are_not_square_are_offered_where_they_are_drawn(browser: Browser) -> None:
+    async with visiting(browser, FakeStages(shape_multiple=64)) as visit:
+        page = await visit.open()
+        await page.get_by_text("Settings", exact=True).click()
+        await page.get_by_label("Size").select_option("384 × 256")
+        await visit.draw("a fox")
+        assert {(asked.width, asked.size) for asked in visit.api.stages.pictures} == {(384, 256)}
+        await page.get_by_role("button", name="Request").first.click()
+        grpc = page.locator("pre", has_text="grpcurl")
+        await expect(grpc).to_contain_text('"shape"')

@@ -20,6 +20,7 @@ from services.decoder.unet import UNet, UNetConfig
 from services.diffusion.attention import padding_bias
 from services.diffusion.config import DiffusionConfig
 from services.prior.network import Prior, PriorConfig
+from tests.closeness import assert_within
 
 TOLERANCE = 1e-4
 
@@ -40,7 +41,7 @@ def randomised(network: Any) -> Any:
 def assert_close(ours: Tensor, theirs: Tensor) -> None:
     assert ours.shape == theirs.shape
     assert theirs.std() > 1e-3
-    assert (ours - theirs).abs().max().item() <= TOLERANCE
+    assert_within(ours, theirs, TOLERANCE)
 
 
 def decoder_reference() -> UNet2DConditionModel:

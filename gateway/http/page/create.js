@@ -53,13 +53,29 @@ export function setModel(model) {
   served = model;
   const largest = Math.max(...model.sizes);
   const sizes = [...new Set([...model.sizes, 512])].filter((size) => size <= largest).sort((a, b) => a - b);
-  const option = (size) =>
-    h("option", { value: size, selected: size === model.default_size }, `${size} × ${size}`);
-  byId("size").replaceChildren(...sizes.map(option));
+  const shapes = [...sizes.map((size) => [size, size]), ...oblong(model)];
+  const option = ([width, height]) => {
+    const selected = width === height && width === model.default_size;
+    return h("option", { value: `${width}x${height}`, selected }, `${width} × ${height}`);
+  };
+  byId("size").replaceChildren(...shapes.map(option));
   byId("count").max = model.max_n;
   byId("prompt").maxLength = model.max_prompt_characters;
   Object.assign(byId("steps"), { max: model.max_steps, placeholder: model.default_steps });
   Object.assign(byId("guidance"), { max: model.max_guidance, placeholder: model.default_guidance });
+}
+
+/** Some shapes that are not square, lying and standing, where the model draws such. */
+function oblong({ shape_multiple, default_size, sizes }) {
+  if (!shape_multiple) return [];
+  const longer = shape_multiple * Math.round((1.5 * default_size) / shape_multiple);
+  const fits = longer * default_size <= Math.max(...sizes) ** 2;
+  return fits
+    ? [
+        [longer, default_size],
+        [default_size, longer],
+      ]
+    : [];
 }
 
 /** Let a person choose among models, if there are several. chosen(name): is called when one does. */
@@ -89,7 +105,7 @@ export function settings() {
   return {
     model: chosenModel(),
     n: number("count") || 4,
-    size: size ? `${size}x${size}` : undefined,
+    size: size || undefined,
     steps: number("steps"),
     guidance: number("guidance"),
     seed: number("seed"),

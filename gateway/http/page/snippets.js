@@ -82,13 +82,20 @@ function grpc({ flow, fields, files }) {
   const message = {
     ...body(rest, "picture"),
     ...(Object.keys(files).length ? { picture: `${FILE}picture-1.png` } : {}),
-    size: size && size !== "auto" ? Number(size.split("x")[0]) : undefined,
+    ...shaped(size),
     options: cleaned(options),
     output: output_format && { format: FORMATS[output_format] },
   };
   const plain = location.protocol === "http:" ? " -plaintext" : "";
   const where = `${location.hostname}:50051`; // as a rule; the page cannot know
   return `grpcurl${plain}${key()} -max-msg-sz 100000000 -d @ ${where} unclip.v1.ImageService/${METHODS[flow]} <<END\n${document(cleaned(message))}\nEND`;
+}
+
+/** How large pictures are drawn, as the contract has it. */
+function shaped(size) {
+  if (!size || size === "auto") return {};
+  const [width, height] = size.split("x").map(Number);
+  return width === height ? { size: width } : { shape: { width, height } };
 }
 
 /** The fields, with the pictures of sources under their names; name: what a source calls its picture. */
