@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
-from prometheus_client import Counter, Gauge, Histogram, start_http_server
+from prometheus_client import Counter, Gauge, Histogram
 
 # A picture takes a second on a GPU and minutes on a busy CPU.
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 600)
@@ -102,15 +102,3 @@ def observe_end(flow: str, model: str, status: str, seconds: float) -> None:
         refusals.labels(status).inc()
     if status == "deadline_exceeded":
         deadline_misses.labels(flow).inc()
-
-
-def serve_metrics(host: str, port: int) -> Callable[[], None]:
-    """Answer /metrics on this address; returns what stops it."""
-    server, thread = start_http_server(port, host)
-
-    def stop() -> None:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-    return stop

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from gateway import metrics
 from gateway.calls import FLOWS
 from gateway.draining import Draining
+from gateway.exporter import serve_metrics
 from gateway.http.server import HttpServer
 from gateway.interceptors import Chain
 from gateway.models import Models
@@ -23,6 +24,7 @@ from gateway.provenance import ProvenanceError
 from gateway.reading import Reading
 from gateway.servicer import ImageServicer
 from gateway.settings import Settings, UnknownSetting, listening_address, load_settings
+from gateway.tls import ServerTls, TlsUnreadable
 from gateway.tokens import Authenticator
 from services.telemetry import logs, tracing
 from services.wire.stages import STAGES
@@ -43,6 +45,10 @@ class TokensUnreadable(Exception):
     """The file of tokens cannot be read; the message says why."""
 
 
+# Why it does not start; the message says what to change.
+UNFIT = (PortTaken, ProvenanceError, TlsUnreadable, TokensUnreadable, UnknownSetting, ValidationError)
+
+
 class Gateway:
     """A running gateway. ``port`` is the one it listens on (drawn by the system if the setting is 0)."""
 
@@ -54,13 +60,15 @@ class Gateway:
         self._draining = Draining()
         reading = Reading(settings.readers)
         authenticator = _authenticator(settings)
-        self.http = HttpServer(self.models, authenticator, reading, settings)
+        self._tls = server_tls(settings)
+        self.http = HttpServer(self.models, authenticator, reading, settings, self._tls)
         self._servicer = ImageServicer(self.models)
         chain = Chain(self.models.places, authenticator, reading, settings)
         self._server = grpc.aio.server(
             interceptors=(chain, self._draining), options=_server_options(settings)
         )
         self._stop_metrics: Callable[[], None] = lambda: None
+        self._looking: asyncio.Task[None] | None = None  # whether the certificate has changed
         self.port = settings.port
 
     async def start(self) -> None:
@@ -71,7 +79,7 @@ class Gateway:
         reflection.enable_server_reflection(names, self._server)
         address = listening_address(self._settings.host, self._settings.port)
         try:
-            self.port = self._server.add_insecure_port(address)
+            self.port = self._add_port(address)
         except RuntimeError:
             reason = f"cannot listen on {address}: is the port in use, or is this no address of this machine?"
             raise PortTaken(f"{reason} UNCLIP_PORT and UNCLIP_HOST change it") from None
@@ -81,13 +89,22 @@ class Gateway:
         await self._health.set(LIVE, health_pb2.HealthCheckResponse.SERVING)
         await self._server.start()
         self.models.watch(self._show_readiness)
+        if self._tls:
+            self._looking = asyncio.create_task(self._tls.keep_looking())
+
+    def _add_port(self, address: str) -> int:
+        if self._tls:
+            return self._server.add_secure_port(address, self._tls.server_credentials())
+        return self._server.add_insecure_port(address)
 
     def _serve_metrics(self) -> None:
         settings = self._settings
         if not settings.metrics_port:
             return
         try:
-            self._stop_metrics = metrics.serve_metrics(settings.host, settings.metrics_port)
+            self._stop_metrics = serve_metrics(
+                settings.host, settings.metrics_port, lambda: self.models.ready
+            )
         except OSError:
             reason = f"cannot serve metrics: is port {settings.metrics_port} in use?"
             raise PortTaken(f"{reason} UNCLIP_METRICS_PORT changes it") from None
@@ -119,8 +136,17 @@ class Gateway:
         await self._health.enter_graceful_shutdown()
         self._draining.stop()
         await asyncio.gather(self._server.stop(grace), self.http.stop(grace))
+        if self._looking:
+            self._looking.cancel()
         await self.models.close()
         self._stop_metrics()
+
+
+def server_tls(settings: Settings) -> ServerTls | None:
+    """What the listeners have of TLS; None: they speak in the clear."""
+    if not settings.tls_certificate:
+        return None
+    return ServerTls(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
 
 
 def _authenticator(settings: Settings) -> Authenticator:
@@ -170,7 +196,7 @@ def main() -> None:
         logs.configure(settings.log_format)
         tracing.export_spans("unclip-gateway")
         asyncio.run(serve(settings))
-    except (PortTaken, ProvenanceError, TokensUnreadable, UnknownSetting, ValidationError) as error:
+    except UNFIT as error:
         sys.exit(f"gateway: {error}")
 
 

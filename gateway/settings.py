@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import re
@@ -20,6 +21,8 @@ PREFIX = "UNCLIP_"
 CLIENT_ADDRESS = "UNCLIP_ADDRESS"
 CLIENT_TOKEN = "UNCLIP_TOKEN"
 CLIENT_MODEL = "UNCLIP_MODEL"
+CLIENT_CA = "UNCLIP_CA"
+CLIENT_VARIABLES = (CLIENT_ADDRESS, CLIENT_TOKEN, CLIENT_MODEL, CLIENT_CA)
 OVERHEAD_BYTES = 2**20  # of a request, beside a picture and a mask
 
 
@@ -79,6 +82,13 @@ class Settings(BaseSettings):
     provenance: bool = True
     provenance_certificate: str = ""
     provenance_key: str = ""
+    # PEM files of both listeners: a certificate chain and its key; and the CA that callers' certificates
+    # need, for mutual TLS. They are read again when they change.
+    tls_certificate: str = ""
+    tls_key: str = ""
+    tls_client_ca: str = ""
+    # Listen beyond this machine though there is neither TLS nor a file of tokens.
+    insecure: bool = False
     # The file of API tokens (unclip token create); empty: anybody who reaches the gateway may call.
     tokens: str = ""
     # Where Prometheus finds /metrics; 0: nowhere.
@@ -95,6 +105,11 @@ class Settings(BaseSettings):
     image_encoder_address: str = "127.0.0.1:9000"
     prior_address: str = "127.0.0.1:9000"
     decoder_address: str = "127.0.0.1:9000"
+    # Stages are called over TLS if a CA is named (a PEM file, or "system"); with a certificate, if a proxy
+    # before them asks for one.
+    stage_tls_ca: str = ""
+    stage_tls_certificate: str = ""
+    stage_tls_key: str = ""
     # Stages that may have no replica while nobody needs them, as MODEL/STAGE with commas between: looks do
     # not wake them.
     sleeping_stages: Annotated[tuple[str, ...], NoDecode] = ()
@@ -142,8 +157,18 @@ class Settings(BaseSettings):
         largest = pictures + self.max_request_bytes
         if self.max_result_pixels < self.max_picture_pixels:
             raise ValueError("max_result_pixels: must be at least max_picture_pixels")
-        if bool(self.provenance_certificate) != bool(self.provenance_key):
-            raise ValueError("provenance_certificate and provenance_key: both are needed, or none")
+        for pair in ("provenance", "tls", "stage_tls"):
+            if bool(getattr(self, f"{pair}_certificate")) != bool(getattr(self, f"{pair}_key")):
+                raise ValueError(f"{pair}_certificate and {pair}_key: both are needed, or none")
+        if self.tls_client_ca and not self.tls_certificate:
+            raise ValueError("tls_client_ca: needs tls_certificate and tls_key")
+        if self.stage_tls_certificate and not self.stage_tls_ca:
+            raise ValueError("stage_tls_certificate: needs stage_tls_ca")
+        if not (self.tls_certificate or self.tokens or self.insecure or is_loopback(self.host)):
+            raise ValueError(
+                f"host: {self.host} can be reached from other machines, by anybody and in the clear; set"
+                " UNCLIP_TLS_CERTIFICATE and UNCLIP_TLS_KEY, or UNCLIP_TOKENS, or UNCLIP_INSECURE=true"
+            )
         if largest > self.max_bytes_in_work:
             reason = "the largest request that the other limits allow"
             raise ValueError(f"max_bytes_in_work: must be at least {largest}, for {reason}")
@@ -218,7 +243,7 @@ def load_settings() -> Settings:
 
     Raises UnknownSetting for a misspelt variable, ValidationError for a bad value.
     """
-    refuse_unknown(PREFIX, [*known_names(), CLIENT_ADDRESS, CLIENT_TOKEN, CLIENT_MODEL])
+    refuse_unknown(PREFIX, [*known_names(), *CLIENT_VARIABLES])
     return Settings()
 
 
@@ -234,6 +259,14 @@ def refuse_unknown(prefix: str, known: Sequence[str]) -> None:
 def known_names() -> list[str]:
     """Every environment variable that is read."""
     return [PREFIX + field.upper() for field in Settings.model_fields]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine's own, which others cannot reach."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def reachable_address(host: str, port: int) -> str:

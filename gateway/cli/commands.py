@@ -14,7 +14,8 @@ from gateway.cli import models, tokens
 from gateway.cli.client import exiting, say_waiting
 from gateway.cli.draws import MODEL, SAME_COUNT, SAMPLING, draws
 from gateway.cli.sources import SizeType, Weighted, source_of
-from gateway.settings import CLIENT_ADDRESS, CLIENT_TOKEN
+from gateway.settings import CLIENT_ADDRESS, CLIENT_CA, CLIENT_TOKEN
+from gateway.tls import TlsUnreadable, channel_credentials
 from unclip.v1 import image_service_pb2 as pb
 from unclip_client import Client
 from unclip_client.requests import Size, shaped
@@ -31,6 +32,7 @@ SIDE = click.option(
     default=0,
     help="Shorter side in pixels; 0: the picture's own.",
 )
+PEM = click.Path(exists=True, dir_okay=False, path_type=Path)
 PICTURE = click.argument("picture", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 
 
@@ -49,12 +51,30 @@ PICTURE = click.argument("picture", type=click.Path(exists=True, dir_okay=False,
 @click.option(
     "--token", envvar=CLIENT_TOKEN, show_envvar=True, help="An API token, where they are asked for."
 )
+@click.option(
+    "--tls/--no-tls", default=None, help="Speak TLS; by default where --ca or --certificate is given."
+)
+@click.option(
+    "--ca", type=PEM, envvar=CLIENT_CA, show_envvar=True, help="Who signed the gateway's certificate, as PEM."
+)
+@click.option("--certificate", type=PEM, help="Your own certificate, where the gateway asks for one.")
+@click.option("--key", type=PEM, help="Its key.")
 @click.option("--timeout", type=float, default=600.0, show_default=True, help="Seconds to wait for a result.")
 @click.option(
     "--wait/--no-wait", default=True, show_default=True, help="Ask a full service again, within the timeout."
 )
 @click.pass_context
-def main(context: click.Context, address: str, token: str | None, timeout: float, wait: bool) -> None:
+def main(
+    context: click.Context,
+    address: str,
+    token: str | None,
+    tls: bool | None,
+    ca: Path | None,
+    certificate: Path | None,
+    key: Path | None,
+    timeout: float,
+    wait: bool,
+) -> None:
     """Turn sentences into pictures.
 
     \b
@@ -66,9 +86,14 @@ def main(context: click.Context, address: str, token: str | None, timeout: float
     unclip interpolate fox.png owl.png --frames 7
     unclip rank fox.png "a fox on a sandy beach" "a cat in the snow"
     """
+    if (certificate is None) != (key is None):
+        raise click.UsageError("--certificate and --key: both are needed, or none")
+    secure = tls if tls is not None else bool(ca or certificate)
+    files = ("" if file is None else str(file) for file in (ca, certificate, key))
     try:
-        client = Client(address, token=token, timeout=timeout, wait=wait, on_wait=say_waiting)
-    except ValueError as error:
+        given = channel_credentials(*files) if secure else False
+        client = Client(address, token=token, tls=given, timeout=timeout, wait=wait, on_wait=say_waiting)
+    except (ValueError, TlsUnreadable) as error:
         raise click.UsageError(str(error)) from None
     context.obj = context.with_resource(client)
 

@@ -17,6 +17,7 @@ from gateway.http.store import Memory, Objects, Store
 from gateway.models import Models
 from gateway.reading import Reading
 from gateway.settings import Settings
+from gateway.tls import ServerTls
 from gateway.tokens import Authenticator
 
 STALL_MILLISECONDS = 60_000
@@ -33,11 +34,13 @@ class HttpServer:
         authenticator: Authenticator,
         reading: Reading,
         settings: Settings,
+        tls: ServerTls | None = None,
     ) -> None:
         store = store_of(settings)
         app = build_app(models, store)
         self._app = Door(app, models.places, authenticator, reading, settings)
         self._settings = settings
+        self._tls = tls
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None
         self.port = settings.http_port or 0
@@ -49,7 +52,11 @@ class HttpServer:
         if hasattr(socket, "TCP_USER_TIMEOUT"):  # a caller that reads nothing more is left
             listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALL_MILLISECONDS)
         self.port = listening.getsockname()[1]
-        self._server = _Server(_config(self._app, LEAST_CONNECTIONS + 4 * self._settings.max_requests))
+        config = _config(self._app, LEAST_CONNECTIONS + 4 * self._settings.max_requests)
+        if self._tls:
+            config.load()
+            config.ssl = self._tls.context
+        self._server = _Server(config)
         self._serving = asyncio.create_task(self._server.serve(sockets=[listening]))
         while not self._server.started:
             await asyncio.sleep(0.01)

@@ -25,6 +25,7 @@ from gateway.settings import Settings, StageTarget
 from gateway.stages.budget import Budget
 from gateway.stages.connection import Metadata, StreamCall, UnaryMethod, channel_options, target_of
 from gateway.stages.errors import NOT_FITTING, meaning_of, unavailable
+from gateway.tls import channel_credentials
 from services.telemetry import tracing
 from services.wire.errors import (
     DeadlineMissed,
@@ -45,6 +46,7 @@ RETRY_SECONDS = 0.2  # before the second attempt; five times as long before the 
 # time: its proxy may be starting anew, which takes Ray Serve half a minute.
 RETURN_SECONDS = 60.0
 RETURN_SHARE = 0.5
+SYSTEM_ROOTS = "system"
 CLOSE_SECONDS = 24 * 3600.0  # calls on an old connection end by their own deadlines
 PRINTABLE = string.punctuation + " "  # what metadata may hold beside letters and digits
 
@@ -66,6 +68,7 @@ class StageChannel:
         self.name = name
         self._target = target_of(target.address)
         self._options = channel_options(settings.keepalive_seconds)
+        self._settings = settings
         self._max_seconds = settings.max_connection_seconds
         # A stage that sleeps says nothing until a replica has started.
         self._silence_seconds = math.inf if sleeps else settings.stage_silence_seconds
@@ -93,9 +96,20 @@ class StageChannel:
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)
         self._stubs.clear()
-        self._channel = grpc.aio.insecure_channel(self._target, options=self._options)
+        if credentials := self._credentials():
+            self._channel = grpc.aio.secure_channel(self._target, credentials, options=self._options)
+        else:
+            self._channel = grpc.aio.insecure_channel(self._target, options=self._options)
         self._opened = now
         return self._channel
+
+    def _credentials(self) -> grpc.ChannelCredentials | None:
+        """Read anew for each connection, so that files that were replaced come into use."""
+        settings = self._settings
+        if not settings.stage_tls_ca:
+            return None
+        ca = "" if settings.stage_tls_ca == SYSTEM_ROOTS else settings.stage_tls_ca
+        return channel_credentials(ca, settings.stage_tls_certificate, settings.stage_tls_key)
 
     async def describe(self) -> stage_service_pb2.DescribeResponse:
         """What the stage serves, asked of a replica.

@@ -5,6 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+from pydantic import ValidationError
+
+from gateway.settings import Settings
 from tests.deploy.conftest import Helm, of_kind
 
 
@@ -50,3 +54,24 @@ def test_tokens_come_from_a_secret(helm: Helm, tmp_path: Path) -> None:
     pod, settings, mounted = gateway_pod(helm, tmp_path, "tokens: {secret: tokens}")
     assert settings["UNCLIP_TOKENS"] == f"{mounted['tokens']}/tokens.json"
     assert {"name": "tokens", "secret": {"secretName": "tokens", "defaultMode": 0o440}} in pod["volumes"]
+
+
+def test_certificates_come_from_a_secret_and_probes_stay_in_the_clear(helm: Helm, tmp_path: Path) -> None:
+    tls = "tls: {secret: certificate, clientCertificates: true}, insecure: false"
+    pod, settings, mounted = gateway_pod(helm, tmp_path, tls)
+    folder = mounted["tls"]
+    files = {name: settings[f"UNCLIP_TLS_{name}"] for name in ("CERTIFICATE", "KEY", "CLIENT_CA")}
+    assert files == {
+        "CERTIFICATE": f"{folder}/tls.crt",
+        "KEY": f"{folder}/tls.key",
+        "CLIENT_CA": f"{folder}/ca.crt",
+    }
+    assert {"name": "tls", "secret": {"secretName": "certificate", "defaultMode": 0o440}} in pod["volumes"]
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert pod["containers"][0][probe]["httpGet"]["port"] == "metrics"
+
+
+def test_a_gateway_that_anybody_may_call_says_so(helm: Helm, tmp_path: Path) -> None:
+    _, settings, _ = gateway_pod(helm, tmp_path, "insecure: false")
+    with pytest.raises(ValidationError, match="UNCLIP_INSECURE"):
+        Settings(host=settings["UNCLIP_HOST"], insecure=settings["UNCLIP_INSECURE"] == "true")

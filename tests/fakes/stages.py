@@ -228,8 +228,10 @@ class ProxyHealth(grpc.GenericRpcHandler):
 
 
 @contextlib.asynccontextmanager
-async def serve_fake_stages(stages: FakeStages | None = None) -> AsyncIterator[str]:
-    """The stages on a free loopback port; yields their address."""
+async def serve_fake_stages(
+    stages: FakeStages | None = None, credentials: grpc.ServerCredentials | None = None
+) -> AsyncIterator[str]:
+    """The stages on a free loopback port; yields their address. credentials: of a port with TLS."""
     stages = stages or FakeStages()
     server = grpc.aio.server()
     text_encoder_service_pb2_grpc.add_TextEncoderServiceServicer_to_server(stages, server)
@@ -238,7 +240,8 @@ async def serve_fake_stages(stages: FakeStages | None = None) -> AsyncIterator[s
     decoder_service_pb2_grpc.add_DecoderServiceServicer_to_server(stages, server)
     stage_service_pb2_grpc.add_StageServiceServicer_to_server(stages, server)
     server.add_generic_rpc_handlers((ProxyHealth(),))
-    port = server.add_insecure_port("127.0.0.1:0")
+    target = "127.0.0.1:0"
+    port = server.add_secure_port(target, credentials) if credentials else server.add_insecure_port(target)
     await server.start()
     try:
         yield f"127.0.0.1:{port}"
