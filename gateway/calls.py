@@ -17,9 +17,10 @@ from google.protobuf.message import Message
 from google.rpc import code_pb2
 
 from gateway import metrics
+from gateway.callers import Caller, Scope
 from gateway.places import Places
 from gateway.settings import Settings
-from gateway.tokens import Authenticator, Caller, Scope
+from gateway.tokens import Authenticator
 from services.telemetry import tracing
 from services.wire.errors import DeadlineMissed, grpc_code, to_status
 from unclip.v1 import image_service_pb2 as pb

@@ -13,8 +13,9 @@ import click
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from gateway.addresses import reachable_address
 from gateway.server import LIVE
-from gateway.settings import Settings, load_settings, reachable_address
+from gateway.settings import Settings, load_settings
 
 SECONDS = 5
 

@@ -14,16 +14,18 @@ from grpc_reflection.v1alpha import reflection
 from pydantic import ValidationError
 
 from gateway import metrics
+from gateway.addresses import listening_address
 from gateway.calls import FLOWS
 from gateway.draining import Draining
 from gateway.exporter import serve_metrics
 from gateway.http.server import HttpServer
+from gateway.identity import Expected, IdentityProvider
 from gateway.interceptors import Chain
 from gateway.models import Models
 from gateway.provenance import ProvenanceError
 from gateway.reading import Reading
 from gateway.servicer import ImageServicer
-from gateway.settings import Settings, UnknownSetting, listening_address, load_settings
+from gateway.settings import Settings, UnknownSetting, load_settings
 from gateway.tls import ServerTls, TlsUnreadable
 from gateway.tokens import Authenticator
 from services.telemetry import logs, tracing
@@ -59,7 +61,7 @@ class Gateway:
         self._health = health.aio.HealthServicer()
         self._draining = Draining()
         reading = Reading(settings.readers)
-        authenticator = _authenticator(settings)
+        self._authenticator = authenticator = _authenticator(settings)
         self._tls = server_tls(settings)
         self.http = HttpServer(self.models, authenticator, reading, settings, self._tls)
         self._servicer = ImageServicer(self.models)
@@ -68,7 +70,7 @@ class Gateway:
             interceptors=(chain, self._draining), options=_server_options(settings)
         )
         self._stop_metrics: Callable[[], None] = lambda: None
-        self._looking: asyncio.Task[None] | None = None  # whether the certificate has changed
+        self._looking: list[asyncio.Task[None]] = []  # whether certificates and keys have changed
         self.port = settings.port
 
     async def start(self) -> None:
@@ -89,8 +91,8 @@ class Gateway:
         await self._health.set(LIVE, health_pb2.HealthCheckResponse.SERVING)
         await self._server.start()
         self.models.watch(self._show_readiness)
-        if self._tls:
-            self._looking = asyncio.create_task(self._tls.keep_looking())
+        lookers = (self._tls, self._authenticator.provider)
+        self._looking = [asyncio.create_task(looker.keep_looking()) for looker in lookers if looker]
 
     def _add_port(self, address: str) -> int:
         if self._tls:
@@ -136,8 +138,8 @@ class Gateway:
         await self._health.enter_graceful_shutdown()
         self._draining.stop()
         await asyncio.gather(self._server.stop(grace), self.http.stop(grace))
-        if self._looking:
-            self._looking.cancel()
+        for looking in self._looking:
+            looking.cancel()
         await self.models.close()
         self._stop_metrics()
 
@@ -149,9 +151,23 @@ def server_tls(settings: Settings) -> ServerTls | None:
     return ServerTls(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
 
 
+def _provider(settings: Settings) -> IdentityProvider | None:
+    if not settings.jwt_keys:
+        return None
+    expected = Expected(
+        settings.jwt_issuer,
+        settings.jwt_audience,
+        settings.jwt_algorithms,
+        settings.jwt_leeway,
+        settings.jwt_tenant_claim,
+        settings.jwt_scope_claim,
+    )
+    return IdentityProvider(settings.jwt_keys, expected)
+
+
 def _authenticator(settings: Settings) -> Authenticator:
     try:
-        return Authenticator(settings.tokens)
+        return Authenticator(settings.tokens, provider=_provider(settings))
     except (OSError, ValueError) as error:
         raise TokensUnreadable(f"UNCLIP_TOKENS: {error}") from None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 import re
@@ -12,6 +11,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from gateway.addresses import is_loopback, require_safe
 from services.editing.pictures import PictureLimits
 from services.telemetry.logs import LogFormat
 from services.wire.stages import STAGES, StageName
@@ -40,6 +40,10 @@ def held_bytes(inputs: int, canvas: int, results: int) -> int:
 
 SHIPPED = "unclip-emoji"  # the model whose bundle is in the repository
 ALIAS = "dall-e-2"  # what callers of the service that is no more ask for: the first model
+# Of JSON Web Tokens: with a public key, so that it is never taken for a secret.
+SignatureAlgorithm = Literal[
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
+]
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
@@ -91,6 +95,16 @@ class Settings(BaseSettings):
     insecure: bool = False
     # The file of API tokens (unclip token create); empty: anybody who reaches the gateway may call.
     tokens: str = ""
+    # An identity provider (OpenID Connect) whose JSON Web Tokens callers may bring instead: who issues them,
+    # for whom, and the file or URL of the public keys (JWKS). Seconds that clocks may differ; which claims
+    # tell the tenant and the scopes (a list, or words; "unclip:generate" is generate).
+    jwt_issuer: str = ""
+    jwt_audience: str = ""
+    jwt_keys: str = ""
+    jwt_algorithms: Annotated[tuple[SignatureAlgorithm, ...], NoDecode] = ("RS256", "ES256")
+    jwt_leeway: float = Field(default=30.0, ge=0, le=600)
+    jwt_tenant_claim: str = "sub"
+    jwt_scope_claim: str = "scope"
     # Where Prometheus finds /metrics; 0: nowhere.
     metrics_port: int = Field(default=0, ge=0, le=65535)
     # How log lines are written; prompts are in them only if asked for.
@@ -164,10 +178,16 @@ class Settings(BaseSettings):
             raise ValueError("tls_client_ca: needs tls_certificate and tls_key")
         if self.stage_tls_certificate and not self.stage_tls_ca:
             raise ValueError("stage_tls_certificate: needs stage_tls_ca")
-        if not (self.tls_certificate or self.tokens or self.insecure or is_loopback(self.host)):
+        if any((self.jwt_issuer, self.jwt_audience, self.jwt_keys)):
+            if not all((self.jwt_issuer, self.jwt_audience, self.jwt_keys)):
+                raise ValueError("jwt_issuer, jwt_audience and jwt_keys: all are needed, or none")
+            require_safe("jwt_keys", self.jwt_keys)
+        guarded = self.tls_certificate or self.tokens or self.jwt_keys or self.insecure
+        if not guarded and not is_loopback(self.host):
             raise ValueError(
                 f"host: {self.host} can be reached from other machines, by anybody and in the clear; set"
-                " UNCLIP_TLS_CERTIFICATE and UNCLIP_TLS_KEY, or UNCLIP_TOKENS, or UNCLIP_INSECURE=true"
+                " UNCLIP_TLS_CERTIFICATE and UNCLIP_TLS_KEY, UNCLIP_TOKENS, UNCLIP_JWT_KEYS or"
+                " UNCLIP_INSECURE=true"
             )
         if largest > self.max_bytes_in_work:
             reason = "the largest request that the other limits allow"
@@ -195,7 +215,7 @@ class Settings(BaseSettings):
                 raise ValueError(f"sleeping_stages: {name!r:.80} is none of {', '.join(served)}")
         return self
 
-    @field_validator("sleeping_stages", mode="before")
+    @field_validator("sleeping_stages", "jwt_algorithms", mode="before")
     @classmethod
     def _separate(cls, value: object) -> object:
         return tuple(filter(None, value.split(","))) if isinstance(value, str) else value
@@ -259,22 +279,3 @@ def refuse_unknown(prefix: str, known: Sequence[str]) -> None:
 def known_names() -> list[str]:
     """Every environment variable that is read."""
     return [PREFIX + field.upper() for field in Settings.model_fields]
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host is this machine's own, which others cannot reach."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def reachable_address(host: str, port: int) -> str:
-    """Where a gateway that listens there is reached from its own machine."""
-    loopback = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-    return listening_address(loopback.get(host, host), port)
-
-
-def listening_address(host: str, port: int) -> str:
-    """Where to listen, as gRPC has it; an IPv6 address stands in brackets."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -19,23 +19,18 @@ import secrets
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from gateway import metrics
-from services.wire.errors import Forbidden, Unauthenticated
+from gateway.callers import ANYBODY, Caller, Scope, refused
+from gateway.identity import IdentityProvider
 
 logger = logging.getLogger(__name__)
-Scope = Literal["generate", "edit", "embed", "admin"]
-SCOPES: tuple[Scope, ...] = get_args(Scope)
 PREFIX = "unclip"
 LOOK_SECONDS = 1.0
 BLIND_SECONDS = 10.0  # in which tokens hold that cannot be read again; then nobody is let in
 NAME_PATTERN = r"^[\w.@ -]{1,64}$"
-REFUSED = "the API token is missing, wrong, expired or revoked"
 
 
 class Token(BaseModel):
@@ -77,30 +72,21 @@ class TokenList(BaseModel):
         return self
 
 
-@dataclass(frozen=True)
-class Caller:
-    """Who calls. name, tenant: empty where anybody may call."""
-
-    name: str = ""
-    tenant: str = ""
-    scopes: tuple[Scope, ...] = SCOPES
-
-    def require(self, scope: Scope) -> None:
-        """Raises Forbidden for a caller that may not do this."""
-        if scope not in self.scopes and "admin" not in self.scopes:
-            metrics.authentication_failures.labels("scope").inc()
-            raise Forbidden(f"the API token has no scope {scope}")
-
-
-ANYBODY = Caller()
-
-
 class Authenticator:
-    """Tells callers by their tokens. path: of the file; empty: anybody may call."""
+    """Tells callers by their tokens. path: of the file, if there is one. provider: whose tokens count too.
 
-    def __init__(self, path: str, clock: Callable[[], float] = time.monotonic) -> None:
+    Without either anybody may call.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        clock: Callable[[], float] = time.monotonic,
+        provider: IdentityProvider | None = None,
+    ) -> None:
         """Raises OSError or ValueError for a file that cannot be read."""
         self._path = Path(path) if path else None
+        self.provider = provider
         self._clock = clock
         self._looked = clock()
         self._seen = clock()  # when the file was last as it should be
@@ -112,18 +98,25 @@ class Authenticator:
 
     def caller(self, authorization: str) -> Caller:
         """The caller with this ``authorization`` header. Raises Unauthenticated."""
-        if self._path is None:
+        if self._path is None and self.provider is None:
             return ANYBODY
-        self._look(self._path)
+        if not authorization:
+            raise refused("none")
         kind, _, given = authorization.partition(" ")
-        parts = given.strip().split("_", 2)
+        given = given.strip()
+        if kind.lower() == "bearer" and self.provider and not given.startswith(f"{PREFIX}_"):
+            return self.provider.caller(given)
+        if self._path is None:
+            raise refused("malformed")
+        self._look(self._path)
+        parts = given.split("_", 2)
         if kind.lower() != "bearer" or len(parts) != 3 or parts[0] != PREFIX:
-            raise _refused("none" if not authorization else "malformed")
+            raise refused("malformed")
         token = self._tokens.get(parts[1])
         if token is None or not token.fits(parts[2]):
-            raise _refused("unknown")
+            raise refused("unknown")
         if token.expired:
-            raise _refused("expired")
+            raise refused("expired")
         return Caller(token.name, token.tenant, token.scopes)
 
     def _look(self, path: Path) -> None:
@@ -144,11 +137,6 @@ class Authenticator:
             self._stamp = None
             if now - self._seen > BLIND_SECONDS:
                 self._tokens = {}
-
-
-def _refused(reason: str) -> Unauthenticated:
-    metrics.authentication_failures.labels(reason).inc()
-    return Unauthenticated(REFUSED)
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:

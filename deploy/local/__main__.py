@@ -18,7 +18,8 @@ from deploy.local.models import SHIPPED, gateway_table, local_models
 from deploy.local.ports import require_free
 from deploy.local.settings import StackError, console, load_stack_settings
 from deploy.local.signals import stop_on_signals
-from gateway.settings import CLIENT_ADDRESS, Settings, UnknownSetting, load_settings, reachable_address
+from gateway.addresses import reachable_address
+from gateway.settings import CLIENT_ADDRESS, Settings, UnknownSetting, load_settings
 
 HTTP_PORT = 8080  # of the Images API, if the stack runs for people and not for a command
 

@@ -17,7 +17,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from deploy.local.ports import require_free
 from deploy.local.settings import StackError, console
-from gateway.settings import Settings, reachable_address
+from gateway.addresses import reachable_address
+from gateway.settings import Settings
 from services.wire.stages import STAGES
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,7 +10,8 @@ from pathlib import Path
 import click
 from pydantic import ValidationError
 
-from gateway.tokens import SCOPES, Scope, changing, new_token, read_tokens
+from gateway.callers import SCOPES, Scope
+from gateway.tokens import changing, new_token, read_tokens
 
 FILE = click.option(
     "--file",

@@ -5,14 +5,8 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from gateway.settings import (
-    SHIPPED,
-    Settings,
-    UnknownSetting,
-    listening_address,
-    load_settings,
-    reachable_address,
-)
+from gateway.addresses import listening_address, reachable_address
+from gateway.settings import SHIPPED, Settings, UnknownSetting, load_settings
 
 
 def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,8 +13,9 @@ import grpc
 import numpy as np
 import pytest
 
+from gateway.callers import SCOPES, Scope
 from gateway.settings import SHIPPED
-from gateway.tokens import SCOPES, Authenticator, Scope, Token, changing, new_token, read_tokens, write_tokens
+from gateway.tokens import Authenticator, Token, changing, new_token, read_tokens, write_tokens
 from services.wire.errors import Unauthenticated
 from tests.fakes.stages import FakeStages
 from tests.gateway.conftest import Front, fronting, png_of
