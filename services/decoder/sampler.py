@@ -66,8 +66,12 @@ class DecoderSampler:
         }
         self._diffusions = {part: config.diffusion for part, config in (bases | raising).items()}
         self._schedules = {part: diffusion.make_schedule() for part, diffusion in self._diffusions.items()}
-        # What the engine calls the base networks at the shapes that were asked for: (the part, the shape).
-        self._base_calls: dict[str, tuple[str, Shape]] = {}
+        # What the engine calls the base networks, by what a call costs: (the part, the side of a square).
+        self._base_calls = {
+            _base_name(part, side, config): (part, side)
+            for part, config in bases.items()
+            for side in config.native
+        }
         self._call_size = call_size
         self._upsampler_call_size = upsampler_call_size
 
@@ -124,19 +128,22 @@ class DecoderSampler:
     ) -> list[Segment]:
         """What a row will need of each network. context: the length of its text's states."""
         plan = []
+        drawn = self._drawn(self._part(edits), shape)
         for network, timesteps in self._timesteps(steps, upsampler_steps, shape, similarity, edits).items():
             sampling = self._diffusions[self._part_of(network)].sampling
             scale = guidance if self.is_base(network) else sampling.guidance
             evaluations = [sampling.evaluations_at(t, scale) for t in timesteps]
             last = self._last(network)
-            plan += segments(network, evaluations[:-1] if last else evaluations, (context,))
-            plan += segments(last, evaluations[-1:] if last else [], (context,))
+            alike = (context, *drawn) if self.is_base(network) else (context,)  # in rows that share a call
+            plan += segments(network, evaluations[:-1] if last else evaluations, alike)
+            plan += segments(last, evaluations[-1:] if last else [], alike)
         return plan
 
     def call_sizes(self, max_batch: int) -> CallSizes:
         """How many evaluations a call of each network holds."""
+        base = dict.fromkeys(self._base_calls, self._call_size)
         upsamplers = dict.fromkeys(self._upsamplers, self._upsampler_call_size)
-        return CallSizes(max_batch, upsamplers, self._call_size)
+        return CallSizes(max_batch, {**base, **upsamplers})
 
     def is_base(self, network: str) -> bool:
         """Whether a network is the base one, at any shape."""
@@ -151,17 +158,10 @@ class DecoderSampler:
         return EDITS if edits and EDITS in self._bases else BASE
 
     def side_of(self, network: str) -> int:
-        """The side of the square pictures that a network makes, or of squares with as many pixels, in px."""
-        height, width = self._shape_of(network)
-        if height == width:
-            return height
-        return min(self.config.native, key=lambda side: abs(side * side - height * width))
-
-    def _shape_of(self, network: str) -> Shape:
-        if self.is_base(network):
-            return self._base_calls[network][1]
-        side = self._upsamplers[network].config.side
-        return side, side
+        """The side of the square pictures that a network makes, or of squares that cost as much, in px."""
+        return (
+            self._base_calls[network][1] if self.is_base(network) else self._upsamplers[network].config.side
+        )
 
     def _last(self, part: str) -> str:
         """The network that takes the last step in a part's stead; empty: none does."""
@@ -173,24 +173,22 @@ class DecoderSampler:
         """The timesteps in each network that a picture of this shape goes through, in order."""
         part = self._part(edits)
         config = self._bases[part].config
-        height, width = shape
-        drawn = shape if height != width or height in config.native else (config.side, config.side)
+        drawn = self._drawn(part, shape)
         base = spaced_timesteps(self._schedules[part], steps, start=starting_level(similarity))
         raised = {
             part: spaced_timesteps(self._schedules[part], upsampler_steps)
             for part, config in self.upsamplers.items()
-            if drawn[0] < config.side <= height == width
+            if drawn[0] < config.side <= shape[0]
         }
-        return {self._base_call(part, drawn): base, **raised}
+        native = config.native
+        side = min(native, key=lambda side: abs(side * side - drawn[0] * drawn[1]))
+        return {_base_name(part, side, config): base, **raised}
 
-    def _base_call(self, part: str, shape: Shape) -> str:
-        """What the engine calls a base network at this shape: calls of each cost their own."""
-        side = self._bases[part].config.side
-        name = part
-        if shape != (side, side):
-            name += f"-{shape[0]}" if shape[0] == shape[1] else f"-{shape[0]}x{shape[1]}"
-        self._base_calls[name] = part, shape
-        return name
+    def _drawn(self, part: str, shape: Shape) -> Shape:
+        """The shape that the base network draws for a picture, which is then raised to its own."""
+        config = self._bases[part].config
+        height, width = shape
+        return shape if height != width or height in config.native else (config.side, config.side)
 
     def _trajectory(self, row: DecoderRow, timesteps: dict[str, list[int]]) -> Sampler:
         """Denoise at a native size, then at each larger one up to the picture's."""
@@ -211,7 +209,9 @@ class DecoderSampler:
         diffusion = self._diffusions[self._part_of(network)]
         schedule = self._schedules[self._part_of(network)]
         generator = generator_for(row.conditioning.seed, BASE if self.is_base(network) else network)
-        height, width = self._shape_of(network)
+        height, width = self.side_of(network), self.side_of(network)
+        if self.is_base(network):
+            height, width = self._drawn(self._part_of(network), row.conditioning.shape)
         shape = (space.channels, height // space.factor, width // space.factor)
         noise = torch.randn(shape, generator=generator).to(self.device)
         x = noise
@@ -290,3 +290,8 @@ class DecoderSampler:
     @staticmethod
     def _stack(parts: Sequence[Tensor | None], dtype: torch.dtype) -> Tensor:
         return torch.stack([p for p in parts if p is not None]).to(dtype)
+
+
+def _base_name(part: str, side: int, config: DecoderConfig) -> str:
+    """What the engine calls a base network at one of its native sides: calls of each cost their own."""
+    return part if side == config.side else f"{part}-{side}"

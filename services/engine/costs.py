@@ -36,32 +36,30 @@ def segments(network: str, evaluations: Sequence[int], shape: tuple[int, ...] = 
 class CallSizes:
     """How many evaluations one call of a network holds. 0 or absent: any number.
 
-    A smaller call is padded to that size. max_batch: the most rows of any step. default: of networks that are
-    not named.
+    A smaller call is padded to that size. max_batch: the most rows of any step.
     """
 
     max_batch: int
     by_network: Mapping[str, int] = field(default_factory=dict)
-    default: int = 0
 
     def padded(self, network: str, evaluations: int) -> int:
         """The evaluations that are really computed for so many."""
-        size = self.by_network.get(network, self.default)
+        size = self.by_network.get(network, 0)
         return math.ceil(evaluations / size) * size if size else evaluations
 
     def has_room(self, network: str, rows: int, evaluations: int) -> bool:
         """Whether a step may hold so many rows with so many evaluations. One row always fits."""
-        size = self.by_network.get(network, self.default)
+        size = self.by_network.get(network, 0)
         return rows <= 1 or (rows <= self.max_batch and (not size or evaluations <= size))
 
     def rows(self, segment: Segment) -> int:
         """The most rows like this one that share a step."""
-        size = self.by_network.get(segment.network, self.default)
+        size = self.by_network.get(segment.network, 0)
         return max(1, min(self.max_batch, size // segment.evaluations)) if size else self.max_batch
 
     def full(self, network: str) -> int:
         """The evaluations of a full call."""
-        return self.by_network.get(network, self.default) or self.max_batch
+        return self.by_network.get(network, 0) or self.max_batch
 
 
 class CostModel:
