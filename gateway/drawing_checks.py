@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Collection
 
 from gateway.checks import Checks
+from gateway.events import Warned
 from gateway.flows.flow import Options, Output
 from gateway.readiness import Model
 from gateway.settings import Settings
@@ -53,7 +55,7 @@ class DrawingChecks(Checks):
         if request.size:
             self.problem("shape", "cannot be given with size")
         elif shape.is_square:
-            return square(self.size(shape.width))
+            return square(self.size(shape.width, "shape"))
         elif problem := self._model.sizes.problem(shape):
             self.problem("shape", problem)
         elif max(shape) > longest * min(shape):
@@ -61,11 +63,11 @@ class DrawingChecks(Checks):
             self.problem("shape", said)
         return shape
 
-    def size(self, size: int) -> int:
+    def size(self, size: int, field: str = "size") -> int:
         """The side of square pictures; 0 is the deployment's default."""
         largest = self._model.sizes.largest
         if size > largest:
-            self.problem("size", f"is {size}; at most {largest} is allowed")
+            self.problem(field, f"is {size}; at most {largest} is allowed")
         return min(size, largest) or self._model.decoder.size
 
     def output(self, given: pb.Output) -> Output:
@@ -112,5 +114,14 @@ class DrawingChecks(Checks):
             ),
             preview_interval=given.preview_interval,
             negative_prompt=given.negative_prompt,
+            reads_text=not self._model.ignores_text,
+            warnings=_without_effect(present) if prior.fixed else (),
             priority=PRIORITIES.get(given.priority, "interactive"),
         )
+
+
+def _without_effect(present: Collection[str]) -> tuple[Warned, ...]:
+    """What to tell of options that a prior which takes none of them was given."""
+    reason = "has no effect: this model's prior takes one step, without guidance"
+    given = [field for field in ("prior_steps", "prior_guidance") if field in present]
+    return tuple(Warned(f"options.{field}", reason, "no effect") for field in given)

@@ -88,6 +88,8 @@ class Images:
             self.admission.check(flow.demands(), n, budget)
             flow = await flow.prepared()
             with self.admission.admitted(flow.demands(), n, budget) as ticket:
+                for warned in flow.options.warnings:
+                    yield 0, warned
                 async with aclosing(flow.run(self._stages, budget, ticket.observe)) as events:
                     async for item in events:
                         if isinstance(item[1], Drawn):

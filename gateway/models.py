@@ -30,7 +30,7 @@ class Models:
 
     def _made(self, name: str, signer: Signer | None) -> Images:
         stages = self._clients.of(name)
-        watch = StageWatch(name, stages, self.settings.sleeping(name))
+        watch = StageWatch(name, stages, self.settings.sleeping(name), self.settings.borrowed(name))
         return Images(self.settings, stages, watch, Admission(stages.backlogs), self.places, signer)
 
     @property

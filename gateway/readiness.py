@@ -37,6 +37,7 @@ class Model:
     prior: stage_service_pb2.SamplingDefaults
     decoder: stage_service_pb2.SamplingDefaults
     licences: tuple[stage_service_pb2.LicenceNotice, ...]
+    ignores_text: bool  # the decoder is conditioned on the image embedding alone
 
 
 class StageWatch:
@@ -44,11 +45,19 @@ class StageWatch:
 
     A stage is down if its proxy does not answer, or says that there is no replica. One whose replicas are too
     busy to describe themselves in time is not. A stage that may sleep is described once, and again when
-    versions differ: asking it would wake it.
+    versions differ: asking it would wake it. One that is borrowed is another model's too, whose bundle it
+    has.
     """
 
-    def __init__(self, model: str, stages: Stages, sleeping: Collection[StageName] = ()) -> None:
+    def __init__(
+        self,
+        model: str,
+        stages: Stages,
+        sleeping: Collection[StageName] = (),
+        borrowed: Collection[StageName] = (),
+    ) -> None:
         self.name = model
+        self._borrowed = borrowed
         self._stages = stages
         self._sleeping = sleeping
         self._described: dict[StageName, Description] = {}
@@ -103,12 +112,13 @@ class StageWatch:
             sizes=Sizes(
                 tuple(decoder.sizes),
                 tuple(decoder.native_sizes),
-                decoder.defaults.size,
+                decoder.made_for,
                 decoder.shape_multiple,
             ),
             prior=prior.defaults,
             decoder=decoder.defaults,
             licences=tuple(decoder.licences),
+            ignores_text=decoder.ignores_text,
         )
 
     async def _look_together(self) -> None:
@@ -158,7 +168,7 @@ class StageWatch:
     def _note(self, name: StageName, description: Description) -> None:
         self._described[name] = description
         self._fresh.add(name)
-        if name == self._tells_of_texts:
+        if name == self._tells_of_texts and "text_encoder" not in self._borrowed:
             self._stages.text_encoder.serves(description.model_version)
         if (backlog := self._stages.backlog(name)) is not None:
             backlog.told(description.load)
@@ -166,12 +176,13 @@ class StageWatch:
     def _compare(self) -> None:
         if (decoder := self._described.get("decoder")) is None:
             return
-        # An encoder that another model shares is of that one's bundle.
-        own = [told for told in self._described.values() if told.model_name == decoder.model_name]
-        versions = {told.model_version for told in own}
+        own = [told for stage, told in self._described.items() if stage not in self._borrowed]
+        versions = {(told.model_name, told.model_version) for told in own}
         metrics.model_mismatch.labels(self.name).set(len(versions) > 1)
         if len(versions) > 1:
             self._fresh.clear()  # what a sleeping stage said may be old
+        if self._shown != decoder.model_version and decoder.model_name != self.name:
+            logger.warning("%s is served by the bundle %s", self.name, decoder.model_name)
         if self._shown != decoder.model_version:
             if self._shown:
                 metrics.model.remove(self.name, self._shown)

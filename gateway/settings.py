@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Sequence
 from typing import Annotated, Literal, NamedTuple
 
@@ -14,6 +13,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from gateway.addresses import is_loopback, require_safe
 from services.editing.pictures import PictureLimits
 from services.telemetry.logs import LogFormat
+from services.wire.models import ALIAS, PATTERN, is_model_name
 from services.wire.stages import STAGES, StageName
 
 PREFIX = "UNCLIP_"
@@ -39,12 +39,10 @@ def held_bytes(inputs: int, canvas: int, results: int) -> int:
 
 
 SHIPPED = "unclip-emoji"  # the model whose bundle is in the repository
-ALIAS = "dall-e-2"  # what callers of the service that is no more ask for: the first model
 # Of JSON Web Tokens: with a public key, so that it is never taken for a secret.
 SignatureAlgorithm = Literal[
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
 ]
-MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
 class StageTarget(NamedTuple):
@@ -200,8 +198,8 @@ class Settings(BaseSettings):
         if not models:
             raise ValueError("must have at least one model")
         for name, targets in models.items():
-            if not MODEL_NAME.fullmatch(name) or name == ALIAS:
-                raise ValueError(f"{name!r:.80} is no name: {MODEL_NAME.pattern}, other than {ALIAS}")
+            if not is_model_name(name):
+                raise ValueError(f"{name!r:.80} is no name: {PATTERN}, other than {ALIAS}")
             for target in targets.values():
                 if not all(StageTarget.parse(target)):
                     raise ValueError(f"{name}: {target!r:.200} is not of the form APPLICATION@ADDRESS")
@@ -232,8 +230,20 @@ class Settings(BaseSettings):
         return StageTarget(stage, getattr(self, f"{stage}_address"))
 
     def sleeping(self, model: str) -> tuple[StageName, ...]:
-        """A model's stages that may have no replica."""
-        return tuple(stage for stage in STAGES if f"{model}/{stage}" in self.sleeping_stages)
+        """A model's stages that may have no replica; one that is shared sleeps for all."""
+        sleepers = {
+            (stage, self.target(name, stage))
+            for name in self.models
+            for stage in STAGES
+            if f"{name}/{stage}" in self.sleeping_stages
+        }
+        return tuple(stage for stage in STAGES if (stage, self.target(model, stage)) in sleepers)
+
+    def borrowed(self, model: str) -> tuple[StageName, ...]:
+        """A model's stages that are those of a model before it."""
+        before = list(self.models)[: list(self.models).index(model)]
+        taken = {(stage, self.target(name, stage)) for name in before for stage in STAGES}
+        return tuple(stage for stage in STAGES if (stage, self.target(model, stage)) in taken)
 
     @property
     def picture_limits(self) -> PictureLimits:

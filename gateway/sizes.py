@@ -33,13 +33,13 @@ class Sizes:
     """Sides of square pictures in px, smallest first.
 
     native: those of ``all`` that the base network draws itself; the others are raised from the first.
-    default: that of a picture whose request names none. multiple: of which each side of a picture that is not
-    square is one; 0: all are square.
+    made_for: that of the pictures that the model is made for. multiple: of which each side of a picture that
+    is not square is one; 0: all are square.
     """
 
     all: tuple[int, ...]
     native: tuple[int, ...]
-    default: int
+    made_for: int
     multiple: int = 0
 
     @property
@@ -73,7 +73,7 @@ class Sizes:
         frame when it is enlarged by half at most; else the largest.
         """
         raised = [size for size in self.all if size not in self.native]
-        fit = raised or [size for size in self.all if size >= self.default]
+        fit = raised or [size for size in self.all if size >= self.made_for]
         return next((size for size in fit if 1.5 * size >= side), fit[-1])
 
     def way(self, shape: Shape) -> tuple[int, ...]:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from deploy.local.settings import StackError
-from gateway.settings import MODEL_NAME
 from services.bundles.bundle import ROOT, Bundle, BundleError
+from services.wire.models import is_model_name
 from services.wire.stages import STAGES, StageName
 
 SHIPPED = "models"  # the bundle in the repository, which deploy/serve is written for
@@ -40,11 +40,12 @@ def local_models(bundles: Sequence[str]) -> list[LocalModel]:
     encoders: dict[tuple[StageName, frozenset[tuple[str, str]]], str] = {}
     for folder in bundles:
         try:
-            bundle = Bundle(Path(folder).expanduser().resolve() if Path(folder).is_dir() else ROOT / folder)
+            given = Path(folder).expanduser()
+            bundle = Bundle(given.resolve() if given.is_dir() else ROOT / folder)
         except BundleError as error:
             raise StackError(str(error)) from None
         name = bundle.manifest.name
-        if not MODEL_NAME.fullmatch(name) or name in [model.name for model in found]:
+        if not is_model_name(name) or name in [model.name for model in found]:
             raise StackError(f"{folder}: its name {name!r} is no name for a model, or another one's")
         applications = {stage: f"{name}-{stage}" if found else stage for stage in STAGES}
         own = dict(applications)

@@ -133,9 +133,9 @@ CAPACITY = Board(
                     "Pictures a second.",
                     (
                         Query(
-                            'sum(rate(ray_unclip_rows_ended_total{application="decoder", ending="finished"}'
-                            f"[{WINDOW}]))",
-                            "pictures",
+                            "sum by (application) (rate(ray_unclip_rows_ended_total"
+                            f'{{application=~"(.*-)?decoder", ending="finished"}}[{WINDOW}]))',
+                            "{{application}}",
                         ),
                     ),
                 ),

@@ -48,6 +48,8 @@ def show(client: Client, what: str) -> None:
         response = client.model(what)
     click.echo(f"{response.name} {response.version}")
     click.echo(f"sizes: {', '.join(map(str, response.sizes))}; by default {response.default_size}")
+    if response.shape_multiple:
+        click.echo(f"shapes that are not square: sides are multiples of {response.shape_multiple}")
     _show_fields("limits", response.limits)
     _show_fields("defaults", response.defaults)
     click.echo(f"  similarity: {response.default_similarity:g}")

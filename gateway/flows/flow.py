@@ -43,12 +43,19 @@ class Options:
     prior_candidates: int
     preview_interval: int
     negative_prompt: str = ""
+    reads_text: bool = True  # the decoder does
+    warnings: tuple[Warned, ...] = ()  # what of them has no effect
     priority: Priority = "interactive"
 
     @property
     def seeds(self) -> list[int]:
         """Of each picture."""
         return [(self.seed + index) % SEEDS for index in range(self.n)]
+
+    @property
+    def text_guidances(self) -> tuple[float, float]:
+        """How strictly the prior and the decoder follow a text; 1: it is not measured against another."""
+        return self.prior_guidance, self.decoder_guidance if self.reads_text else 1.0
 
     @property
     def decoder(self) -> DecoderOptions:

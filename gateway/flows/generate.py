@@ -34,8 +34,7 @@ class Generate(Flow):
     ) -> AsyncGenerator[Indexed, None]:
         """Draw pictures of the prompt."""
         options = self.options
-        guidances = (options.prior_guidance, options.decoder_guidance)
-        text, before = await encoded(stages, self.prompt, options, budget, *guidances)
+        text, before = await encoded(stages, self.prompt, options, budget, *options.text_guidances)
         drawings = [(seed, self._draw(text, stages, budget, seed)) for seed in self.options.seeds]
         async with aclosing(fan_out(drawings, before, observe)) as events:
             async for event in events:

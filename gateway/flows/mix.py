@@ -71,7 +71,7 @@ class Blend(Flow):
     ) -> AsyncGenerator[Indexed, None]:
         """Draw pictures of what the sources have in common."""
         options = self.options
-        text, before = await encoded(stages, "", options, budget, options.decoder_guidance)
+        text, before = await encoded(stages, "", options, budget, *options.text_guidances[not self.prompts :])
         known: list[Embedding | EncodedText] = []
         for source in self.sources:
             found, told = await self._understood(source, stages, budget)
@@ -108,7 +108,7 @@ class Blend(Flow):
         """A picture's embedding, or a prompt's conditioning, and what there is to tell of it."""
         if source.header is None:
             return await encoded(stages, source.prompt, self.options, budget, field=source.field)
-        pixels = await in_thread(_square, source, self.sizes.default)
+        pixels = await in_thread(_square, source, self.sizes.made_for)
         started = time.monotonic()
         embedding = await stages.image_encoder.encode(pixels, budget)
         return embedding, [Timed("image_encoder", time.monotonic() - started)]

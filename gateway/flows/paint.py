@@ -80,8 +80,7 @@ class Paint(Flow):
         assert self.planned is not None
         canvas, frames = self.planned
         options = self.options
-        guidances = (options.prior_guidance, options.decoder_guidance)
-        text, before = await encoded(stages, self.prompt, options, budget, *guidances)
+        text, before = await encoded(stages, self.prompt, options, budget, *options.text_guidances)
         drawings = [
             (seed, self._draw(canvas, frames, text, stages, budget, seed)) for seed in self.options.seeds
         ]

@@ -65,7 +65,7 @@ class Vary(Flow):
         """Draw pictures like the given one."""
         shape = self.sizes.drawn_for(self.shape)
         centre, pixels = await in_thread(self._pixels, shape)
-        text, before = await encoded(stages, "", self.options, budget, self.options.decoder_guidance)
+        text, before = await encoded(stages, "", self.options, budget, self.options.text_guidances[1])
         started = time.monotonic()
         embedding = await stages.image_encoder.encode(centre, budget)
         before.append(Timed("image_encoder", time.monotonic() - started))

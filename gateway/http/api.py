@@ -12,7 +12,7 @@ from fastapi import Request, Response
 from fastapi.responses import PlainTextResponse
 
 from gateway.http import messages, replays, schema
-from gateway.http.answers import Answers
+from gateway.http.answers import Answers, missing
 from gateway.http.door import Visit, visit_of
 from gateway.http.errors import HttpError
 from gateway.http.forms import BODIES, read_form, read_json
@@ -20,9 +20,9 @@ from gateway.http.replays import Replays
 from gateway.http.store import NAME, Store, expired
 from gateway.images import Images
 from gateway.models import Models
-from gateway.settings import ALIAS
 from gateway.threads import in_thread
 from services.wire.errors import InvalidInput
+from services.wire.models import ALIAS
 from unclip.v1 import image_service_pb2 as pb
 
 PICTURE_URL = re.compile(r"data:image/(png|jpeg|webp);base64,(.*)", re.ASCII | re.DOTALL)
@@ -121,6 +121,8 @@ class ImagesApi:
 
     async def model(self, model_id: str) -> schema.ModelCard:
         """One model."""
+        if not model_id:
+            raise missing("/v1/models/")
         return _card(model_id, await self._named(model_id).facts())
 
     async def file(self, name: str) -> Response:

@@ -9,8 +9,8 @@ from typing import Any
 
 from gateway.http import schema
 from gateway.http.errors import HttpError
-from gateway.settings import ALIAS
 from services.wire.errors import InvalidInput
+from services.wire.models import ALIAS
 from unclip.v1 import image_service_pb2 as pb
 
 FORMATS = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import resource
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 import torch
@@ -19,15 +20,24 @@ def convert(source: Path, target: Path) -> None:
 
     No code in SOURCE is run; and while it is read this process can open nothing: no file, no connection.
     """
-    partial = target.with_suffix(".partial")
-    with source.open("rb") as read, partial.open("wb") as write:
-        confine()
-        state = torch.load(read, map_location="cpu", weights_only=True)
-        state = state.get("state_dict", state)
-        tensors = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
-        write.write(save({name: value.clone().contiguous() for name, value in tensors.items()}))
-    partial.rename(target)
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        with source.open("rb") as read, partial.open("xb") as write:
+            confine()
+            write.write(save(_tensors(read)))
+        partial.rename(target)
+    except FileExistsError:
+        raise click.ClickException(f"{partial} is there already") from None
+    except Exception as error:
+        partial.unlink(missing_ok=True)
+        raise click.ClickException(f"{type(error).__name__}: {error}") from None
     click.echo(f"wrote {target}")
+
+
+def _tensors(file: BinaryIO) -> dict[str, torch.Tensor]:
+    state = torch.load(file, map_location="cpu", weights_only=True)
+    state = state.get("state_dict", state)
+    return {k: value.clone().contiguous() for k, value in state.items() if isinstance(value, torch.Tensor)}
 
 
 def confine() -> None:

@@ -37,7 +37,8 @@ def main(path: Path) -> None:
 def line(bundle: Bundle, part: str) -> str:
     """One part's: its parameters, their types and their bytes."""
     counts: Counter[str] = Counter()
-    for file in sorted(bundle.part(part).glob("*.safetensors")):
+    named = [name for name in sorted(bundle.manifest.files) if name.startswith(f"{part}/")]
+    for file in [bundle.path / name for name in named if name.endswith(".safetensors")]:
         for tensor in header(file).values():
             counts[tensor["dtype"]] += prod(tensor["shape"])
     parameters = sum(counts.values()) / 1e6
@@ -56,7 +57,9 @@ def header(file: Path) -> dict[str, dict[str, Any]]:
         size = struct.unpack("<Q", start)[0] if len(start) == 8 else file.stat().st_size
         if size > file.stat().st_size - 8:
             raise ValueError(f"{file} is no safetensors file")
-        tensors: dict[str, dict[str, Any]] = json.loads(stream.read(size))
+        tensors = json.loads(stream.read(size))
+    if not isinstance(tensors, dict):
+        raise ValueError(f"{file} is no safetensors file")
     tensors.pop("__metadata__", None)
     return tensors
 

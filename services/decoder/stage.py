@@ -183,6 +183,8 @@ class DecoderStage:
         response.sizes.extend(self.sampler.sizes)
         response.native_sizes.extend(self.sampler.config.native)
         response.shape_multiple = self.sampler.config.multiple
+        response.made_for = self.sampler.default_size
+        response.ignores_text = isinstance(self.sampler.config.conditioning, ImageConditioningConfig)
         response.defaults.steps = sampling.steps
         response.defaults.guidance = sampling.guidance
         response.defaults.upsampler_steps = self.sampler.upsampler_steps

@@ -8,11 +8,13 @@ from typing import Literal
 
 import click
 import torch
+from pydantic import ValidationError
 
 from services.bundles.bundle import BundleError, write_manifest
 from services.importing import kandinsky, karlo
 from services.importing.checkpoint import read_pipeline
 from services.importing.writing import ECLIPSE, direct_prior
+from services.wire.models import PATTERN, is_model_name
 
 FAMILIES = (kandinsky, karlo)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -42,6 +44,8 @@ def main(
     """Write BUNDLE from the folders of downloaded pipelines, in any order."""
     if bundle.exists():
         raise click.UsageError(f"{bundle} exists already")
+    if name and not is_model_name(name):
+        raise click.BadParameter(f"{name!r} is no name for a model: {PATTERN}", param_hint="--name")
     new = bundle.with_name(f".{bundle.name}.new")
     scratch = bundle.with_name(f".{bundle.name}.converted")
     shutil.rmtree(new, ignore_errors=True)
@@ -54,8 +58,10 @@ def main(
         family.write(pipelines, new, DTYPES[dtype])
         licences = (*family.LICENCES, ECLIPSE) if direct_prior(pipelines) else family.LICENCES
         write_manifest(new, name or family.NAME, "1", licences)
-    except BundleError as error:
+    except (BundleError, OSError) as error:
         raise click.ClickException(str(error)) from None
+    except (ValidationError, TypeError, ValueError, ArithmeticError) as error:
+        raise click.ClickException(f"a config says what cannot be: {error}") from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         if not (new / "manifest.json").exists():

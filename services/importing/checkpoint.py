@@ -37,10 +37,10 @@ class Part:
     folder: Path
     scratch: Path | None = None
 
-    def config(self, name: str = "config.json") -> dict[str, Any]:
+    def config(self, name: str = "config.json") -> Config:
         """The part's config, without what only ``diffusers`` reads."""
         found = read_json(self.folder / name)
-        return {key: value for key, value in found.items() if not key.startswith("_")}
+        return Config(found.path, {key: value for key, value in found.items() if not key.startswith("_")})
 
     def tensors(self) -> Mapping[str, Tensor]:
         """The part's tensors, each read when it is asked for. Raises BundleError."""
@@ -50,7 +50,26 @@ class Part:
         return _Lazy(places)
 
 
-Pipeline = dict[str, Part]  # by the names that ``model_index.json`` has
+class Pipeline(dict[str, Part]):
+    """The parts of a folder, by the names that its ``model_index.json`` has."""
+
+    def __init__(self, folder: Path, parts: Mapping[str, Part]) -> None:
+        super().__init__(parts)
+        self.folder = folder
+
+    def __missing__(self, name: str) -> Part:
+        raise BundleError(f"{self.folder} has no {name}")
+
+
+class Config(dict[str, Any]):
+    """A JSON file. What is not in it is told by its name."""
+
+    def __init__(self, path: Path, found: Mapping[str, Any]) -> None:
+        super().__init__(found)
+        self.path = path
+
+    def __missing__(self, key: str) -> Any:
+        raise BundleError(f"{self.path} has no {key}")
 
 
 class _Lazy(Mapping[str, Tensor]):
@@ -77,8 +96,8 @@ def read_pipeline(folder: Path, scratch: Path | None = None) -> Pipeline:
     if not (folder / INDEX).exists() and (folder / "config.json").exists():
         kind = str(read_json(folder / "config.json").get("_class_name", ""))
         if kind == "PriorTransformer":
-            return {"prior": Part(kind, folder, scratch)}
-    found: Pipeline = {}
+            return Pipeline(folder, {"prior": Part(kind, folder, scratch)})
+    found: dict[str, Part] = {}
     for name, value in read_json(folder / INDEX).items():
         if name.startswith("_") or not isinstance(value, list) or len(value) != 2 or not value[1]:
             continue
@@ -87,7 +106,7 @@ def read_pipeline(folder: Path, scratch: Path | None = None) -> Pipeline:
             found[name] = Part(str(value[1]), place, scratch and scratch / name)
     if not found:
         raise BundleError(f"{folder} has no part of a pipeline")
-    return found
+    return Pipeline(folder, found)
 
 
 def weights_of(folder: Path, scratch: Path | None = None) -> list[Path]:
@@ -114,15 +133,18 @@ def _files_of(folder: Path, suffix: str) -> list[Path]:
         for stem in STEMS:
             index = folder / f"{stem}{suffix}.index{variant}.json"
             if index.is_file():
-                names = read_json(index).get("weight_map", {}).values()
-                return [_existing(_inside(folder, str(name))) for name in sorted(set(names))]
+                places = read_json(index)["weight_map"]
+                if not isinstance(places, dict):
+                    raise BundleError(f"{index}: weight_map is no object")
+                names = sorted(set(map(str, places.values())))
+                return [_existing(_inside(folder, name)) for name in names]
             file = folder / f"{stem}{variant}{suffix}"
             if file.is_file():
                 return [file]
     return []
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> Config:
     """A JSON object. Raises BundleError."""
     if not path.is_file():
         raise BundleError(f"{path} does not exist")
@@ -134,7 +156,7 @@ def read_json(path: Path) -> dict[str, Any]:
         raise BundleError(f"{path} is no JSON: {error}") from None
     if not isinstance(found, dict):
         raise BundleError(f"{path} is no JSON object")
-    return found
+    return Config(path, found)
 
 
 def _inside(folder: Path, name: str) -> Path:

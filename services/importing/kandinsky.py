@@ -25,6 +25,8 @@ from services.importing.writing import (
     direct_prior,
     joined,
     on_no_device,
+    require_used,
+    require_width,
     write_direct_prior,
     write_network,
     write_prior,
@@ -57,17 +59,21 @@ def write(pipelines: Sequence[Pipeline], out: Path, dtype: torch.dtype) -> None:
     prior = _one([p for p in pipelines if "text_encoder" in p], "a prior (kandinsky-2-2-prior)")
     decoders = [p for p in pipelines if "movq" in p]
     plain = _one([p for p in decoders if not _inpaints(p)], "a decoder (kandinsky-2-2-decoder)")
+    edits = [p for p in decoders if _inpaints(p)]
+    require_used(pipelines, [prior, *decoders], "Kandinsky 2.2")
+    direct = direct_prior(pipelines)
+    require_width(direct or prior["prior"], prior["text_encoder"])
     config = clip_config(prior["text_encoder"], prior["image_encoder"], prior["image_processor"])
     write_tower(out / "image-tower", "image", prior["image_encoder"], config, dtype)
     write_tower(out / "text-tower", "text", prior["text_encoder"], config, dtype)
     write_vocabulary(prior["tokenizer"], out / "text-tower")
     null = _null_image(out / "image-tower", dtype)
-    if (direct := direct_prior(pipelines)) is not None:
+    if direct is not None:
         write_direct_prior(direct, out / "prior", dtype)
     else:
         write_prior(prior["prior"], prior["scheduler"], PRIOR_SAMPLING, out / "prior", dtype)
     write_decoder(plain, null, out / "decoder", dtype)
-    if edits := [p for p in decoders if _inpaints(p)]:
+    if edits:
         inpaint = _one(edits, "a decoder for inpainting (kandinsky-2-2-decoder-inpaint)")
         write_decoder(inpaint, null, out / "decoder-inpaint", dtype)
     write_autoencoder(plain["movq"], out / "autoencoder", dtype)

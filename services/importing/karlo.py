@@ -20,6 +20,8 @@ from services.importing.writing import (
     direct_prior,
     joined,
     on_no_device,
+    require_used,
+    require_width,
     write_direct_prior,
     write_network,
     write_prior,
@@ -54,11 +56,14 @@ def write(pipelines: Sequence[Pipeline], out: Path, dtype: torch.dtype) -> None:
     if len(found) != 1 or len(varying) != 1:
         raise BundleError("karlo-v1-alpha and karlo-v1-alpha-image-variations are needed, each once")
     main, variations = found[0], varying[0]
+    require_used(pipelines, [main, variations], "Karlo v1")
+    direct = direct_prior(pipelines)
+    require_width(direct or main["prior"], main["text_encoder"])
     config = clip_config(main["text_encoder"], variations["image_encoder"], variations["feature_extractor"])
     write_tower(out / "image-tower", "image", variations["image_encoder"], config, dtype)
     write_tower(out / "text-tower", "text", main["text_encoder"], config, dtype)
     write_vocabulary(main["tokenizer"], out / "text-tower")
-    if (direct := direct_prior(pipelines)) is not None:
+    if direct is not None:
         write_direct_prior(direct, out / "prior", dtype)
     else:
         write_prior(main["prior"], main["prior_scheduler"], PRIOR_SAMPLING, out / "prior", dtype)

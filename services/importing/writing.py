@@ -75,6 +75,25 @@ def diffusion_of(scheduler: Part, sampling: SamplingConfig) -> DiffusionConfig:
     return configs.diffusion(str(scheduler.folder), scheduler.kind, given, sampling)
 
 
+def require_used(pipelines: Sequence[Pipeline], used: Sequence[Pipeline], family: str) -> None:
+    """Raises BundleError for a folder that is no part of the family."""
+    for pipeline in pipelines:
+        if set(pipeline) != {"prior"} and not any(pipeline is one for one in used):
+            raise BundleError(f"{pipeline.folder} is no part of {family}")
+
+
+def require_width(prior: Part, text: Part) -> None:
+    """Raises BundleError for a prior that was made for other towers."""
+    given = prior.config()
+    tower = text.config()
+    for own, theirs in (("embedding_dim", "projection_dim"), ("num_embeddings", "max_position_embeddings")):
+        if given[own] != tower[theirs]:
+            raise BundleError(
+                f"{prior.folder} is for other towers: {own} is {given[own]}, and {theirs} of"
+                f" {text.folder} is {tower[theirs]}"
+            )
+
+
 def write_prior(
     part: Part, scheduler: Part, sampling: SamplingConfig, folder: Path, dtype: torch.dtype
 ) -> None:

@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 
 import kubernetes_validate
+import pytest
 
 from gateway.settings import Settings
-from tests.deploy.conftest import Helm, of_kind
+from tests.deploy.conftest import CHART, Helm, of_kind
 from tests.deploy.test_chart import KUBERNETES, STAGES, serve_configs
 
 TWO = """
@@ -46,3 +47,34 @@ def test_models_stand_side_by_side(helm: Helm, tmp_path: Path) -> None:
     for item in objects:
         if "." not in item["apiVersion"].split("/")[0] or item["apiVersion"].split("/")[0].endswith("k8s.io"):
             kubernetes_validate.validate(item, KUBERNETES, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("models", "says"),
+    [
+        ("{kandinsky-2.2: {}, kandinsky-2-2: {}}", "another model has that name"),
+        ("{unclip-emoji: {}}", "another model has that name"),
+        ("{dall-e-2: {}}", "another model has that name"),
+        ("{a-name-that-is-longer-than-kuberay-takes: {}}", "more than 47 characters"),
+        ("{second: {shared: [prior]}}", "shared"),
+    ],
+)
+def test_models_that_would_not_come_up_are_refused(
+    helm: Helm, tmp_path: Path, models: str, says: str
+) -> None:
+    values = tmp_path / "values.yaml"
+    values.write_text(f"models: {models}")
+    result = helm.run("template", "unclip", str(CHART), "-f", str(values))
+    assert result.returncode != 0
+    assert says in result.stderr
+
+
+def test_a_size_is_the_models_own(helm: Helm, tmp_path: Path) -> None:
+    values = tmp_path / "values.yaml"
+    values.write_text(
+        "stages: {decoder: {args: {size: 512}}}\n"
+        "models: {second: {}, third: {stages: {decoder: {args: {size: 768}}}}}"
+    )
+    configs = serve_configs(helm.objects("values.yaml", "-f", str(values)))
+    sizes = {name: c["applications"][0]["args"]["size"] for name, c in configs.items() if "decoder" in name}
+    assert sizes == {"decoder": 512, "second-decoder": 0, "third-decoder": 768}

@@ -81,6 +81,9 @@ class FakeStages(
     down: set[str] = field(default_factory=set)  # stages that do not answer
     busy: set[str] = field(default_factory=set)  # stages that never get round to describing themselves
     model_name: str = SHIPPED
+    ignores_text: bool = False  # the decoder does
+    fixed_prior: bool = False  # the prior takes no steps and guidance but its own
+    model_names: dict[str, str] = field(default_factory=dict)  # of stages of another bundle
     shape_multiple: int = 0  # of pictures that are not square, if it draws such
     versions: dict[str, str] = field(default_factory=dict)  # of the model, where it is not "0"
     last_word_read: str = ""
@@ -188,15 +191,18 @@ class FakeStages(
             guidance=2,
             upsampler_steps=1,
             candidates=1,
+            fixed=self.fixed_prior and stage == "prior",
             size=SIZES[1],
             similarity=0.3,
         )
         return stage_service_pb2.DescribeResponse(
-            model_name=self.model_name,
+            model_name=self.model_names.get(stage, self.model_name),
             model_version=self.versions.get(stage, "0"),
             sizes=SIZES if stage == "decoder" else (),
             native_sizes=SIZES[:1] if stage == "decoder" else (),
             shape_multiple=self.shape_multiple if stage == "decoder" else 0,
+            made_for=SIZES[1],
+            ignores_text=self.ignores_text,
             defaults=defaults,
             load=self.load if stage in ("prior", "decoder") else None,
         )

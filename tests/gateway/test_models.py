@@ -18,8 +18,9 @@ from pydantic import ValidationError
 
 from gateway.settings import Settings, load_settings
 from tests.fakes.stages import FakeStages, load_of, serve_fake_stages
-from tests.gateway.conftest import FOX, Front, fronting, refusal, until
+from tests.gateway.conftest import FOX, Front, fronting, png_of, refusal, until
 from tests.gateway.test_cli import unclip
+from tests.http.test_openai_client import noise
 from tests.statuses import violations
 from unclip.v1 import image_service_pb2 as pb
 
@@ -97,6 +98,22 @@ async def test_a_shared_encoder_of_another_version_is_no_mismatch() -> None:
         both.second.versions["prior"] = "8"
         await until(lambda: sample("unclip_model_mismatch", model="second") == 1)
         assert sample("unclip_model_mismatch", model="first") == 0
+
+
+async def test_an_encoder_that_both_share_sleeps_for_both_and_texts_stay_in_the_cache() -> None:
+    async with pair(sleeping_stages="first/text_encoder", look_interval=0.05) as both:
+        for _ in range(2):
+            for name in ("first", "second"):
+                await both.front.images.Generate(pb.GenerateRequest(prompt="a fox", model=name))
+            await asyncio.sleep(0.15)
+        assert both.first.texts == ["a fox", ""]
+        assert "text_encoder" not in both.first.described
+
+
+async def test_a_prior_of_another_bundle_is_a_mismatch() -> None:
+    async with pair(look_interval=0.05) as both:
+        both.second.model_names["prior"] = "third"
+        await until(lambda: sample("unclip_model_mismatch", model="second") == 1)
 
 
 async def test_models_are_listed_also_those_that_are_not_there() -> None:
@@ -191,3 +208,18 @@ def test_a_table_that_is_wrong_is_refused_at_start(table: Any, reason: str) -> N
 def test_only_stages_of_models_may_sleep() -> None:
     with pytest.raises(ValidationError, match="none of first/text_encoder"):
         Settings(models={"first": {}}, sleeping_stages=("prior",))
+
+
+async def test_options_that_a_model_does_not_take_are_told() -> None:
+    options = pb.SamplingOptions(prior_steps=9, prior_guidance=3, negative_prompt="a cat")
+    async with fronting(FakeStages(fixed_prior=True, ignores_text=True)) as front:
+        prior = (await front.images.GetModel(pb.GetModelRequest())).defaults
+        drawn = await front.images.Generate(pb.GenerateRequest(prompt="a fox", options=options))
+        assert {w.field for w in drawn.warnings} >= {"options.prior_steps", "options.prior_guidance"}
+        assert drawn.pictures[0].options.prior_steps == prior.prior_steps
+        picture = png_of(noise())
+        negative = pb.SamplingOptions(negative_prompt="a cat")
+        varied = await front.images.Vary(pb.VaryRequest(picture=picture, options=negative))
+        assert [w.field for w in varied.warnings] == ["options.negative_prompt"]
+        plain = await front.images.Generate(FOX)
+        assert not plain.warnings

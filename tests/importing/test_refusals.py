@@ -80,6 +80,28 @@ def escaping_shard(folder: Path) -> None:
     (folder / "decoder/unet/diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
 
 
+def without(file: str, key: str) -> Callable[[Path], None]:
+    """Take a key from a JSON file."""
+
+    def spoil(folder: Path) -> None:
+        path = folder / file
+        found = json.loads(path.read_text())
+        del found[key]
+        path.write_text(json.dumps(found))
+
+    return spoil
+
+
+def absent(part: str) -> Callable[[Path], None]:
+    """Take a part's folder away."""
+    return lambda folder: shutil.rmtree(folder / part)
+
+
+def odd_shards(folder: Path) -> None:
+    index = folder / "decoder/unet/diffusion_pytorch_model.safetensors.index.json"
+    index.write_text('{"weight_map": ["a"]}')
+
+
 def escaping_part(folder: Path) -> None:
     path = folder / "decoder/model_index.json"
     index = json.loads(path.read_text())
@@ -112,6 +134,14 @@ def no_json(folder: Path) -> None:
             "beta_schedule is 'sigmoid'",
         ),
         (edited("prior/text_encoder/config.json", hidden_act="relu"), "hidden_act: 'relu'"),
+        (absent("decoder/unet"), "has no unet"),
+        (absent("decoder/scheduler"), "has no scheduler"),
+        (absent("prior/image_encoder"), "has no image_encoder"),
+        (without("decoder/unet/config.json", "block_out_channels"), "has no block_out_channels"),
+        (without("prior/image_processor/preprocessor_config.json", "image_mean"), "has no image_mean"),
+        (edited("decoder/unet/config.json", block_out_channels="wide"), "a config says what cannot be"),
+        (odd_shards, "weight_map is no object"),
+        (edited("prior/prior/config.json", embedding_dim=80), "is for other towers: embedding_dim is 80"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
@@ -175,12 +205,41 @@ def test_a_process_that_reads_pickles_can_open_nothing() -> None:
     for attempt in (
         "import socket; socket.socket()",
         "open('/etc/passwd')",
-        "import os; os.fork and os.pipe()",
+        "import subprocess; subprocess.run(['true'])",
     ):
         code = f"from services.bundles.convert import confine; confine(); {attempt}"
         done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 1
         assert "Too many open files" in done.stderr
+
+
+def test_a_folder_that_belongs_to_nothing_is_refused(originals: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "given"
+    shutil.copytree(originals / "decoder" / "movq", folder / "vae")
+    (folder / "model_index.json").write_text('{"vae": ["diffusers", "AutoencoderKL"]}')
+    asked = [str(originals / "prior"), str(originals / "decoder"), str(folder), str(tmp_path / "bundle")]
+    result = CliRunner().invoke(main, asked)
+    assert result.exit_code == 1
+    assert "given is no part of Kandinsky 2.2" in result.output
+
+
+@pytest.mark.parametrize("name", ["Foo Bar/..", "dall-e-2", "-x"])
+def test_a_name_that_requests_could_not_use_is_refused_first(
+    originals: Path, tmp_path: Path, name: str
+) -> None:
+    asked = [str(originals / "prior"), str(originals / "decoder"), str(tmp_path / "bundle")]
+    result = CliRunner().invoke(main, [*asked, f"--name={name}"])
+    assert result.exit_code == 2
+    assert "is no name for a model" in result.output
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_place_that_cannot_be_written_is_told(originals: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    asked = [str(originals / "prior"), str(originals / "decoder"), str(tmp_path / "file" / "bundle")]
+    result = CliRunner().invoke(main, asked)
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit)
 
 
 def test_a_missing_repository_is_named(originals: Path, tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def measured(name: str) -> tuple[str, ...]:
         compared = run("comparing", name, folder)
     finally:
         shutil.rmtree(folder)
-    if compared["difference"] > TOLERANCE:
+    if not compared["difference"] <= TOLERANCE:
         raise click.ClickException(f"{name}: differs by {compared['difference']:.1e}, more than {TOLERANCE}")
     return (
         name,

@@ -21,7 +21,7 @@ from services.bundles.weights import load_network
 from services.decoder.autoencoder import Autoencoder
 from services.decoder.network import Decoder, DecoderConfig, Upsampler, UpsamplerConfig
 from services.importing import configs, kandinsky, karlo
-from services.importing.checkpoint import Part
+from services.importing.checkpoint import Part, Pipeline
 from services.importing.writing import write_prior
 from services.prior.network import Prior, PriorConfig
 
@@ -143,7 +143,7 @@ def kandinsky_unet(channels: int) -> Case:
         movq.mkdir(exist_ok=True)
         (movq / "config.json").write_text(json.dumps(MOVQ))
         where = scheduler(given / "scheduler", "kandinsky")
-        pipeline = {"unet": part(given), "scheduler": where, "movq": part(movq)}
+        pipeline = Pipeline(given, {"unet": part(given), "scheduler": where, "movq": part(movq)})
         kandinsky.write_decoder(pipeline, torch.zeros(1280), bundle / "decoder", torch.float32)
 
     def ours(network: Network, i: Inputs) -> Tensor:
@@ -230,12 +230,12 @@ def karlo_decoder() -> Case:
         return found
 
     def write(given: Path, bundle: Path) -> None:
-        pipeline = {
+        parts = {
             "decoder": part(given / "decoder"),
             "text_proj": part(given / "text_proj"),
             "decoder_scheduler": scheduler(given / "scheduler", "karlo"),
         }
-        karlo.write_decoder(pipeline, bundle / "decoder", torch.float32)
+        karlo.write_decoder(Pipeline(given, parts), bundle / "decoder", torch.float32)
 
     return Case(
         build=build,
@@ -272,13 +272,13 @@ def karlo_upsampler() -> Case:
         base = given / "decoder"
         base.mkdir(exist_ok=True)
         (base / "config.json").write_text(json.dumps({"sample_size": 64}))
-        pipeline = {
+        parts = {
             "super_res_first": part(given),
             "super_res_last": part(given),
             "super_res_scheduler": scheduler(given / "scheduler", "raised"),
             "decoder": part(base),
         }
-        karlo.write_upsampler(pipeline, bundle, torch.float32)
+        karlo.write_upsampler(Pipeline(given, parts), bundle, torch.float32)
 
     def load(bundle: Path) -> nn.Module:
         folder = bundle / "upsampler-256"

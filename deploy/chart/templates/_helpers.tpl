@@ -39,13 +39,20 @@ bundle}]. The first model's applications have the stages' own names. */ -}}
 {{- range $stage, $values := .Values.stages }}
 {{- $found = append $found (dict "model" $.Values.model "stage" $stage "application" $stage "component" $stage "values" $values "bundle" $.Values.bundle) }}
 {{- end }}
+{{- $names := dict (.Values.model | replace "." "-" | replace "_" "-") true }}
 {{- range $model, $own := .Values.models }}
+{{- $plain := $model | replace "." "-" | replace "_" "-" }}
+{{- if or (hasKey $names $plain) (eq $model "dall-e-2") }}{{ fail (printf "models: %s: another model has that name, or one too like it" $model) }}{{ end }}
+{{- $_ := set $names $plain true }}
 {{- $bundle := mergeOverwrite (deepCopy $.Values.bundle) (deepCopy ($own.bundle | default dict)) }}
 {{- range $stage, $values := $.Values.stages }}
 {{- if not (has $stage ($own.shared | default list)) }}
 {{- $values := mergeOverwrite (deepCopy $values) (deepCopy (index ($own.stages | default dict) $stage | default dict)) }}
-{{- /* The size in deploy/serve/decoder.yaml is the first model's; 0 is what this one is made for. */}}
-{{- if eq $stage "decoder" }}{{- $_ := set $values "args" (merge $values.args (dict "size" 0)) }}{{- end }}
+{{- /* The size is the first model's; 0 is what this one is made for. */}}
+{{- if eq $stage "decoder" }}
+{{- $args := dig "decoder" "args" dict ($own.stages | default dict) }}
+{{- $_ := set $values.args "size" ($args.size | default 0) }}
+{{- end }}
 {{- $name := printf "%s-%s" $model $stage }}
 {{- $found = append $found (dict "model" $model "stage" $stage "application" $name "component" $name "values" $values "bundle" $bundle) }}
 {{- end }}
@@ -54,8 +61,11 @@ bundle}]. The first model's applications have the stages' own names. */ -}}
 {{- toJson $found }}
 {{- end }}
 
+{{- /* KubeRay makes nothing of a RayService whose name is longer. */ -}}
 {{- define "unclip.stageName" -}}
-{{ printf "%s-%s" .root.Release.Name (.application | replace "_" "-" | replace "." "-") }}
+{{- $name := printf "%s-%s" .root.Release.Name (.application | replace "_" "-" | replace "." "-") }}
+{{- if gt (len $name) 47 }}{{ fail (printf "%s has more than 47 characters; shorten the release's name or the model's" $name) }}{{ end }}
+{{- $name }}
 {{- end }}
 
 {{- /* Where the gateway finds a stage. */ -}}

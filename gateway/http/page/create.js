@@ -85,9 +85,9 @@ export function offerModels(models, chosen) {
   byId("model").onchange = () => chosen(byId("model").value);
 }
 
-/** The name of the model that a person has chosen; undefined where there is only one. */
+/** The name of the model that draws: the one that is shown. */
 export function chosenModel() {
-  return byId("models").hidden ? undefined : byId("model").value;
+  return served?.name;
 }
 
 function keepDraft() {

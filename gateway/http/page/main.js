@@ -1,6 +1,6 @@
 /** The page: its views, the service's state, and pictures that come in by drop and paste. */
 
-import { hasKey, models, useKey } from "./api.js";
+import { hasKey, models, Problem, useKey } from "./api.js";
 import * as canvas from "./canvas.js";
 import * as create from "./create.js";
 import * as db from "./db.js";
@@ -50,6 +50,7 @@ function startTheme() {
 async function findModel() {
   try {
     const found = await models();
+    if (!found.length) throw new Problem("No model is there yet.");
     const use = (name) => useModel(found.find((model) => model.name === name));
     create.offerModels(found, (name) => {
       remember(MODEL, name);
