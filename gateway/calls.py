@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -68,6 +68,7 @@ class Call:
         self._log_prompts = log_prompts
         self.flow = "none" if method == "stream" else method  # a stream's is known when it has been read
         self.model = "none"  # until it is known
+        self.headers: dict[str, str] = {}  # that go with the answer
         self._fields: dict[str, Any] = {}
         self.span = tracing.start_server_span(method, tracing.received(metadata))
         self._started = time.monotonic()
@@ -156,6 +157,23 @@ def require(scope: Scope) -> None:
     caller = _current.get().caller
     assert caller is not None
     caller.require(scope)
+
+
+def note(**fields: object) -> None:
+    """Add fields to the log line of the call that is being answered."""
+    _current.get().note(**fields)
+
+
+def tenant() -> str:
+    """The tenant of the call that is being answered; empty where anybody may call."""
+    caller = _current.get().caller
+    assert caller is not None
+    return caller.tenant
+
+
+def tell(headers: Mapping[str, str]) -> None:
+    """Let these go with the answer of the call: as headers over HTTP, as trailers over gRPC."""
+    _current.get().headers.update(headers)
 
 
 def serving(model: str) -> None:

@@ -11,13 +11,14 @@ from typing import Any
 
 from gateway import convert, metrics
 from gateway.admission import Admission
-from gateway.calls import identify, require
+from gateway.calls import identify, note, require, tell, tenant
 from gateway.checks import Checks
 from gateway.events import Drawn, Indexed, Warned, text_cut
 from gateway.flows.flow import Flow, decode
 from gateway.flows.rank import rank_captions
 from gateway.places import Places
 from gateway.provenance import Signer
+from gateway.quotas import Quotas, headers_of
 from gateway.readiness import Model, StageWatch
 from gateway.settings import Settings, held_bytes
 from gateway.stages import Stages
@@ -43,6 +44,7 @@ class Images:
         watch: StageWatch,
         admission: Admission,
         places: Places,
+        quotas: Quotas,
         signer: Signer | None,
     ) -> None:
         self.settings = settings
@@ -51,6 +53,7 @@ class Images:
         self.signer = signer
         self._stages = stages
         self._places = places
+        self._quotas = quotas
 
     @property
     def name(self) -> str:
@@ -87,14 +90,18 @@ class Images:
         with self._places.holding(flow.held_bytes, own=2 * size):
             self.admission.check(flow.demands(), n, budget)
             flow = await flow.prepared()
-            with self.admission.admitted(flow.demands(), n, budget) as ticket:
-                for warned in flow.options.warnings:
-                    yield 0, warned
-                async with aclosing(flow.run(self._stages, budget, ticket.observe)) as events:
-                    async for item in events:
-                        if isinstance(item[1], Drawn):
-                            self._measure(item[1])
-                        yield item
+            note(pictures=flow.cost.pictures, megapixel_steps=flow.cost.megapixel_steps)
+            async with self._quotas.spending(tenant(), flow.cost) as spending:
+                tell(headers_of(spending.left))
+                with self.admission.admitted(flow.demands(), n, budget) as ticket:
+                    for warned in flow.options.warnings:
+                        yield 0, warned
+                    async with aclosing(flow.run(self._stages, budget, ticket.observe)) as events:
+                        async for item in events:
+                            if isinstance(item[1], Drawn):
+                                spending.used = True
+                                self._measure(item[1])
+                            yield item
 
     async def rank(self, request: pb.RankCaptionsRequest, time_left: float | None) -> pb.RankCaptionsResponse:
         """Order captions by how well they fit a picture."""

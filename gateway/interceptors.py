@@ -110,12 +110,13 @@ class Chain(grpc.aio.ServerInterceptor):
         try:
             async with call.answering(self._places, self._authenticator, self._settings, until_sent):
                 yield call, until_sent
+                context.set_trailing_metadata(tuple(call.headers.items()))
         except asyncio.CancelledError:
             raise
         except Exception as error:
             status = to_status(error)
-            details = rpc_status.to_status(status).trailing_metadata
-            await context.abort(grpc_code(status), status.message, details)
+            details = rpc_status.to_status(status).trailing_metadata or ()
+            await context.abort(grpc_code(status), status.message, (*details, *call.headers.items()))
             raise
 
     @asynccontextmanager

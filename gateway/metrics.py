@@ -31,8 +31,11 @@ STATUSES = (
 # Why a caller is not let in.
 AUTHENTICATION_REASONS = ("none", "malformed", "unknown", "expired", "scope")
 
-# Why a request is refused on arrival: no place, no memory, no place in a stage, or no time.
-DOOR_REASONS = ("reading", "requests", "bytes", "rows", "deadline")
+# What a tenant's quota bounds.
+QUOTA_BOUNDS = ("pictures", "megapixel_steps", "in_flight")
+
+# Why a request is refused on arrival: no place, no memory, no place in a stage, no time, or no quota.
+DOOR_REASONS = ("reading", "requests", "bytes", "rows", "deadline", "quota")
 
 requests = Counter("unclip_requests", "Finished requests.", ["flow", "model", "status"])
 request_seconds = Histogram(
@@ -62,6 +65,9 @@ door_refusals = Counter(
 authentication_failures = Counter(
     "unclip_authentication_failures", "Calls that were not let in, or not allowed.", ["reason"]
 )
+quota_refusals = Counter(
+    "unclip_quota_refusals", "Requests beyond their tenant's quota, by bound.", ["bound", "outcome"]
+)
 bytes_in_work = Gauge("unclip_bytes_in_work", "Memory that running requests' messages and pictures may take.")
 text_cache = Counter("unclip_text_cache", "Prompts looked up in the cache of encoded texts.", ["outcome"])
 model = Gauge("unclip_gateway_model_info", "1 for each model that is served.", ["model", "version"])
@@ -86,6 +92,9 @@ def show_zeros(flows: Iterable[str], models: Iterable[str], stages: Iterable[str
         refusals.labels(status)
     for reason in DOOR_REASONS:
         door_refusals.labels(reason)
+    for bound in QUOTA_BOUNDS:
+        for outcome in ("refused", "shadow"):
+            quota_refusals.labels(bound, outcome)
     for reason in AUTHENTICATION_REASONS:
         authentication_failures.labels(reason)
     for outcome in ("hit", "miss"):

@@ -10,6 +10,7 @@ from gateway.calls import serving
 from gateway.images import Images
 from gateway.places import Places
 from gateway.provenance import Signer
+from gateway.quotas import Quotas
 from gateway.readiness import StageWatch, keep_listening, keep_looking
 from gateway.settings import Settings
 from gateway.stages import Clients
@@ -23,6 +24,12 @@ class Models:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.places = Places(settings.max_requests, settings.max_bytes_in_work, self._longest_wait)
+        self._quotas = Quotas(
+            settings.quotas,
+            settings.quota_store,
+            shadow=settings.quota_shadow,
+            open_on_failure=settings.quota_open_on_failure,
+        )
         self._clients = Clients(settings)
         signer = Signer.of(settings) if settings.provenance else None
         self._images = {name: self._made(name, signer) for name in settings.models}
@@ -31,7 +38,8 @@ class Models:
     def _made(self, name: str, signer: Signer | None) -> Images:
         stages = self._clients.of(name)
         watch = StageWatch(name, stages, self.settings.sleeping(name), self.settings.borrowed(name))
-        return Images(self.settings, stages, watch, Admission(stages.backlogs), self.places, signer)
+        admission = Admission(stages.backlogs)
+        return Images(self.settings, stages, watch, admission, self.places, self._quotas, signer)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -85,6 +93,7 @@ class Models:
             task.cancel()
         await asyncio.gather(*self._watching, return_exceptions=True)
         await self._clients.close()
+        await self._quotas.close()
 
     def _longest_wait(self) -> float:
         return max(images.admission.wait for images in self._images.values())

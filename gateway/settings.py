@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gateway.addresses import is_loopback, require_safe
+from gateway.quota import Quota
 from services.editing.pictures import PictureLimits
 from services.telemetry.logs import LogFormat
 from services.wire.models import ALIAS, PATTERN, is_model_name
@@ -103,6 +104,13 @@ class Settings(BaseSettings):
     jwt_leeway: float = Field(default=30.0, ge=0, le=600)
     jwt_tenant_claim: str = "sub"
     jwt_scope_claim: str = "scope"
+    # What tenants may ask for, as JSON: {"TENANT": {"pictures": 60, "megapixel_steps": 600, "in_flight": 4}},
+    # a minute and at a time; "*" is for all others. Counted in memory, or in a Redis that gateways share. In
+    # shadow mode they are only counted. Without an answer of Redis requests go on, or are refused.
+    quotas: dict[str, Quota] = {}
+    quota_store: str = Field(default="memory", pattern=r"^(memory|rediss?://.+)$")
+    quota_shadow: bool = False
+    quota_open_on_failure: bool = True
     # Where Prometheus finds /metrics; 0: nowhere.
     metrics_port: int = Field(default=0, ge=0, le=65535)
     # How log lines are written; prompts are in them only if asked for.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import math
 import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from PIL import Image
 
 from gateway.events import Event, Indexed, Observe, Timed, Warned, text_cut, unobserved
 from gateway.ledger import Demand
+from gateway.quotas import Cost
 from gateway.sizes import Shape, Sizes
 from gateway.stages import Stages
 from gateway.stages.backlog import Steps
@@ -91,6 +93,14 @@ class Flow(abc.ABC):
     def given(self) -> tuple[bytes, ...]:
         """The files of pictures that the results are made of."""
         return ()
+
+    @property
+    def cost(self) -> Cost:
+        """What it takes of its tenant's quota: its pictures, and their pixels times the steps on them."""
+        decoder = [demand for demand in self.demands() if demand.stage == "decoder"]
+        steps = [each for demand in decoder for frame in demand.frames for each in frame]
+        pixels = sum(each.size**2 * each.steps for each in steps)
+        return Cost(self.options.n, math.ceil(self.options.n * pixels / 1e6))
 
     async def prepared(self) -> Self:
         """The flow with what has to be known before its demands can be told exactly; it may be costly."""

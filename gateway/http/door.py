@@ -179,8 +179,9 @@ class Visit:
         """
         if message["type"] == "http.response.start":
             self._begun = True
-            identity = (b"x-request-id", self.request_id.encode())
-            message = {**message, "headers": [*message.get("headers", ()), identity]}
+            own = {"x-request-id": self.request_id, **self.call.headers}
+            added = [(name.encode(), value.encode()) for name, value in own.items()]
+            message = {**message, "headers": [*message.get("headers", ()), *added]}
             streams = Headers(raw=message["headers"]).get("content-type", "").startswith("text/event-stream")
         else:
             streams = self._may_add and message.get("more_body", False)
