@@ -5,13 +5,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 PROTOS := $(shell find protos -name '*.proto')
 MODELS ?= models
+FUZZ_MINUTES ?= 10
 TRAIN ?=
 EVALUATE ?=
 OVERLOAD ?=
 CHAOS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-node stubs dashboards demo serve observe test test-page test-deploy parity-full check format train evaluate bench bench-overload chaos lock clean
+.PHONY: help setup setup-node stubs dashboards demo serve observe test test-page test-deploy parity-full fuzz check format train evaluate bench bench-overload chaos lock clean
 
 help: ## List these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -64,6 +65,9 @@ test-deploy: setup setup-node ## Run the tests that take minutes: scaling, rollo
 
 parity-full: setup ## Compare every published network at its real size with the reference (20 GB of memory, 20 of disk)
 	@$(BIN)/python -m tests.parity.full
+
+fuzz: setup ## Send odd inputs to every public method and both HTTP content types, for FUZZ_MINUTES=10
+	@$(BIN)/python -m tests.fuzz --minutes $(FUZZ_MINUTES)
 
 check: setup setup-node ## Format, lint, strict types, contract lint, fresh stubs and dashboards
 	@$(BIN)/ruff format --check .
