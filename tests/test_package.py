@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 
 from services.bundles.bundle import ROOT
@@ -24,3 +25,11 @@ def test_locks_hold_names_versions_and_hashes_but_no_addresses() -> None:
     locks = [*ROOT.glob("requirements*.lock"), ROOT / "package-lock.json"]
     assert len(locks) > 4
     assert not [lock.name for lock in locks if "://" in lock.read_text()]
+
+
+def test_the_tests_that_the_threats_name_are_there() -> None:
+    page = (ROOT / "docs/security.md").read_text()
+    table = [line for line in page.splitlines() if line.startswith("| ")]
+    named = {name for line in table for name in re.findall(r"`([a-z_/]+(?:\.py)?)`", line.split("|")[-2])}
+    assert len(named) > 15
+    assert not [name for name in named if not (ROOT / "tests" / name).exists()]
