@@ -57,13 +57,19 @@ class Call:
     """One call from its arrival to its end: its flow, its status, and what is told of it."""
 
     def __init__(
-        self, method: str, metadata: Iterable[tuple[str, str | bytes]], time_left: TimeLeft, log_prompts: bool
+        self,
+        method: str,
+        metadata: Iterable[tuple[str, str | bytes]],
+        time_left: TimeLeft,
+        log_prompts: bool,
+        address: str = "",
     ) -> None:
         self.time_left = time_left
         metadata = tuple(metadata)
         self._authorization = next(
             (value for key, value in metadata if key == "authorization" and isinstance(value, str)), ""
         )
+        self._address = address  # where it comes from, without a port
         self.caller: Caller | None = None  # until it is known
         self._log_prompts = log_prompts
         self.flow = "none" if method == "stream" else method  # a stream's is known when it has been read
@@ -140,7 +146,7 @@ class Call:
         self.ended("ok")
 
     def _let_in(self, authenticator: Authenticator) -> None:
-        self.caller = authenticator.caller(self._authorization)
+        self.caller = authenticator.caller(self._authorization, self._address)
         if self.caller.name:
             self.note(tenant=self.caller.tenant, token=self.caller.name)
 

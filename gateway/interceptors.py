@@ -104,7 +104,8 @@ class Chain(grpc.aio.ServerInterceptor):
     async def _answering(self, method: str, context: Context) -> AsyncIterator[tuple[Call, ExitStack]]:
         """The call, and a stack that is closed when its answer has been sent, or cannot be sent any more."""
         metadata = context.invocation_metadata() or ()
-        call = Call(method, metadata, context.time_remaining, self._settings.log_prompts)
+        address = context.peer().rpartition(":")[0]  # "ipv4:10.0.0.1:55123"
+        call = Call(method, metadata, context.time_remaining, self._settings.log_prompts, address)
         until_sent = ExitStack()
         context.add_done_callback(lambda _: until_sent.close())  # type: ignore[arg-type]
         try:

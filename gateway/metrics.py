@@ -29,7 +29,7 @@ STATUSES = (
 )
 
 # Why a caller is not let in.
-AUTHENTICATION_REASONS = ("none", "malformed", "unknown", "expired", "scope")
+AUTHENTICATION_REASONS = ("none", "malformed", "unknown", "expired", "scope", "limited")
 
 # What a tenant's quota bounds.
 QUOTA_BOUNDS = ("pictures", "megapixel_steps", "in_flight")

@@ -23,8 +23,11 @@ from pathlib import Path
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from gateway import metrics
 from gateway.callers import ANYBODY, Caller, Scope, refused
+from gateway.failures import Failures
 from gateway.identity import IdentityProvider
+from services.wire.errors import Overloaded, Unauthenticated
 
 logger = logging.getLogger(__name__)
 PREFIX = "unclip"
@@ -87,6 +90,7 @@ class Authenticator:
         """Raises OSError or ValueError for a file that cannot be read."""
         self._path = Path(path) if path else None
         self.provider = provider
+        self._failures = Failures(clock)
         self._clock = clock
         self._looked = clock()
         self._seen = clock()  # when the file was last as it should be
@@ -96,8 +100,21 @@ class Authenticator:
             self._stamp = _stamp(self._path)
             self._tokens = {token.id: token for token in read_tokens(self._path)}
 
-    def caller(self, authorization: str) -> Caller:
-        """The caller with this ``authorization`` header. Raises Unauthenticated."""
+    def caller(self, authorization: str, address: str = "") -> Caller:
+        """The caller with this ``authorization`` header. address: where the call comes from.
+
+        Raises Unauthenticated; or Overloaded, which is cheaper for all, if that happens to one address again
+        and again. A good token is let in from anywhere.
+        """
+        try:
+            return self._caller(authorization)
+        except Unauthenticated:
+            if (seconds := self._failures.note(address)) > 0:
+                metrics.authentication_failures.labels("limited").inc()
+                raise Overloaded("too many calls that were not let in", seconds, "gateway") from None
+            raise
+
+    def _caller(self, authorization: str) -> Caller:
         if self._path is None and self.provider is None:
             return ANYBODY
         if not authorization:

@@ -38,6 +38,7 @@ ORDER = (
     "gateway.sizes",
     "gateway.threads",
     "gateway.callers",
+    "gateway.failures",
     "gateway.identity",
     "gateway.tokens",
     "gateway.tls",

@@ -112,7 +112,11 @@ class Visit:
         loop = asyncio.get_running_loop()
         end = None if left is None else loop.time() + left
         self.call = Call(
-            flow, headers.items(), lambda: None if end is None else end - loop.time(), settings.log_prompts
+            flow,
+            headers.items(),
+            lambda: None if end is None else end - loop.time(),
+            settings.log_prompts,
+            (scope.get("client") or ("",))[0],
         )
         self.call.note(request_id=self.request_id)
         scope.setdefault("state", {}).update(visit=self)

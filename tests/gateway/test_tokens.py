@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from gateway.callers import SCOPES, Scope
+from gateway.failures import Failures
 from gateway.settings import SHIPPED
 from gateway.tokens import Authenticator, Token, changing, new_token, read_tokens, write_tokens
 from services.wire.errors import Unauthenticated
@@ -184,3 +185,29 @@ def test_odd_files_are_refused_without_telling_what_is_in_them(
     with pytest.raises(ValueError, match="holds no tokens") as failure:
         read_tokens(tmp_path / "tokens.json")
     assert token.hash[:20] not in str(failure.value)
+
+
+async def test_who_guesses_is_slowed_down_and_nobody_else(tmp_path: Path) -> None:
+    good, text = new_token("shop", "acme", ("generate",), None)
+    write_tokens(tmp_path / "tokens.json", [good])
+    async with fronting(FakeStages(), tokens=str(tmp_path / "tokens.json")) as front:
+        codes = [
+            (await refusal(front.images.Generate(FOX, metadata=bearer(f"unclip_{i}_x")))).code()
+            for i in range(70)
+        ]
+        assert codes[:60] == [grpc.StatusCode.UNAUTHENTICATED] * 60
+        assert codes[60:] == [grpc.StatusCode.RESOURCE_EXHAUSTED] * 10
+        assert (await front.images.Generate(FOX, metadata=bearer(text))).pictures
+
+
+def test_failures_are_forgotten_after_a_minute() -> None:
+    now = 0.0
+    failures = Failures(lambda: now)
+    for _ in range(60):
+        assert failures.note("a") == 0
+    assert failures.note("a") == 60
+    assert failures.note("b") == 0
+    now = 59.0
+    assert failures.note("a") == 1
+    now = 60.5
+    assert failures.note("a") == 0
