@@ -19,7 +19,7 @@ from gateway.settings import SHIPPED
 from gateway.tokens import Authenticator, Token, changing, new_token, read_tokens, write_tokens
 from services.wire.errors import Unauthenticated
 from tests.fakes.stages import FakeStages
-from tests.gateway.conftest import FOX, Front, fronting, png_of, refusal
+from tests.gateway.conftest import Front, fronting, png_of, refusal
 from tests.gateway.test_cli import unclip
 from tests.gateway.test_contract import noise
 from unclip.v1 import image_service_pb2 as pb
