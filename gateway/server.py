@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -178,6 +179,7 @@ def _server_options(settings: Settings) -> tuple[tuple[str, int], ...]:
         ("grpc.max_receive_message_length", settings.max_request_bytes),
         ("grpc.max_send_message_length", -1),
         ("grpc.so_reuseport", 0),
+        ("grpc.server_handshake_timeout_ms", 20_000),  # who says nothing so long is left
         ("grpc.keepalive_time_ms", keepalive),
         ("grpc.keepalive_timeout_ms", keepalive // 2),
         ("grpc.http2.ping_timeout_ms", keepalive),
@@ -205,12 +207,20 @@ async def serve(settings: Settings) -> None:
     await gateway.stop(settings.stop_grace)
 
 
+def open_more_files() -> None:
+    """As many connections as the system lets this process have, which by default are fewer."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def main() -> None:
     """``python -m gateway.server``; settings come from the environment."""
     try:
         settings = load_settings()
         logs.configure(settings.log_format)
         tracing.export_spans("unclip-gateway")
+        open_more_files()
         asyncio.run(serve(settings))
     except UNFIT as error:
         sys.exit(f"gateway: {error}")

@@ -12,6 +12,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from gateway.http.app import build_app
+from gateway.http.connections import KEEP_ALIVE_SECONDS, connection_class
 from gateway.http.door import Door
 from gateway.http.store import Memory, Objects, Store
 from gateway.models import Models
@@ -21,8 +22,7 @@ from gateway.tls import ServerTls
 from gateway.tokens import Authenticator
 
 STALL_MILLISECONDS = 60_000
-LEAST_CONNECTIONS = 64  # a browser opens six at a time
-KEEP_ALIVE_SECONDS = 75  # longer than load balancers keep a connection without use
+LEAST_CONNECTIONS = 1024  # a browser opens six at a time
 
 
 class HttpServer:
@@ -86,10 +86,9 @@ def _config(app: ASGIApp, connections: int) -> uvicorn.Config:
         access_log=False,
         lifespan="off",
         server_header=False,
-        http="h11",  # which bounds headers
+        http=connection_class(connections),  # h11, which bounds headers
         ws="none",
-        limit_concurrency=connections,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_keep_alive=int(KEEP_ALIVE_SECONDS),
     )
 
 
