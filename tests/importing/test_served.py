@@ -261,3 +261,25 @@ async def test_karlo_varies_as_the_reference_does(
         image = prepared(given, reference.feature_extractor)
         theirs = reference(image, **STEPS, **latents, output_type="np").images[0]
         assert_within(pixels(picture), (255 * theirs).round(), 1)
+
+
+async def test_karlo_edits_by_known_pixels(karlos: tuple[Path, Any, Any]) -> None:
+    """It has no mask channels, and its own pipelines do not edit."""
+    folder, _, _ = karlos
+    given = smooth(128)
+    hole = np.zeros((128, 128), bool)
+    hole[40:90, 30:100] = True
+    mask = np.where(hole, 255, 0).astype(np.uint8)
+    options = pb.SamplingOptions(seed=1, prior_steps=2, prior_candidates=1, decoder_steps=3)
+    async with served(folder / "bundle") as images:
+        painted = await images.Inpaint(
+            pb.InpaintRequest(prompt=PROMPT, picture=file_of(given), mask=file_of(mask), options=options)
+        )
+        margins = pb.Margins(top=32)
+        wide = await images.Outpaint(
+            pb.OutpaintRequest(prompt=PROMPT, picture=file_of(given), margins=margins, options=options)
+        )
+    found = pixels(painted.pictures[0])
+    np.testing.assert_array_equal(found[~hole], given[~hole])
+    assert (found[hole] != given[hole]).any()
+    np.testing.assert_array_equal(pixels(wide.pictures[0])[32:], given)
