@@ -66,9 +66,9 @@ class Call:
     ) -> None:
         self.time_left = time_left
         metadata = tuple(metadata)
-        self._authorization = next(
-            (value for key, value in metadata if key == "authorization" and isinstance(value, str)), ""
-        )
+        told = {key: value for key, value in metadata if isinstance(value, str)}
+        self._authorization = told.get("authorization", "")
+        self.idempotency_key = told.get("idempotency-key", "")
         self._address = address  # where it comes from, without a port
         self.caller: Caller | None = None  # until it is known
         self._log_prompts = log_prompts

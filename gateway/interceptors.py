@@ -6,6 +6,7 @@ Health, reflection and watches do not come through here: they are always answere
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, aclosing, asynccontextmanager
@@ -18,10 +19,13 @@ from grpc_status import rpc_status
 
 from gateway import metrics
 from gateway.calls import Call
+from gateway.images import Images
 from gateway.places import Places
 from gateway.reading import Reading
+from gateway.replays import Replays
 from gateway.settings import Settings
 from gateway.tokens import Authenticator
+from gateway.validation import FlowMessage
 from services.telemetry import tracing
 from services.wire.errors import InvalidInput, grpc_code, to_status
 from unclip.v1 import image_service_pb2 as pb
@@ -51,6 +55,7 @@ class Chain(grpc.aio.ServerInterceptor):
         self, places: Places, authenticator: Authenticator, reading: Reading, settings: Settings
     ) -> None:
         self._places = places
+        self._replays = Replays()
         self._authenticator = authenticator
         self._reading = reading
         self._settings = settings
@@ -78,12 +83,29 @@ class Chain(grpc.aio.ServerInterceptor):
             async with self._answering(method, context) as (call, until_sent):
                 with tracing.current(call.span):
                     async with self._request(call, messages, read) as request:
-                        response = await answer(request, context)
+                        response = await self._once(call, request, lambda: answer(request, context))
                 until_sent.enter_context(self._places.booked(2 * response.ByteSize()))
                 call.sent(response.ByteSize())
             return response
 
         return answered
+
+    async def _once(self, call: Call, request: Message, answer: Callable[[], Awaitable[Message]]) -> Message:
+        """The answer; that of an earlier call, if this one has its key and asks for the same."""
+        if not call.idempotency_key or not isinstance(request, FlowMessage):
+            return await answer()
+        Images.require_allowed(request)  # also of one who would be given another's answer
+        name = type(request).__name__
+        asked = name.encode() + request.SerializeToString(deterministic=True)
+
+        async def work() -> bytes:
+            return (await answer()).SerializeToString()
+
+        assert call.caller is not None
+        fingerprint = hashlib.sha256(asked).digest()
+        data = await self._replays.answer(call.idempotency_key, call.caller.tenant, fingerprint, work)
+        kind: type[Message] = getattr(pb, name.removesuffix("Request") + "Response")
+        return kind.FromString(data)
 
     def _stream(
         self, method: str, read: Read, answer: Callable[[Any, Context], Any]

@@ -47,6 +47,7 @@ ORDER = (
     "gateway.stages",
     "gateway.ledger",
     "gateway.places",
+    "gateway.replays",
     "gateway.quotas",
     "gateway.admission",
     "gateway.flows",

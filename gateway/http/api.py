@@ -11,15 +11,16 @@ import numpy as np
 from fastapi import Request, Response
 from fastapi.responses import PlainTextResponse
 
-from gateway.http import messages, replays, schema
+from gateway import replays
+from gateway.http import messages, schema
 from gateway.http.answers import Answers, missing
 from gateway.http.door import Visit, visit_of
 from gateway.http.errors import HttpError
 from gateway.http.forms import BODIES, read_form, read_json
-from gateway.http.replays import Replays
 from gateway.http.store import NAME, Store, expired
 from gateway.images import Images
 from gateway.models import Models
+from gateway.replays import Replays
 from gateway.threads import in_thread
 from services.wire.errors import InvalidInput
 from services.wire.models import ALIAS

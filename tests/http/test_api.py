@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.http import replays
+from gateway import replays
 from gateway.http.store import KEEP_SECONDS, Memory, Objects, expired, new_name
 from tests.fakes.stages import FakeStages
 from tests.gateway.conftest import png_of, until
