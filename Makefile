@@ -6,13 +6,14 @@ BIN := $(VENV)/bin
 PROTOS := $(shell find protos -name '*.proto')
 MODELS ?= models
 FUZZ_MINUTES ?= 10
+SOAK_MINUTES ?= 60
 TRAIN ?=
 EVALUATE ?=
 OVERLOAD ?=
 CHAOS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-node stubs dashboards demo serve observe test test-page test-deploy parity-full fuzz check format train evaluate bench bench-overload chaos lock clean
+.PHONY: help setup setup-node stubs dashboards demo serve observe test test-page test-deploy parity-full fuzz soak check format train evaluate bench bench-overload chaos lock clean
 
 help: ## List these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -68,6 +69,9 @@ parity-full: setup ## Compare every published network at its real size with the 
 
 fuzz: setup ## Send odd inputs to every public method and both HTTP content types, for FUZZ_MINUTES=10
 	@$(BIN)/python -m tests.fuzz --minutes $(FUZZ_MINUTES)
+
+soak: setup ## A mixed load on the stack for SOAK_MINUTES=60; what each process holds is drawn into out/bench/soak.png
+	@$(BIN)/python -m tests.bench.soak --minutes $(SOAK_MINUTES)
 
 check: setup setup-node ## Format, lint, strict types, contract lint, fresh stubs and dashboards
 	@$(BIN)/ruff format --check .
