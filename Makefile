@@ -104,7 +104,7 @@ chaos: setup ## Kill every part of the stack under load, CHAOS="--kills 100" rep
 	@$(BIN)/python -m tests.bench.chaos $(CHAOS)
 
 lock: .stamps/python ## Pin the requirements anew
-	@for name in requirements requirements-dev requirements-uv requirements-gateway requirements-protos; do \
+	@for name in requirements requirements-dev requirements-uv requirements-gateway requirements-protos requirements-sbom; do \
 		VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 			$$name.in -o $$name.lock || exit 1; done
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --quiet --upgrade --no-deps --python-version 3.11 --generate-hashes --no-emit-index-url \

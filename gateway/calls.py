@@ -20,6 +20,7 @@ from gateway import metrics
 from gateway.callers import Caller, Scope
 from gateway.places import Places
 from gateway.settings import Settings
+from gateway.shared_answers import HEADER
 from gateway.tokens import Authenticator
 from services.telemetry import tracing
 from services.wire.errors import DeadlineMissed, grpc_code, to_status
@@ -68,7 +69,7 @@ class Call:
         metadata = tuple(metadata)
         told = {key: value for key, value in metadata if isinstance(value, str)}
         self._authorization = told.get("authorization", "")
-        self.idempotency_key = told.get("idempotency-key", "")
+        self.idempotency_key = told.get(HEADER, "")
         self._address = address  # where it comes from, without a port
         self.caller: Caller | None = None  # until it is known
         self._log_prompts = log_prompts

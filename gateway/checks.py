@@ -21,6 +21,7 @@ class Checks:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._problems: list[tuple[str, str]] = []
+        self._error = InvalidInput
 
     def problem(self, field: str, text: str) -> None:
         """Note that a field is not what is allowed."""
@@ -29,7 +30,7 @@ class Checks:
     def finish(self) -> None:
         """Raise InvalidInput with every problem, if there is any."""
         if self._problems:
-            raise InvalidInput(*self._problems)
+            raise self._error(*self._problems)
 
     def text(self, field: str, text: str) -> None:
         """A text that says something, and not too much."""

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Collection
 
 from gateway.checks import Checks
+from gateway.content import WORD, ContentRefused, ContentRules
 from gateway.events import Warned
 from gateway.flows.flow import Options, Output
 from gateway.readiness import Model
@@ -34,9 +35,17 @@ ShapedMessage = pb.GenerateRequest | pb.VaryRequest | pb.MixRequest | pb.Interpo
 class DrawingChecks(Checks):
     """Checks of sizes, options and output."""
 
-    def __init__(self, settings: Settings, model: Model) -> None:
+    def __init__(self, settings: Settings, model: Model, rules: ContentRules) -> None:
         super().__init__(settings)
         self._model = model
+        self._rules = rules
+
+    def prompt(self, field: str, text: str) -> None:
+        """A text that pictures are drawn of."""
+        self.text(field, text)
+        if not self._rules.allow_text(text):
+            self.problem(field, WORD)
+            self._error = ContentRefused
 
     def results(self, n: int, width: int, height: int) -> int:
         """Pixels of all pictures of the answer."""

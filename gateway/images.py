@@ -13,14 +13,16 @@ from gateway import convert, metrics
 from gateway.admission import Admission
 from gateway.calls import identify, note, require, tell, tenant
 from gateway.checks import Checks
+from gateway.content import ContentRules
 from gateway.events import Drawn, Indexed, Warned, text_cut
 from gateway.flows.flow import Flow, decode
 from gateway.flows.rank import rank_captions
+from gateway.memory import held_bytes
 from gateway.places import Places
 from gateway.provenance import Signer
 from gateway.quotas import Quotas, headers_of
 from gateway.readiness import Model, StageWatch
-from gateway.settings import Settings, held_bytes
+from gateway.settings import Settings
 from gateway.stages import Stages
 from gateway.stages.budget import Budget, Priority
 from gateway.stages.text_encoder import normalised
@@ -45,6 +47,7 @@ class Images:
         admission: Admission,
         places: Places,
         quotas: Quotas,
+        rules: ContentRules,
         signer: Signer | None,
     ) -> None:
         self.settings = settings
@@ -54,6 +57,7 @@ class Images:
         self._stages = stages
         self._places = places
         self._quotas = quotas
+        self._rules = rules
 
     @property
     def name(self) -> str:
@@ -75,7 +79,7 @@ class Images:
         self.require_allowed(request)
         needed: tuple[StageName, ...] = ("prior",) if _needs_prior(request) else ()
         model = await self.watch.model(*needed)
-        checks = FlowChecks(self.settings, model)
+        checks = FlowChecks(self.settings, model, self._rules)
         if isinstance(request, pb.GenerateRequest):  # without a file, whose header takes a while to check
             return checks.flow(request), model
         return await in_thread(checks.flow, request, pool=HEADERS), model
@@ -97,11 +101,12 @@ class Images:
                     for warned in flow.options.warnings:
                         yield 0, warned
                     async with aclosing(flow.run(self._stages, budget, ticket.observe)) as events:
-                        async for item in events:
-                            if isinstance(item[1], Drawn):
+                        async for index, event in events:
+                            if isinstance(event, Drawn):
                                 spending.used = True
-                                self._measure(item[1])
-                            yield item
+                                self._measure(event)
+                            if (judged := await self._rules.judged(index, event)) is not None:
+                                yield index, judged
 
     async def rank(self, request: pb.RankCaptionsRequest, time_left: float | None) -> pb.RankCaptionsResponse:
         """Order captions by how well they fit a picture."""

@@ -52,10 +52,15 @@ class Chain(grpc.aio.ServerInterceptor):
     """
 
     def __init__(
-        self, places: Places, authenticator: Authenticator, reading: Reading, settings: Settings
+        self,
+        places: Places,
+        authenticator: Authenticator,
+        reading: Reading,
+        replays: Replays,
+        settings: Settings,
     ) -> None:
         self._places = places
-        self._replays = Replays()
+        self._replays = replays
         self._authenticator = authenticator
         self._reading = reading
         self._settings = settings

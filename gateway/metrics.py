@@ -68,6 +68,9 @@ authentication_failures = Counter(
 quota_refusals = Counter(
     "unclip_quota_refusals", "Requests beyond their tenant's quota, by bound.", ["bound", "outcome"]
 )
+content_refusals = Counter(
+    "unclip_content_refusals", "Prompts and pictures that content rules refused.", ["rule"]
+)
 bytes_in_work = Gauge("unclip_bytes_in_work", "Memory that running requests' messages and pictures may take.")
 text_cache = Counter("unclip_text_cache", "Prompts looked up in the cache of encoded texts.", ["outcome"])
 model = Gauge("unclip_gateway_model_info", "1 for each model that is served.", ["model", "version"])
@@ -97,6 +100,8 @@ def show_zeros(flows: Iterable[str], models: Iterable[str], stages: Iterable[str
             quota_refusals.labels(bound, outcome)
     for reason in AUTHENTICATION_REASONS:
         authentication_failures.labels(reason)
+    for rule in ("word", "picture"):
+        content_refusals.labels(rule)
     for outcome in ("hit", "miss"):
         text_cache.labels(outcome)
 

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from gateway.admission import Admission
 from gateway.calls import serving
+from gateway.content import ContentRules
 from gateway.images import Images
 from gateway.places import Places
 from gateway.provenance import Signer
@@ -26,12 +27,13 @@ class Models:
         self.places = Places(settings.max_requests, settings.max_bytes_in_work, self._longest_wait)
         self._quotas = Quotas(
             settings.quotas,
-            settings.quota_store,
+            settings.shared_store,
             shadow=settings.quota_shadow,
-            open_on_failure=settings.quota_open_on_failure,
+            open_on_failure=settings.shared_store_open_on_failure,
         )
         self._clients = Clients(settings)
         signer = Signer.of(settings) if settings.provenance else None
+        self._rules = ContentRules.of(settings)
         self._images = {name: self._made(name, signer) for name in settings.models}
         self._watching: list[asyncio.Task[None]] = []
 
@@ -39,7 +41,7 @@ class Models:
         stages = self._clients.of(name)
         watch = StageWatch(name, stages, self.settings.sleeping(name), self.settings.borrowed(name))
         admission = Admission(stages.backlogs)
-        return Images(self.settings, stages, watch, admission, self.places, self._quotas, signer)
+        return Images(self.settings, stages, watch, admission, self.places, self._quotas, self._rules, signer)
 
     @property
     def names(self) -> tuple[str, ...]:

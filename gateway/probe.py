@@ -14,8 +14,9 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from gateway.addresses import reachable_address
+from gateway.environment import load_settings
 from gateway.server import LIVE
-from gateway.settings import Settings, load_settings
+from gateway.settings import Settings
 
 SECONDS = 5
 

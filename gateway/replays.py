@@ -11,9 +11,10 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from gateway.settings import Settings
+from gateway.shared_answers import HEADER, SharedAnswers
 from services.wire.errors import InvalidInput
 
-HEADER = "idempotency-key"
 MAX_KEY = 255
 KEEP_SECONDS = 600.0
 # How long work goes on whose callers have all left: one that gave up waiting may be about to ask again.
@@ -41,9 +42,18 @@ class Entry:
 
 
 class Replays:
-    """Answers by key. Failures are not kept: the next request with the key tries again."""
+    """Answers by key. Failures are not kept: the next request with the key tries again.
 
-    def __init__(self, most_bytes: int = MOST_BYTES, clock: Callable[[], float] = time.monotonic) -> None:
+    shared: where other gateways' answers are found too.
+    """
+
+    def __init__(
+        self,
+        shared: SharedAnswers | None = None,
+        most_bytes: int = MOST_BYTES,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._shared = shared
         self._most_bytes = most_bytes
         self._clock = clock
         self._entries: OrderedDict[Key, Entry] = OrderedDict()
@@ -62,7 +72,8 @@ class Replays:
         owned = (tenant, key)
         entry = self._entries.get(owned)
         if entry is None:
-            entry = Entry(fingerprint, asyncio.ensure_future(_done(work)), self._clock())
+            done = self._done(tenant, key, fingerprint, work)
+            entry = Entry(fingerprint, asyncio.ensure_future(done), self._clock())
             entry.work.add_done_callback(entry.measure)
             self._entries[owned] = entry
         elif entry.fingerprint != fingerprint:
@@ -102,6 +113,22 @@ class Replays:
                 held -= entry.size
                 del self._entries[key]
 
+    async def _done(
+        self, tenant: str, key: str, fingerprint: bytes, work: Callable[[], Awaitable[bytes]]
+    ) -> bytes:
+        if self._shared is None:
+            return await work()
+        return await self._shared.once(tenant, key, fingerprint, work)
 
-async def _done(work: Callable[[], Awaitable[bytes]]) -> bytes:
-    return await work()
+    async def close(self) -> None:
+        """Leave the store."""
+        if self._shared is not None:
+            await self._shared.close()
+
+
+def replays_of(settings: Settings) -> Replays:
+    """Where answers are kept, as the settings have it."""
+    if settings.shared_store == "memory":
+        return Replays()
+    open_on_failure = settings.shared_store_open_on_failure
+    return Replays(SharedAnswers(settings.shared_store, KEEP_SECONDS, open_on_failure=open_on_failure))

@@ -17,7 +17,9 @@ from pydantic import ValidationError
 from gateway import metrics
 from gateway.addresses import listening_address
 from gateway.calls import FLOWS
+from gateway.content import RulesUnusable
 from gateway.draining import Draining
+from gateway.environment import UnknownSetting, load_settings
 from gateway.exporter import serve_metrics
 from gateway.http.server import HttpServer
 from gateway.identity import Expected, IdentityProvider
@@ -25,8 +27,9 @@ from gateway.interceptors import Chain
 from gateway.models import Models
 from gateway.provenance import ProvenanceError
 from gateway.reading import Reading
+from gateway.replays import replays_of
 from gateway.servicer import ImageServicer
-from gateway.settings import Settings, UnknownSetting, load_settings
+from gateway.settings import Settings
 from gateway.tls import ServerTls, TlsUnreadable
 from gateway.tokens import Authenticator
 from services.telemetry import logs, tracing
@@ -49,7 +52,15 @@ class TokensUnreadable(Exception):
 
 
 # Why it does not start; the message says what to change.
-UNFIT = (PortTaken, ProvenanceError, TlsUnreadable, TokensUnreadable, UnknownSetting, ValidationError)
+UNFIT = (
+    PortTaken,
+    ProvenanceError,
+    RulesUnusable,
+    TlsUnreadable,
+    TokensUnreadable,
+    UnknownSetting,
+    ValidationError,
+)
 
 
 class Gateway:
@@ -62,11 +73,12 @@ class Gateway:
         self._health = health.aio.HealthServicer()
         self._draining = Draining()
         reading = Reading(settings.readers)
+        self._replays = replays_of(settings)
         self._authenticator = authenticator = _authenticator(settings)
         self._tls = server_tls(settings)
-        self.http = HttpServer(self.models, authenticator, reading, settings, self._tls)
+        self.http = HttpServer(self.models, authenticator, reading, self._replays, settings, self._tls)
         self._servicer = ImageServicer(self.models)
-        chain = Chain(self.models.places, authenticator, reading, settings)
+        chain = Chain(self.models.places, authenticator, reading, self._replays, settings)
         self._server = grpc.aio.server(
             interceptors=(chain, self._draining), options=_server_options(settings)
         )
@@ -141,6 +153,7 @@ class Gateway:
         await asyncio.gather(self._server.stop(grace), self.http.stop(grace))
         for looking in self._looking:
             looking.cancel()
+        await self._replays.close()
         await self.models.close()
         self._stop_metrics()
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Sequence
 from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from gateway.addresses import is_loopback, require_safe
+from gateway.memory import held_bytes
 from gateway.quota import Quota
 from services.editing.pictures import PictureLimits
 from services.telemetry.logs import LogFormat
@@ -18,27 +17,7 @@ from services.wire.models import ALIAS, PATTERN, is_model_name
 from services.wire.stages import STAGES, StageName
 
 PREFIX = "UNCLIP_"
-# The command line's own variables.
-CLIENT_ADDRESS = "UNCLIP_ADDRESS"
-CLIENT_TOKEN = "UNCLIP_TOKEN"
-CLIENT_MODEL = "UNCLIP_MODEL"
-CLIENT_CA = "UNCLIP_CA"
-CLIENT_VARIABLES = (CLIENT_ADDRESS, CLIENT_TOKEN, CLIENT_MODEL, CLIENT_CA)
 OVERHEAD_BYTES = 2**20  # of a request, beside a picture and a mask
-
-
-# What a pixel takes while a request is worked on, measured at the peak: of a picture and of a mask that are
-# decoded; of a canvas and its plan of frames; of a result, its canvas, its file and the message with that.
-BYTES_PER_INPUT_PIXEL = 12
-BYTES_PER_CANVAS_PIXEL = 16
-BYTES_PER_RESULT_PIXEL = 16
-
-
-def held_bytes(inputs: int, canvas: int, results: int) -> int:
-    """The memory that a request with so many pixels takes."""
-    return inputs * BYTES_PER_INPUT_PIXEL + canvas * BYTES_PER_CANVAS_PIXEL + results * BYTES_PER_RESULT_PIXEL
-
-
 SHIPPED = "unclip-emoji"  # the model whose bundle is in the repository
 # Of JSON Web Tokens: with a public key, so that it is never taken for a secret.
 SignatureAlgorithm = Literal[
@@ -57,10 +36,6 @@ class StageTarget(NamedTuple):
         """What APPLICATION@ADDRESS says; parts that are missing are empty."""
         application, _, address = text.partition("@")
         return cls(application, address)
-
-
-class UnknownSetting(ValueError):
-    """An environment variable with our prefix that no setting has."""
 
 
 class Settings(BaseSettings):
@@ -105,12 +80,19 @@ class Settings(BaseSettings):
     jwt_tenant_claim: str = "sub"
     jwt_scope_claim: str = "scope"
     # What tenants may ask for, as JSON: {"TENANT": {"pictures": 60, "megapixel_steps": 600, "in_flight": 4}},
-    # a minute and at a time; "*" is for all others. Counted in memory, or in a Redis that gateways share. In
-    # shadow mode they are only counted. Without an answer of Redis requests go on, or are refused.
+    # a minute and at a time; "*" is for all others. In shadow mode they are only counted.
     quotas: dict[str, Quota] = {}
-    quota_store: str = Field(default="memory", pattern=r"^(memory|rediss?://.+)$")
     quota_shadow: bool = False
-    quota_open_on_failure: bool = True
+    # Where minutes are counted, and answers kept by idempotency key: in memory, or in a Redis that gateways
+    # share. Without an answer of Redis requests go on as if there were neither, or are refused.
+    shared_store: str = Field(default="memory", pattern=r"^(memory|rediss?://.+)$")
+    shared_store_open_on_failure: bool = True
+    # Content rules: a file of words that prompts may not have, one word or phrase a line; and who looks at
+    # every result, as MODULE:NAME of what makes an object with score(PIL.Image) -> float, and from which
+    # score on a picture is not given out.
+    refused_words: str = ""
+    picture_classifier: str = Field(default="", pattern=r"^([\w.]+:\w+)?$")
+    picture_classifier_threshold: float = Field(default=0.8, ge=0, le=1)
     # Where Prometheus finds /metrics; 0: nowhere.
     metrics_port: int = Field(default=0, ge=0, le=65535)
     # How log lines are written; prompts are in them only if asked for.
@@ -274,26 +256,3 @@ def _written(value: object) -> str:
     if isinstance(value, tuple):
         return ",".join(value)
     return json.dumps(value) if isinstance(value, dict) else str(value)
-
-
-def load_settings() -> Settings:
-    """Read the environment.
-
-    Raises UnknownSetting for a misspelt variable, ValidationError for a bad value.
-    """
-    refuse_unknown(PREFIX, [*known_names(), *CLIENT_VARIABLES])
-    return Settings()
-
-
-def refuse_unknown(prefix: str, known: Sequence[str]) -> None:
-    """Raises UnknownSetting if the environment has a variable with the prefix that is not known."""
-    unknown = [name for name in os.environ if name.startswith(prefix) and name not in known]
-    if unknown:
-        raise UnknownSetting(
-            f"{', '.join(sorted(unknown))}: no such setting; known are {', '.join(sorted(known))}"
-        )
-
-
-def known_names() -> list[str]:
-    """Every environment variable that is read."""
-    return [PREFIX + field.upper() for field in Settings.model_fields]

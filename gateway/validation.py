@@ -10,7 +10,7 @@ from gateway.flows.generate import Generate
 from gateway.flows.mix import Interpolate, Mix, Source
 from gateway.flows.paint import Inpaint, Outpaint
 from gateway.flows.vary import Change, Vary
-from gateway.settings import held_bytes
+from gateway.memory import held_bytes
 from services.editing.canvas import Margins, scaled_size
 from services.editing.masks import MaskKind
 from services.editing.pictures import Header
@@ -53,7 +53,7 @@ class FlowChecks(DrawingChecks):
         return self._interpolate(request)
 
     def _generate(self, request: pb.GenerateRequest) -> Generate:
-        self.text("prompt", request.prompt)
+        self.prompt("prompt", request.prompt)
         shape = self.shape(request)
         options = self.options(request.options)
         output = self.output(request.output)
@@ -65,7 +65,7 @@ class FlowChecks(DrawingChecks):
         )
 
     def _inpaint(self, request: pb.InpaintRequest) -> Inpaint:
-        self.text("prompt", request.prompt)
+        self.prompt("prompt", request.prompt)
         options = self.options(request.options)
         output = self.output(request.output)
         request_id = self.request_id(request.request_id)
@@ -101,7 +101,7 @@ class FlowChecks(DrawingChecks):
         )
 
     def _outpaint(self, request: pb.OutpaintRequest) -> Outpaint:
-        self.text("prompt", request.prompt)
+        self.prompt("prompt", request.prompt)
         options = self.options(request.options)
         output = self.output(request.output)
         request_id = self.request_id(request.request_id)
@@ -164,7 +164,7 @@ class FlowChecks(DrawingChecks):
                 self.problem("text_strength", "needs from_text and to_text")
             return None
         self.text("from_text", request.from_text)
-        self.text("to_text", request.to_text)
+        self.prompt("to_text", request.to_text)
         strength = request.text_strength if request.HasField("text_strength") else TEXT_STRENGTH
         self.in_range("text_strength", strength, 0, 1)
         return Change(request.from_text, request.to_text, strength)
@@ -218,7 +218,7 @@ class FlowChecks(DrawingChecks):
     def _source(self, field: str, source: pb.Source) -> Source:
         kind = source.WhichOneof("source")
         if kind == "prompt":
-            self.text(f"{field}.prompt", source.prompt)
+            self.prompt(f"{field}.prompt", source.prompt)
             return Source(f"{field}.prompt", prompt=source.prompt)
         if kind is None:
             self.problem(field, "is empty; it must be a picture or a prompt")

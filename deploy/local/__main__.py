@@ -19,7 +19,8 @@ from deploy.local.ports import require_free
 from deploy.local.settings import StackError, console, load_stack_settings
 from deploy.local.signals import stop_on_signals
 from gateway.addresses import reachable_address
-from gateway.settings import CLIENT_ADDRESS, Settings, UnknownSetting, load_settings
+from gateway.environment import CLIENT_ADDRESS, UnknownSetting, load_settings
+from gateway.settings import Settings
 
 HTTP_PORT = 8080  # of the Images API, if the stack runs for people and not for a command
 

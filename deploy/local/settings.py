@@ -6,7 +6,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from rich.console import Console
 
-from gateway.settings import refuse_unknown
+from gateway.environment import refuse_unknown
 
 console = Console(stderr=True, soft_wrap=True, highlight=False)
 

@@ -22,7 +22,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from gateway.settings import CLIENT_ADDRESS
+from gateway.environment import CLIENT_ADDRESS
 from unclip.v1 import image_service_pb2 as pb
 from unclip.v1 import image_service_pb2_grpc
 

@@ -39,7 +39,7 @@ from deploy.local.settings import StackError, console, load_stack_settings
 from deploy.local.signals import stop_on_signals
 from deploy.monitoring.dashboards import BOARDS
 from deploy.monitoring.panels import WINDOW, Board, Panel
-from gateway.settings import CLIENT_ADDRESS, UnknownSetting, load_settings
+from gateway.environment import CLIENT_ADDRESS, UnknownSetting, load_settings
 
 RULES = ROOT / "deploy/chart/rules/unclip.yaml"
 SCRAPE_SECONDS = 2

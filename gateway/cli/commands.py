@@ -14,7 +14,7 @@ from gateway.cli import models, tokens
 from gateway.cli.client import exiting, say_waiting
 from gateway.cli.draws import MODEL, SAME_COUNT, SAMPLING, draws
 from gateway.cli.sources import SizeType, Weighted, source_of
-from gateway.settings import CLIENT_ADDRESS, CLIENT_CA, CLIENT_TOKEN
+from gateway.environment import CLIENT_ADDRESS, CLIENT_CA, CLIENT_TOKEN
 from gateway.tls import TlsUnreadable, channel_credentials
 from unclip.v1 import image_service_pb2 as pb
 from unclip_client import Client

@@ -12,7 +12,7 @@ import click
 from gateway.cli.client import console, exiting
 from gateway.cli.files import Files, format_of, write, write_sheet
 from gateway.cli.progress import Bars
-from gateway.settings import CLIENT_MODEL
+from gateway.environment import CLIENT_MODEL
 from unclip.v1 import image_service_pb2 as pb
 from unclip_client import Client, Picture, Preview, Progress, Warned
 from unclip_client.requests import FlowRequest

@@ -11,7 +11,6 @@ import numpy as np
 from fastapi import Request, Response
 from fastapi.responses import PlainTextResponse
 
-from gateway import replays
 from gateway.http import messages, schema
 from gateway.http.answers import Answers, missing
 from gateway.http.door import Visit, visit_of
@@ -21,6 +20,7 @@ from gateway.http.store import NAME, Store, expired
 from gateway.images import Images
 from gateway.models import Models
 from gateway.replays import Replays
+from gateway.shared_answers import HEADER
 from gateway.threads import in_thread
 from services.wire.errors import InvalidInput
 from services.wire.models import ALIAS
@@ -32,10 +32,10 @@ PICTURE_URL = re.compile(r"data:image/(png|jpeg|webp);base64,(.*)", re.ASCII | r
 class ImagesApi:
     """The handlers of the paths."""
 
-    def __init__(self, models: Models, store: Store) -> None:
+    def __init__(self, models: Models, store: Store, replays: Replays) -> None:
         self._models = models
         self._store = store
-        self._replays = Replays()
+        self._replays = replays
         self._public_url = models.settings.http_url.rstrip("/")
 
     async def generate(self, request: Request) -> Any:
@@ -160,7 +160,7 @@ class ImagesApi:
             text = await in_thread(lambda: answer.model_dump_json(exclude_none=True))
             return text.encode()
 
-        key = request.headers.get(replays.HEADER)
+        key = request.headers.get(HEADER)
         if not key:
             return Response(await work(), media_type="application/json")
         assert visit.call.caller is not None

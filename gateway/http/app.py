@@ -17,12 +17,13 @@ from gateway.http.labs import add_page
 from gateway.http.openapi import EVENTS, describe, form_of, json_of
 from gateway.http.store import Store
 from gateway.models import Models
+from gateway.replays import Replays
 from services.wire.errors import ServiceError
 
 
-def build_app(models: Models, store: Store) -> FastAPI:
+def build_app(models: Models, store: Store, replays: Replays) -> FastAPI:
     """The application, without the door before it."""
-    api = ImagesApi(models, store)
+    api = ImagesApi(models, store, replays)
     # Spans are the calls' own, and its own would tell the secret names of files.
     quiet: Any = {"tracing": False, "metrics": False, "logs": False}
     app = FastAPIOffline(

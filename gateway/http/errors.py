@@ -11,6 +11,7 @@ from typing import Any
 from google.rpc import code_pb2
 from starlette.responses import JSONResponse
 
+from gateway.content import ContentRefused
 from services.wire.errors import InvalidInput, Overloaded, ServiceError
 
 # What fields of the contract are called here.
@@ -110,7 +111,8 @@ def told_of(error: Exception) -> Told:
         message = "; ".join(
             f"{param}: {text}" for param, (_, text) in zip(params, error.violations[:4], strict=False)
         )
-        return Told(status, message, params[0])
+        refused = isinstance(error, ContentRefused)
+        return Told(status, message, params[0], "content_policy_violation" if refused else None)
     headers = NO_RETRY if status in (500, 504) else {}
     if status == 401:
         headers = {"www-authenticate": "Bearer"}

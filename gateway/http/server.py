@@ -17,6 +17,7 @@ from gateway.http.door import Door
 from gateway.http.store import Memory, Objects, Store
 from gateway.models import Models
 from gateway.reading import Reading
+from gateway.replays import Replays
 from gateway.settings import Settings
 from gateway.tls import ServerTls
 from gateway.tokens import Authenticator
@@ -33,11 +34,12 @@ class HttpServer:
         models: Models,
         authenticator: Authenticator,
         reading: Reading,
+        replays: Replays,
         settings: Settings,
         tls: ServerTls | None = None,
     ) -> None:
         store = store_of(settings)
-        app = build_app(models, store)
+        app = build_app(models, store, replays)
         self._app = Door(app, models.places, authenticator, reading, settings)
         self._settings = settings
         self._tls = tls

@@ -21,8 +21,9 @@ from rich.table import Table
 from deploy.local.cluster import stages_running
 from deploy.local.gateway import gateway_running
 from deploy.local.settings import load_stack_settings
+from gateway.environment import load_settings
 from gateway.server import Gateway
-from gateway.settings import Settings, load_settings
+from gateway.settings import Settings
 from services.bundles.bundle import ROOT
 from tests.bench.machine import describe_machine
 from tests.fakes.stages import serve_fake_stages

@@ -32,7 +32,8 @@ from deploy.local.gateway import gateway_running
 from deploy.local.ports import free_port
 from deploy.local.settings import load_stack_settings
 from deploy.local.signals import stop_on_signals
-from gateway.settings import Settings, load_settings
+from gateway.environment import load_settings
+from gateway.settings import Settings
 from tests.bench.machine import describe_machine
 from tests.pictures import drawn
 from unclip.v1 import image_service_pb2 as pb

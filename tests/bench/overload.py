@@ -31,7 +31,7 @@ from deploy.local.loopback import NODE_ADDRESS
 from deploy.local.ports import free_port
 from deploy.local.settings import load_stack_settings
 from deploy.local.signals import stop_on_signals
-from gateway.settings import load_settings
+from gateway.environment import load_settings
 from tests.bench.machine import describe_machine
 from tests.bench.work import Work
 from tests.statuses import refused_by

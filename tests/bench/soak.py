@@ -28,7 +28,7 @@ from deploy.local.gateway import gateway_running
 from deploy.local.ports import free_port
 from deploy.local.settings import load_stack_settings
 from deploy.local.signals import stop_on_signals
-from gateway.settings import load_settings
+from gateway.environment import load_settings
 from services.bundles.bundle import ROOT
 from tests.bench.machine import describe_machine
 

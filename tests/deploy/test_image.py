@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 
 from services.bundles.bundle import ROOT
 
@@ -56,6 +60,9 @@ def test_what_the_gateway_copies_and_installs_is_enough(tmp_path: Path) -> None:
     ):
         subprocess.run([BIN / "uv", *command], env=environment, check=True, capture_output=True, timeout=300)
     paths = {"PYTHONPATH": f"{tmp_path}:{tmp_path / 'protos'}"}
+    listed = contents_of(tmp_path / "venv/bin/python", tmp_path / "sbom.cdx.json")
+    assert listed <= pinned("requirements-gateway.lock")
+    assert {"grpcio", "pillow"} <= {name for name, _ in listed}
     code = "import gateway.server, gateway.probe, gateway.cli"
     result = subprocess.run(
         [tmp_path / "venv/bin/python", "-c", code],
@@ -66,6 +73,32 @@ def test_what_the_gateway_copies_and_installs_is_enough(tmp_path: Path) -> None:
         check=False,
     )
     assert result.returncode == 0, result.stderr
+
+
+def contents_of(python: Path, file: Path) -> set[tuple[str, str]]:
+    """Names and versions of the list that the images' build writes of an environment."""
+    (command,) = re.findall(r'^ENV LIST="/opt/lists/bin/(.+)"$', target("lists"), flags=re.MULTILINE)
+    assert re.search(r"^RUN \$LIST -o \S+ /opt/venv/bin/python$", target("gateway-list"), flags=re.MULTILINE)
+    program, *arguments = command.split()
+    subprocess.run([BIN / program, *arguments, "-o", file, python], check=True, capture_output=True)
+    text = file.read_text()
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    components = json.loads(text)["components"]
+    assert all(component["purl"].startswith("pkg:pypi/") for component in components)
+    return {(component["name"].lower().replace("_", "-"), component["version"]) for component in components}
+
+
+def pinned(lock: str) -> set[tuple[str, str]]:
+    """Names and versions of a lock."""
+    text = (ROOT / lock).read_text().lower()
+    return set(re.findall(r"^([a-z0-9._-]+)(?:\[\S+\])?==([^\s;]+)", text, flags=re.MULTILINE))
+
+
+def test_every_image_lists_what_it_holds() -> None:
+    for name, part in (("gateway", "gateway"), ("stage-cpu", "stage")):
+        assert f"COPY --from={part}-list /sbom.cdx.json" in target(name)
+        assert f"COPY --from={part}-environment /opt/venv" in target(f"{part}-list")
+        assert f"COPY --from={part}-environment /opt/venv" in target(name)
 
 
 def test_nothing_else_reaches_the_build() -> None:

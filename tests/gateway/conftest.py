@@ -8,9 +8,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import shutil
+import socket
+import subprocess
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import grpc.aio
@@ -19,6 +23,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from PIL import Image
 
+from deploy.local.ports import free_port
 from gateway.server import Gateway
 from gateway.settings import Settings
 from tests.fakes.stages import FakeStages, addresses_of, serve_fake_stages
@@ -92,3 +97,35 @@ async def until(condition: Any, seconds: float = 5.0) -> None:
     while not condition():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.01)
+
+
+@dataclass(frozen=True)
+class Redis:
+    """A Redis of a test's own."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+
+    def stop(self) -> None:
+        """It dies."""
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[Redis]:
+    """One that listens, if there is any here."""
+    program = shutil.which("redis-server")
+    if program is None:
+        pytest.skip("redis-server is not here")
+    port = free_port()
+    command = [program, "--port", str(port), "--save", "", "--dir", str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 10
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        yield Redis(f"redis://127.0.0.1:{port}", process)
+        process.kill()

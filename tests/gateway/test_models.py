@@ -16,7 +16,8 @@ import pytest
 from prometheus_client import REGISTRY
 from pydantic import ValidationError
 
-from gateway.settings import Settings, load_settings
+from gateway.environment import load_settings
+from gateway.settings import Settings
 from tests.fakes.stages import FakeStages, load_of, serve_fake_stages
 from tests.gateway.conftest import FOX, Front, fronting, png_of, refusal, until
 from tests.gateway.test_cli import unclip

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +13,16 @@ import pytest
 from prometheus_client import REGISTRY
 from pydantic import ValidationError
 
-from deploy.local.ports import free_port
 from gateway.quota import Quota
 from gateway.quotas import Cost, Quotas
 from gateway.settings import SHIPPED, Settings
 from gateway.tokens import new_token, write_tokens
 from services.wire.errors import InvalidInput, Overloaded, StageUnavailable
 from tests.fakes.stages import FakeStages
-from tests.gateway.conftest import FOX, fronting, refusal, until
+from tests.gateway.conftest import FOX, Redis, fronting, refusal, until
 from tests.statuses import retry_delay, violations
 from unclip.v1 import image_service_pb2 as pb
 
-REDIS = shutil.which("redis-server")
 THREE = {"*": {"pictures": 3}}
 
 
@@ -181,32 +176,15 @@ def test_a_quota_that_is_wrong_is_refused_at_start(quota: dict[str, Any]) -> Non
         Settings.model_validate({"quotas": {"a": quota}})
 
 
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """A Redis of the test's own: its URL, and its process."""
-    port = free_port()
-    command = [str(REDIS), "--port", str(port), "--save", "", "--dir", str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        yield f"redis://127.0.0.1:{port}", process
-        process.kill()
-
-
-@pytest.mark.skipif(REDIS is None, reason="redis-server is not here")
-async def test_gateways_share_what_is_counted_in_redis(redis: tuple[str, subprocess.Popen[bytes]]) -> None:
-    url, process = redis
+async def test_gateways_share_what_is_counted_in_redis(redis: Redis) -> None:
+    url = redis.url
     one, other, closed = books(url), books(url), books(url, open_on_failure=False)
-    for _ in range(100):  # until it listens
-        with contextlib.suppress(Overloaded):
-            await spend(closed, "warm", 1)
-            break
-        await asyncio.sleep(0.1)
     assert (await spend(one, "acme", 2))[0] == ("pictures", 1)
     assert (await spend(other, "acme", 1))[0] == ("pictures", 0)
     with pytest.raises(Overloaded) as refused:
         await spend(one, "acme", 1)
     assert 1 <= refused.value.retry_after <= 60
-    process.kill()
-    await asyncio.to_thread(process.wait)
+    await asyncio.to_thread(redis.stop)
     assert (await spend(one, "acme", 1))[0] == ("pictures", 3)  # nobody knows, and it is open
     with pytest.raises(Overloaded, match="cannot be told now"):
         await spend(closed, "acme", 1)

@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from gateway.addresses import listening_address, reachable_address
-from gateway.settings import SHIPPED, Settings, UnknownSetting, load_settings
+from gateway.environment import UnknownSetting, load_settings
+from gateway.settings import SHIPPED, Settings
 
 
 def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:

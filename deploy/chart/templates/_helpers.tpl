@@ -70,7 +70,7 @@ bundle}]. The first model's applications have the stages' own names. */ -}}
 
 {{- /* Where the gateway finds a stage. */ -}}
 {{- define "unclip.stageAddress" -}}
-{{- .values.address | default (printf "%s-serve:9000" (include "unclip.stageName" .)) }}
+{{- .values.address | default (printf "%s-serve:%s" (include "unclip.stageName" .) (include "unclip.stagePort" .root)) }}
 {{- end }}
 
 {{- define "unclip.bundlePath" -}}
