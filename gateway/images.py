@@ -77,6 +77,8 @@ class Images:
     async def checked(self, request: FlowMessage) -> tuple[Flow, Model]:
         """The flow that a message asks for, and the model it is for. Raises InvalidInput, and Forbidden."""
         self.require_allowed(request)
+        if self.signer is not None:
+            await in_thread(self.signer.require_valid, pool=HEADERS)
         needed: tuple[StageName, ...] = ("prior",) if _needs_prior(request) else ()
         model = await self.watch.model(*needed)
         checks = FlowChecks(self.settings, model, self._rules)

@@ -10,7 +10,8 @@ import io
 import json
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -20,9 +21,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from google.rpc import code_pb2
 
 from gateway.settings import Settings
 from services.editing.pictures import OutputFormat
+from services.wire.errors import ServiceError
 
 logger = logging.getLogger(__name__)
 SELF_MADE = "made by this service itself, not verified by anybody"
@@ -31,6 +34,8 @@ MIMES: dict[OutputFormat, str] = {"PNG": "image/png", "JPEG": "image/jpeg", "WEB
 SIGNATURES = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}
 SETTINGS_KEY = "unclip.settings"  # among an action's parameters
 YEARS = datetime.timedelta(days=3650)
+LOOK_SECONDS = 30.0  # between looks whether the files have changed
+UNUSABLE = (OSError, ValueError, c2pa.C2paError)
 # No thumbnails: they would be larger than the pictures. What is signed here need not be checked again.
 SETTINGS = {"builder": {"thumbnail": {"enabled": False}}, "verify": {"verify_after_sign": False}}
 
@@ -54,14 +59,34 @@ class Made:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Signer:
-    """Signs files with a key. chain, key: PEM; the chain begins with the key's own certificate."""
+class Unsigned(ServiceError):
+    """Pictures cannot be signed; nothing a caller can change."""
 
-    def __init__(self, chain: bytes, key: bytes) -> None:
-        info = c2pa.C2paSignerInfo(c2pa.C2paSigningAlg.ES256, chain, key, None)
-        self._signer = c2pa.Signer.from_info(info)
+    code = code_pb2.FAILED_PRECONDITION
+
+
+Pems = tuple[bytes, bytes]  # a chain, which begins with the key's own certificate, and the key
+
+
+class Signer:
+    """Signs files with a key. read: its PEMs, which are read again now and then: certificates are renewed.
+
+    Raises OSError, ValueError or C2paError if they cannot be used.
+    """
+
+    def __init__(self, read: Callable[[], Pems]) -> None:
+        self._read = read
         self._context = c2pa.Context(c2pa.Settings.from_dict(SETTINGS))
         self._lock = threading.Lock()
+        self._use(read())
+
+    def _use(self, pems: Pems) -> None:
+        certificate = x509.load_pem_x509_certificate(pems[0])
+        info = c2pa.C2paSignerInfo(c2pa.C2paSigningAlg.ES256, *pems, None)
+        self._signer = c2pa.Signer.from_info(info)
+        self._valid = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+        self._pems = pems
+        self._looked = time.monotonic()
 
     @classmethod
     def of(cls, settings: Settings) -> Signer:
@@ -70,12 +95,33 @@ class Signer:
         Raises ProvenanceError if the files cannot be used.
         """
         if not settings.provenance_certificate:
-            return cls(*self_made())
+            pems = self_made()
+            return cls(lambda: pems)
+        files = Path(settings.provenance_certificate), Path(settings.provenance_key)
         try:
-            chain = Path(settings.provenance_certificate).read_bytes()
-            return cls(chain, Path(settings.provenance_key).read_bytes())
-        except (OSError, c2pa.C2paError) as error:
+            signer = cls(lambda: (files[0].read_bytes(), files[1].read_bytes()))
+            signer.require_valid()
+        except (*UNUSABLE, Unsigned) as error:
             raise ProvenanceError(f"UNCLIP_PROVENANCE_CERTIFICATE, UNCLIP_PROVENANCE_KEY: {error}") from None
+        return signer
+
+    def require_valid(self) -> None:
+        """Raises Unsigned if the certificate is not valid now, nor is one that took its place."""
+        with self._lock:
+            if self._is_valid() and time.monotonic() - self._looked < LOOK_SECONDS:
+                return
+            try:
+                if (pems := self._read()) != self._pems:
+                    self._use(pems)
+                    logger.info("pictures are signed with a new certificate")
+            except UNUSABLE as error:
+                logger.error("the files of provenance cannot be used: %s; those from before stay", error)
+            self._looked = time.monotonic()
+            if not self._is_valid():
+                raise Unsigned("pictures cannot be signed: the certificate of this service is not valid now")
+
+    def _is_valid(self) -> bool:
+        return self._valid[0] <= datetime.datetime.now(datetime.UTC) <= self._valid[1]
 
     def signed(self, data: bytes, form: OutputFormat, made: Made) -> bytes:
         """The file with its manifest. It takes milliseconds: not on the event loop."""
@@ -126,7 +172,7 @@ def mime_of(file: bytes) -> str:
     return next((mime for start, mime in SIGNATURES.items() if file.startswith(start)), "image/png")
 
 
-def self_made() -> tuple[bytes, bytes]:
+def self_made() -> Pems:
     """A certificate chain and its key, as PEM, that nobody vouches for."""
     authority = ec.generate_private_key(ec.SECP256R1())
     key = ec.generate_private_key(ec.SECP256R1())
@@ -176,7 +222,7 @@ def _certificate(
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_before(now - YEARS)  # whatever the clock is set to
         .not_valid_after(now + YEARS)
         .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
         .add_extension(usage, critical=True)

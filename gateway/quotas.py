@@ -26,6 +26,7 @@ from services.wire.errors import InvalidInput
 
 logger = logging.getLogger(__name__)
 WINDOW_SECONDS = 60
+JUMP_SECONDS = 5.0  # of the clock, that are no drift
 STORE_SECONDS = 1.0  # that Redis is waited for
 EVERYBODY = "*"
 
@@ -77,6 +78,7 @@ class Quotas:
             )
         )
         self._in_flight: Counter[str] = Counter()
+        self._clock_offset = _clock_offset()
 
     @contextlib.asynccontextmanager
     async def spending(self, tenant: str, cost: Cost) -> AsyncIterator[Spending]:
@@ -144,6 +146,7 @@ class Quotas:
     async def _add(self, tenant: str, name: str, amount: int) -> int | None:
         """What is used of a minute with this amount; None if the store does not answer. Raises Overloaded."""
         try:
+            await self._forget_after_a_jump()
             async with asyncio.timeout(STORE_SECONDS):
                 return await self._storage.incr(_key(tenant, name), WINDOW_SECONDS, amount)
         except (StorageError, TimeoutError, OSError) as error:
@@ -152,6 +155,14 @@ class Quotas:
                 return None
             raise refusal("quota", "the quota cannot be told now", 5.0) from None
 
+    async def _forget_after_a_jump(self) -> None:
+        """Minutes in memory end by the machine's clock: were it set back, they would last as much longer."""
+        offset = _clock_offset()
+        if isinstance(self._storage, MemoryStorage) and offset < self._clock_offset - JUMP_SECONDS:
+            logger.warning("the clock was set back; quotas begin anew")
+            await self._storage.reset()
+        self._clock_offset = offset
+
     async def _seconds(self, tenant: str, name: str) -> float:
         """Until the minute is over."""
         with contextlib.suppress(StorageError, TimeoutError, OSError):
@@ -159,6 +170,11 @@ class Quotas:
                 end = await self._storage.get_expiry(_key(tenant, name))
                 return max(0.0, min(WINDOW_SECONDS, end - time.time()))
         return float(WINDOW_SECONDS)
+
+
+def _clock_offset() -> float:
+    """The clock that may be set, over the one that may not."""
+    return time.time() - time.monotonic()
 
 
 def headers_of(left: list[Left]) -> dict[str, str]:

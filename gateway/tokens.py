@@ -14,9 +14,7 @@ import hashlib
 import hmac
 import json
 import logging
-import os
 import secrets
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -27,6 +25,7 @@ from gateway import metrics
 from gateway.callers import ANYBODY, Caller, Scope, refused
 from gateway.failures import Failures
 from gateway.identity import IdentityProvider
+from gateway.replacing import replacing
 from services.wire.errors import Overloaded, Unauthenticated
 
 logger = logging.getLogger(__name__)
@@ -190,20 +189,10 @@ def changing(path: Path) -> Iterator[list[Token]]:
 
 
 def write_tokens(path: Path, tokens: Sequence[Token]) -> None:
-    """Replace the file at once."""
+    """Replace the file at once; a new one is for its owner alone. Raises OSError."""
     text = json.dumps(TokenList(tokens=tuple(tokens)).model_dump(mode="json"), indent=2) + "\n"
-    path = path.resolve()
-    known = path.stat() if path.exists() else None
-    handle, new = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # readable by its owner alone
-    with open(handle, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-        if known is not None:
-            os.fchmod(file.fileno(), known.st_mode & 0o777)
-            with contextlib.suppress(PermissionError):
-                os.fchown(file.fileno(), known.st_uid, known.st_gid)
-    Path(new).replace(path)
+    with replacing(path, 0o600) as file:
+        file.write(text.encode())
 
 
 def new_token(

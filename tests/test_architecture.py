@@ -39,6 +39,7 @@ ORDER = (
     "gateway.events",
     "gateway.sizes",
     "gateway.threads",
+    "gateway.replacing",
     "gateway.callers",
     "gateway.failures",
     "gateway.identity",

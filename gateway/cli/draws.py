@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from gateway.cli.client import console, exiting
-from gateway.cli.files import Files, format_of, write, write_sheet
+from gateway.cli.files import Files, format_of, require_writable, write, write_sheet
 from gateway.cli.progress import Bars
 from gateway.environment import CLIENT_MODEL
 from unclip.v1 import image_service_pb2 as pb
@@ -108,6 +108,8 @@ def draws() -> Callable[[Callable[..., Any]], Callable[..., None]]:
 
 def _draw(client: Client, request: FlowRequest, files: Files, sheet: Path | None) -> None:
     """Run a request; every picture is written as soon as it is there, whatever becomes of the others."""
+    for path in filter(None, (files[0], sheet)):
+        require_writable(path)
     made: dict[int, bytes] = {}
     lines: list[str] = []
     try:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
 from PIL import Image
 
+from gateway.replacing import replacing
 from unclip.v1 import image_service_pb2 as pb
 
 SHEET_GAP = 8
@@ -43,10 +45,25 @@ class Files:
         return path if self.count == 1 else path.with_stem(f"{path.stem}-{index + 1}")
 
 
+def require_writable(path: Path) -> None:
+    """Raises ClickException if no file can be written there, before minutes of drawing."""
+    folder = path.resolve().parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise click.ClickException(f"{folder} cannot be made: {error.strerror}") from None
+    if path.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise click.ClickException(f"{path} cannot be written")
+
+
 def write(path: Path, data: bytes) -> None:
-    """Write a file, with its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
+    """Write a file, whole or not at all, with its folder. Raises ClickException."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as file:
+            file.write(data)
+    except OSError as error:
+        raise click.ClickException(f"{path} cannot be written: {error.strerror}") from None
 
 
 def write_sheet(path: Path, files: Sequence[bytes]) -> None:
@@ -58,5 +75,6 @@ def write_sheet(path: Path, files: Sequence[bytes]) -> None:
     sheet = Image.new("RGB", (columns * width + SHEET_GAP, rows * height + SHEET_GAP), "white")
     for i, picture in enumerate(pictures):
         sheet.paste(picture, (SHEET_GAP + i % columns * width, SHEET_GAP + i // columns * height))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path)
+    file = io.BytesIO()
+    sheet.save(file, Image.registered_extensions()[path.suffix.lower()])
+    write(path, file.getvalue())

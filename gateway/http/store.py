@@ -52,7 +52,7 @@ class Memory:
             return
         self._files[name] = data
         self._held += len(data)
-        while self._held > self._most or expired(next(iter(self._files))):
+        while self._files and (self._held > self._most or expired(next(iter(self._files)))):
             _, old = self._files.popitem(last=False)
             self._held -= len(old)
 

@@ -1,8 +1,8 @@
 """``make soak``: a mixed load on the local stack for an hour, and what each of its processes holds meanwhile.
 
-Memory, descriptors and threads of every process of the stack are looked at now and then, and drawn into
-out/bench/soak.png. After the warm-up a line is fitted to the memory of each: its slope, in per cent an hour
-of what the process had at the warm-up's end, is what a leak would show.
+Memory, descriptors and threads of every process of the stack, and Ray's object store, are looked at now and
+then, and drawn into out/bench/soak.png. After the warm-up a line is fitted to the memory of each: its slope,
+in per cent an hour of what the process had at the warm-up's end, is what a leak would show.
 """
 
 from __future__ import annotations
@@ -58,6 +58,13 @@ class Series:
     descriptors: list[int] = field(default_factory=list)
     threads: list[int] = field(default_factory=list)
 
+    def add(self, seconds: float, held: int, descriptors: int, threads: int) -> None:
+        """Note what was seen. held: in bytes."""
+        self.seconds.append(seconds)
+        self.memory.append(held / MIB)
+        self.descriptors.append(descriptors)
+        self.threads.append(threads)
+
     def slope(self, warm_up: float) -> float:
         """Per cent an hour of what it had when it was warm; 0 for one that was seen too little."""
         kept = [(t, m) for t, m in zip(self.seconds, self.memory, strict=True) if t >= warm_up]
@@ -76,11 +83,11 @@ def look(series: dict[str, Series], started: float) -> None:
             name = next((name for part, name in NAMES.items() if part in title), None)
             if name is None:
                 continue
-            own = series[name]
-            own.memory.append(process.memory_info().rss / MIB)
-            own.descriptors.append(process.num_fds())
-            own.threads.append(process.num_threads())
-            own.seconds.append(time.monotonic() - started)
+            memory, counts = process.memory_info(), (process.num_fds(), process.num_threads())
+            seconds = time.monotonic() - started
+            series[name].add(seconds, memory.rss, *counts)
+            if name == "raylet":  # what it shares is what lies in Ray's object store, and its libraries
+                series["object store"].add(seconds, memory.shared, 0, 0)
         except psutil.Error:
             continue  # it has ended
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import datetime
 import io
 import json
 from collections.abc import Sequence
@@ -9,16 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import c2pa
+import grpc
 import numpy as np
 import pytest
 from PIL import Image
 
+from gateway import provenance
 from gateway.cli.provenance import read
 from gateway.provenance import MIMES, SELF_MADE, SETTINGS_KEY, Made, ProvenanceError, Signer, self_made
 from gateway.settings import Settings
 from services.editing.pictures import OutputFormat, encode_picture
 from tests.fakes.stages import FakeStages
-from tests.gateway.conftest import Front, fronting, png_of
+from tests.gateway.conftest import FOX, Front, fronting, png_of, refusal
 from tests.gateway.test_cli import unclip
 from tests.gateway.test_contract import noise
 from tests.pictures import drawn
@@ -42,7 +46,7 @@ def action_of(manifest: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def signer() -> Signer:
-    return Signer(*self_made())
+    return Signer(self_made)
 
 
 @pytest.mark.parametrize("form", MIMES)
@@ -128,17 +132,43 @@ async def test_verify_says_who_signed_what_and_whether_it_was_changed(tmp_path: 
     assert "nothing" in said
 
 
-def test_a_key_of_ones_own(tmp_path: Path) -> None:
+def own_key(folder: Path) -> dict[str, Any]:
+    """Settings with a certificate and a key in this folder, which are made anew."""
     chain, key = self_made()
-    (tmp_path / "chain.pem").write_bytes(chain)
-    (tmp_path / "key.pem").write_bytes(key)
-    files: dict[str, Any] = {
-        "provenance_certificate": f"{tmp_path}/chain.pem",
-        "provenance_key": f"{tmp_path}/key.pem",
-    }
+    (folder / "key.pem").write_bytes(key)
+    (folder / "chain.pem").write_bytes(chain)
+    return {"provenance_certificate": f"{folder}/chain.pem", "provenance_key": f"{folder}/key.pem"}
+
+
+def test_a_key_of_ones_own(tmp_path: Path) -> None:
+    files = own_key(tmp_path)
     assert Signer.of(Settings(**files))
     (tmp_path / "key.pem").write_text("no key")
     with pytest.raises(ProvenanceError, match="UNCLIP_PROVENANCE"):
         Signer.of(Settings(**files))
     with pytest.raises(ValueError, match="both are needed"):
         Settings(provenance_key="key.pem")
+
+
+async def test_a_certificate_that_expires_is_told_before_anything_is_drawn_and_a_new_one_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provenance, "LOOK_SECONDS", 0.0)
+    stages = FakeStages()
+    with monkeypatch.context() as short:
+        short.setattr(provenance, "YEARS", datetime.timedelta(seconds=3))
+        files = own_key(tmp_path)
+    async with fronting(stages, **files) as front:
+        assert (await front.images.Generate(FOX)).pictures
+        await asyncio.sleep(4)
+        drawn_before = len(stages.tasks)
+        error = await refusal(front.images.Generate(FOX))
+        assert error.code() is grpc.StatusCode.FAILED_PRECONDITION
+        assert "certificate" in (error.details() or "")
+        assert len(stages.tasks) == drawn_before
+        with pytest.raises(ProvenanceError, match="not valid now"):
+            Signer.of(Settings(**files))
+        (tmp_path / "key.pem").write_text("half written")
+        assert (await refusal(front.images.Generate(FOX))).code() is grpc.StatusCode.FAILED_PRECONDITION
+        own_key(tmp_path)
+        assert (await front.images.Generate(FOX)).pictures
