@@ -23,6 +23,7 @@ ORDER = (
     "services.wire",
     "services.telemetry",
     "services.editing",
+    "services.clip",
     "services.bundles",
     "services.serving",
     "services.text_encoder",
@@ -87,6 +88,7 @@ ORDER = (
 # What these rooms may import from elsewhere, beside the standard library, and of our own.
 CLOSED = {
     "services.diffusion": {"torch", "pydantic"},
+    "services.clip": {"torch", "pydantic", "ftfy", "regex"},
     "services.engine": {"pydantic"},
     "services.wire": {"grpc", "google", "numpy", "unclip"},
     "services.telemetry": {"opentelemetry", "pythonjsonlogger"},
@@ -219,6 +221,12 @@ def test_the_gateway_loads_no_torch_and_no_ray() -> None:
 def test_building_an_application_loads_no_torch() -> None:
     apps = (f"services.{stage}.app" for stage in ("text_encoder", "image_encoder", "prior", "decoder"))
     assert loaded(", ".join(apps), "torch") == []
+
+
+def test_stages_load_nothing_of_training() -> None:
+    stages = (f"services.{stage}.stage" for stage in ("text_encoder", "image_encoder", "prior", "decoder"))
+    heavy = ("open_clip", "torchvision", "transformers", "diffusers", "timm", "torch._dynamo", "matplotlib")
+    assert loaded(", ".join(stages), *heavy) == []
 
 
 def test_no_room_is_named_for_nothing() -> None:

@@ -6,16 +6,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class ClipSource(BaseModel):
-    """Where CLIP comes from: the bundle, or, where a name is given, elsewhere.
+    """Where CLIP comes from: the bundle, or, where one is given, a folder elsewhere.
 
-    name: of a model that open_clip knows. weights: the path of its safetensors.
+    folder: a ViT in the layout of open_clip's repositories: open_clip_config.json,
+    open_clip_model.safetensors and, for texts, merges.txt.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     bundle: str
-    name: str = ""
-    weights: str = ""
+    folder: str = ""
 
 
 class ClipSettings(BaseModel):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.bundles.clip import load_clip
+from services.bundles.clip import load_image_tower
 from services.bundles.clip_source import ClipSettings
 from services.image_encoder.encoder import ImageEncoder
 from services.serving import describe
@@ -18,7 +18,7 @@ class ImageEncoderStage:
     """One replica's image encoder."""
 
     def __init__(self, settings: ClipSettings) -> None:
-        clip = load_clip(settings.clip, settings.threads, "image")
+        clip = load_image_tower(settings.clip, settings.threads)
         self.bundle = clip.bundle
         self._encoder = ImageEncoder(clip)
         self._worker = Worker()

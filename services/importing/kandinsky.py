@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
 
 from services.bundles import kandinsky
 from services.bundles.bundle import BundleError, Licence
 from services.bundles.clip import read_tower
+from services.clip.network import Block
 from services.decoder.autoencoder import Autoencoder
 from services.decoder.conditioning import ImageConditioningConfig
 from services.decoder.network import Decoder, DecoderConfig
@@ -97,7 +97,7 @@ def _null_image(tower: Path, dtype: torch.dtype) -> Tensor:
     dtype: of the weights. It computes in float32, of which memory holds one block's weights at a time.
     """
     model, config = read_tower(tower, "image", torch.device("cpu"), dtype)
-    blocks = [module for module in model.modules() if isinstance(module, ResidualAttentionBlock)]
+    blocks = [module for module in model.modules() if isinstance(module, Block)]
     in_blocks = {id(parameter) for block in blocks for parameter in block.parameters()}
     for parameter in model.parameters():
         if id(parameter) not in in_blocks:
@@ -112,10 +112,8 @@ def _null_image(tower: Path, dtype: torch.dtype) -> Tensor:
     for block in blocks:
         block.register_forward_pre_hook(widen)
         block.register_forward_hook(narrow)
-    side = config["model_cfg"]["vision_cfg"]["image_size"]
-    encode = model.encode_image
-    assert callable(encode)
-    found: Tensor = encode(torch.zeros(1, 3, side, side))[0]
+    side = config.model_cfg.vision_cfg.image_size
+    found: Tensor = model(torch.zeros(1, 3, side, side))[0]
     return found
 
 

@@ -5,7 +5,6 @@ From their configs alone, on torch's meta device: nothing is loaded and nothing 
 
 from __future__ import annotations
 
-import json
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +17,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from services.bundles.bundle import Bundle, BundleError
-from services.bundles.clip import tower_of
+from services.bundles.clip import read_config
+from services.clip.network import TOWERS
 from services.decoder.autoencoder import Autoencoder
 from services.decoder.conditioning import ImageConditioningConfig
 from services.decoder.network import MASK_CHANNELS, Decoder, DecoderConfig, Upsampler, UpsamplerConfig
@@ -80,8 +80,8 @@ def networks(bundle: Bundle) -> dict[str, nn.Module]:
     for part in bundle.parts("*"):
         folder = bundle.part(part)
         if part in ("clip", "text-tower", "image-tower"):
-            config = json.loads((folder / "open_clip_config.json").read_text())["model_cfg"]
-            found |= {f"{part} ({tower})": tower_of(config, tower) for tower in _towers(part)}
+            config = read_config(folder).model_cfg
+            found |= {f"{part} ({tower})": TOWERS[tower](config) for tower in _towers(part)}
         elif part == "prior":
             found[part] = Prior(bundle.config(part, PriorConfig))
         elif part.startswith("decoder"):

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from services.bundles import karlo, towers
 from services.bundles.bundle import BundleError, Licence
-from services.bundles.clip import VOCABULARY, WEIGHTS, Tower
+from services.bundles.clip import CONFIG, VOCABULARY, WEIGHTS
 from services.bundles.weights import require_fit
+from services.clip.network import Tower
 from services.diffusion.config import DiffusionConfig, SamplingConfig
 from services.importing import configs
 from services.importing.checkpoint import Part, Pipeline, read_json
@@ -55,7 +56,7 @@ def write_tower(folder: Path, tower: Tower, part: Part, config: dict[str, Any], 
     """Write one of CLIP's towers. config: open_clip's, of both."""
     names = {"text": towers.text, "image": towers.image}[tower]
     folder.mkdir(parents=True)
-    (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
     tensors = part.tensors()
     state = names(tensors)
     if tower == "text":

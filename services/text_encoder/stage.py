@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.bundles.clip import load_clip
+from services.bundles.clip import load_text_tower
 from services.bundles.clip_source import ClipSettings
 from services.serving import describe
 from services.serving.worker import Worker
@@ -17,10 +17,10 @@ Response = text_encoder_service_pb2.EncodeTextResponse
 
 
 class TextEncoderStage:
-    """One replica's text encoder. It works in one thread, since its tokenizer is not made for more."""
+    """One replica's text encoder."""
 
     def __init__(self, settings: ClipSettings) -> None:
-        clip = load_clip(settings.clip, settings.threads, "text")
+        clip = load_text_tower(settings.clip, settings.threads)
         self.bundle = clip.bundle
         self._encoder = TextEncoder(clip)
         self._worker = Worker()

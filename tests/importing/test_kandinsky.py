@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from services.bundles.bundle import Bundle
-from services.bundles.clip import load_clip
+from services.bundles.clip import load_text_tower
 from services.bundles.clip_source import ClipSource
 from services.bundles.weights import read_tensors
 from services.decoder.sampler import PARTS, DecoderSampler
@@ -53,7 +53,7 @@ def pipelines(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, Any]
 
 
 def texts(bundle: Path) -> tuple[Text, Text]:
-    encoder = TextEncoder(load_clip(ClipSource(bundle=str(bundle)), 2, "text"))
+    encoder = TextEncoder(load_text_tower(ClipSource(bundle=str(bundle)), 2))
     found = encoder.encode([PROMPT, ""])
     parts = [
         Text(torch.from_numpy(t.embedding), torch.from_numpy(t.states), torch.from_numpy(t.mask))

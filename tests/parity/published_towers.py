@@ -55,10 +55,8 @@ def text_tower(name: str) -> Case:
         return torch.cat([out.text_embeds[:, None], out.last_hidden_state], dim=1)
 
     def ours(network: Network, i: Inputs) -> Tensor:
-        out = network.forward_intermediates(
-            text=i["tokens"], text_indices=1, normalize=False, normalize_intermediates=True
-        )
-        return torch.cat([out["text_features"][:, None], out["text_intermediates"][-1]], dim=1)
+        embeddings, states = network(i["tokens"])
+        return torch.cat([embeddings[:, None], states], dim=1)
 
     return Case(
         build=lambda: CLIPTextModelWithProjection(_text_config(name)),
@@ -79,7 +77,7 @@ def image_tower(name: str) -> Case:
         theirs=lambda network, i: network(i["pixels"]).image_embeds,
         write=lambda given, bundle: _write_tower(name, "image", given, bundle),
         load=lambda bundle: read_tower(bundle / "image-tower", "image", CPU)[0],
-        ours=lambda network, i: network.encode_image(i["pixels"]),
+        ours=lambda network, i: network(i["pixels"]),
     )
 
 

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import numpy as np
 import pytest
 
-from services.bundles.clip import load_clip
-from services.bundles.clip_source import ClipSettings, ClipSource
-from services.text_encoder import encoder as module
+from services.bundles.clip import load_text_tower
+from services.bundles.clip_source import ClipSource
 from services.text_encoder.encoder import TextEncoder
-from services.text_encoder.stage import TextEncoderStage
-from unclip.internal.v1 import text_encoder_service_pb2
 
 
 @pytest.fixture(scope="module")
 def encoder() -> TextEncoder:
-    return TextEncoder(load_clip(ClipSource(bundle="models"), 1, "text"))
+    return TextEncoder(load_text_tower(ClipSource(bundle="models"), 1))
 
 
 @pytest.mark.parametrize(
@@ -34,18 +29,3 @@ def test_a_text_that_is_cut_tells_the_last_word_that_was_read(encoder: TextEncod
     whole, cut = encoder.encode(["a fox in the snow", " ".join(words)])
     assert whole.last_word_read == ""
     assert cut.last_word_read in words
-
-
-async def test_many_callers_at_once_do_not_disturb_the_tokenizers_cache(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The cache is trimmed while others fill it; one thread does all of it."""
-    monkeypatch.setattr(module, "MAX_WORDS", 3)
-    stage = TextEncoderStage(ClipSettings(clip=ClipSource(bundle="models")))
-    requests = [
-        text_encoder_service_pb2.EncodeTextRequest(texts=[f"word{i} word{i + 1} word{j}" for i in range(4)])
-        for j in range(12)
-    ]
-    answers = await asyncio.gather(*(stage.encode(request) for request in requests))
-    assert all(len(answer.texts) == 4 for answer in answers)
-    stage.check()
