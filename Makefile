@@ -100,6 +100,9 @@ bench: setup ## Time the stages of a request, and the overhead of gateway and ho
 bench-overload: setup ## How much useful work is left at 1, 3 and 10 times the load that can be carried
 	@$(BIN)/python -m tests.bench.overload $(OVERLOAD)
 
+simulate: setup ## How many replicas a rate of pictures needs, and what bad times do to it: SIMULATE="--rate 20 --deadline 15"
+	@$(BIN)/python -m deploy.simulation $(SIMULATE)
+
 chaos: setup ## Kill every part of the stack under load, CHAOS="--kills 100" replicas, and count what callers lose
 	@$(BIN)/python -m tests.bench.chaos $(CHAOS)
 

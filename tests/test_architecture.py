@@ -84,6 +84,7 @@ ORDER = (
     "deploy.protos",
     "deploy.local",
     "deploy.monitoring",
+    "deploy.simulation",
 )
 # What these rooms may import from elsewhere, beside the standard library, and of our own.
 CLOSED = {

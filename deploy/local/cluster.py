@@ -23,9 +23,7 @@ from services.wire.stages import STAGES, StageName
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "deploy/serve"
 RAY_ENVIRONMENT = {
-    # Nothing is reported anywhere, and no hub is asked for models.
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "HF_HUB_OFFLINE": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is reported anywhere
     # Other users of this machine must not be able to run code in our Ray.
     "RAY_AUTH_MODE": "token",
     "RAY_SERVE_LOG_TO_STDERR": "0",

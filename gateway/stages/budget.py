@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -16,19 +17,23 @@ class Budget:
     """A request's seconds from now on, its id, and whose work goes first.
 
     is_deadline: the caller set it, so stages run the earliest first; the gateway's own limit makes nobody
-    urgent.
+    urgent. clock: of these seconds.
     """
 
     seconds: float
     request_id: str
     priority: Priority = "interactive"
     is_deadline: bool = True
-    _started: float = field(default_factory=time.monotonic)
+    clock: Callable[[], float] = time.monotonic
+    _started: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_started", self.clock())
 
     @property
     def seconds_left(self) -> float:
         """Never negative; at 0 a call fails with DEADLINE_EXCEEDED before it is sent."""
-        return max(0.0, self._started + self.seconds - time.monotonic())
+        return max(0.0, self._started + self.seconds - self.clock())
 
     def task(self, seed: int, steps: int, guidance: float) -> sampling_pb2.SamplingTask:
         """What a sampling stage is told of one picture, with the time that is left now."""

@@ -122,7 +122,6 @@ bundle}]. The first model's applications have the stages' own names. */ -}}
 
 {{- define "unclip.stageEnvironment" -}}
 - {name: RAY_USAGE_STATS_ENABLED, value: "0"}
-- {name: HF_HUB_OFFLINE, value: "1"}
 # Larger than any picture that a request may carry, smaller than what would fill a proxy's memory.
 - {name: RAY_SERVE_GRPC_MAX_MESSAGE_SIZE, value: "67108864"}
 - {name: RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S, value: "120"}

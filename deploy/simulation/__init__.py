@@ -1,0 +1,1 @@
+"""A cluster in simulated time: the real scheduler and admission, with any number of replicas."""

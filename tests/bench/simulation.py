@@ -1,0 +1,193 @@
+"""``python -m tests.bench.simulation``: whether the simulation says what the live stack then does.
+
+The same requests, at the same times, go to the local stack and through a simulated one, with one decoder and
+with two. The simulated one knows what the live stages tell of their costs. The table goes to the terminal,
+and the same figures to out/bench/simulation-live.json.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import multiprocessing
+import random
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import click
+import grpc
+import grpc.aio
+from rich.console import Console
+from rich.table import Table
+
+from deploy.local.cluster import CONFIGS, ROOT, cluster_running, serve_config
+from deploy.local.gateway import gateway_running
+from deploy.local.ports import free_port
+from deploy.local.settings import load_stack_settings
+from deploy.local.signals import stop_on_signals
+from deploy.monitoring.load import picture
+from deploy.simulation.arrivals import Arrival, arrivals
+from deploy.simulation.gateway import Outcome
+from deploy.simulation.measure import measured
+from deploy.simulation.scenario import Report, Scenario, report_of, run
+from gateway.environment import load_settings
+from services.wire.stages import STAGES
+from tests.bench.machine import describe_machine
+from tests.bench.overload import OPTIONS
+from tests.statuses import refused_by
+from unclip.v1 import image_service_pb2 as pb
+from unclip.v1 import image_service_pb2_grpc
+
+DEADLINE = 20.0
+SEED = 7
+WARM_UP = 12  # pictures before anything is measured
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table. load: of what full calls would carry."""
+
+    decoders: int
+    load: float
+    what: str
+    asked: int
+    goodput: float
+    refused: float
+    lost: float
+    p50: float
+    p99: float
+
+
+class Live:
+    """Sends arrivals to a gateway."""
+
+    def __init__(self, stub: Any) -> None:
+        self._stub = stub
+        self._picture = picture(256)
+
+    async def serve(self, arrival: Arrival) -> Outcome:
+        """A request from its arrival to its end."""
+        started = time.monotonic()
+        try:
+            await self._call(arrival)
+            ending = "done"
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+                ending = "refused" if refused_by(error) == "gateway" else "refused late"
+            else:
+                ending = "missed" if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED else "failed"
+        return Outcome(arrival, ending, time.monotonic() - started, 0.0)  # type: ignore[arg-type]
+
+    async def _call(self, arrival: Arrival) -> Any:
+        priority = pb.PRIORITY_BATCH if arrival.priority == "batch" else pb.PRIORITY_INTERACTIVE
+        options = pb.SamplingOptions(n=arrival.pictures, priority=priority)
+        if arrival.steps:
+            options.decoder_steps = arrival.steps
+        if arrival.flow == "vary":
+            request: Any = pb.VaryRequest(picture=self._picture, options=options)
+            return await self._stub.Vary(request, timeout=arrival.deadline)
+        if arrival.flow == "inpaint":
+            request = pb.InpaintRequest(picture=self._picture, prompt="a fox", options=options)
+            return await self._stub.Inpaint(request, timeout=arrival.deadline)
+        request = pb.GenerateRequest(prompt="a fox in the snow", options=options)
+        return await self._stub.Generate(request, timeout=arrival.deadline)
+
+
+async def warmed(address: str, count: int) -> None:
+    """So many pictures, one after another: stages then know what their calls cost."""
+    async with grpc.aio.insecure_channel(address, options=OPTIONS) as channel:
+        live = Live(image_service_pb2_grpc.ImageServiceStub(channel))
+        await asyncio.gather(*(live.serve(Arrival(0.0, "generate", 1, 0, 600.0)) for _ in range(count)))
+
+
+async def loaded(address: str, rate: float, seconds: float) -> list[Outcome]:
+    """The trace, live."""
+    async with grpc.aio.insecure_channel(address, options=OPTIONS) as channel:
+        live = Live(image_service_pb2_grpc.ImageServiceStub(channel))
+        started = time.monotonic()
+        calls = []
+        for arrival in arrivals("steady", rate, seconds, DEADLINE, random.Random(SEED)):
+            await asyncio.sleep(max(0.0, started + arrival.at - time.monotonic()))
+            calls.append(asyncio.create_task(live.serve(arrival)))
+        return await asyncio.gather(*calls)
+
+
+def apart(work: Any, *args: Any) -> Any:
+    """What a coroutine function returns, in a process that has no driver of Ray's in it."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        return process.submit(_run, work, args).result()
+
+
+def _run(work: Any, args: Sequence[Any]) -> Any:
+    return asyncio.run(work(*args))
+
+
+def compared(decoders: int, loads: Sequence[float], seconds: float) -> list[Row]:
+    """Live and simulated, at each load."""
+    settings = load_stack_settings()
+    config = serve_config(STAGES, settings)
+    for application in config["applications"]:
+        if application["name"] == "decoder":
+            application["args"]["threads"] = 1
+            scaling = application["deployments"][0]["autoscaling_config"]
+            scaling |= {"min_replicas": decoders, "max_replicas": decoders}
+    rows = []
+    with (
+        cluster_running(config, settings, cpus=8) as stages,
+        gateway_running(stages, load_settings().model_copy(update={"port": free_port()})) as address,
+    ):
+        apart(warmed, address, WARM_UP)
+        for load in loads:
+            rate = load * decoders * measured(stages, CONFIGS, "").decoder.pictures_a_second
+            outcomes = apart(loaded, address, rate, seconds)
+            profile = measured(stages, CONFIGS, "here")  # as they were under this load
+            scenario = Scenario(profile, rate, DEADLINE, 1, decoders, seconds=seconds, seed=SEED)
+            rows.append(row(scenario, load, "live", report_of(scenario, outcomes)))
+            rows.append(row(scenario, load, "simulated", run(scenario)))
+            Console(stderr=True).print(rows[-2:])
+    return rows
+
+
+def row(scenario: Scenario, load: float, what: str, report: Report) -> Row:
+    """A report as a line."""
+    return Row(
+        scenario.decoders,
+        load,
+        what,
+        report.asked,
+        round(report.goodput, 3),
+        round(report.refused, 3),
+        round(report.lost, 3),
+        round(report.p50, 2),
+        round(report.p99, 2),
+    )
+
+
+@click.command()
+@click.option(
+    "--seconds", type=click.FloatRange(min=30), default=180.0, show_default=True, help="Of each run."
+)
+@click.option("--loads", default="0.5,0.8,1.5", show_default=True, help="Of what full calls would carry.")
+@click.option("--decoders", default="1,2", show_default=True)
+def main(seconds: float, loads: str, decoders: str) -> None:
+    """Print a table, and write out/bench/simulation-live.json."""
+    stop_on_signals()
+    rows: list[Row] = []
+    for count in map(int, decoders.split(",")):
+        rows += compared(count, [float(load) for load in loads.split(",")], seconds)
+    table = Table(*asdict(rows[0]))
+    for line in rows:
+        table.add_row(*(str(value) for value in asdict(line).values()))
+    Console(width=140).print(table)
+    target = ROOT / "out/bench/simulation-live.json"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(
+        json.dumps({"machine": describe_machine(), "rows": [asdict(line) for line in rows]}, indent=2) + "\n"
+    )
+
+
+if __name__ == "__main__":
+    main()
