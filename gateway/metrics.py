@@ -73,6 +73,9 @@ content_refusals = Counter(
 )
 bytes_in_work = Gauge("unclip_bytes_in_work", "Memory that running requests' messages and pictures may take.")
 text_cache = Counter("unclip_text_cache", "Prompts looked up in the cache of encoded texts.", ["outcome"])
+image_cache = Counter(
+    "unclip_image_cache", "Pictures looked up in the cache of encoded pictures.", ["outcome"]
+)
 model = Gauge("unclip_gateway_model_info", "1 for each model that is served.", ["model", "version"])
 model_mismatch = Gauge(
     "unclip_model_mismatch", "1 while stages serve different versions of the model.", ["model"]
@@ -104,6 +107,7 @@ def show_zeros(flows: Iterable[str], models: Iterable[str], stages: Iterable[str
         content_refusals.labels(rule)
     for outcome in ("hit", "miss"):
         text_cache.labels(outcome)
+        image_cache.labels(outcome)
 
 
 def observe_end(flow: str, model: str, status: str, seconds: float) -> None:

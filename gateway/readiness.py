@@ -63,8 +63,6 @@ class StageWatch:
         self._described: dict[StageName, Description] = {}
         self._fresh: set[StageName] = set()  # sleeping stages that need not be asked again
         self._looking: asyncio.Task[None] | None = None
-        # A sleeping text encoder is not asked; a decoder of another version makes its old texts useless.
-        self._tells_of_texts = "decoder" if "text_encoder" in sleeping else "text_encoder"
         self._shown = ""  # the version that the metric has
         self._down: tuple[StageName, ...] = tuple(channel.name for channel in stages.channels)
 
@@ -168,8 +166,11 @@ class StageWatch:
     def _note(self, name: StageName, description: Description) -> None:
         self._described[name] = description
         self._fresh.add(name)
-        if name == self._tells_of_texts and "text_encoder" not in self._borrowed:
-            self._stages.text_encoder.serves(description.model_version)
+        for encoder, client in self._stages.encoders.items():
+            # A sleeping encoder is not asked; a decoder of another version makes what it encoded useless.
+            teller = "decoder" if encoder in self._sleeping else encoder
+            if name == teller and encoder not in self._borrowed:
+                client.serves(description.model_version)
         if (backlog := self._stages.backlog(name)) is not None:
             backlog.told(description.load)
 

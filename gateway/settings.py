@@ -128,9 +128,9 @@ class Settings(BaseSettings):
     # gateways, and gateways over all proxies. Calls on the old ones end first.
     max_connection_seconds: float = Field(default=600.0, gt=0)
 
-    # Texts whose encoding is kept, and for how many seconds.
-    text_cache_size: int = Field(default=1024, ge=0)
-    text_cache_seconds: float = Field(default=600.0, gt=0)
+    # Texts, and pictures, whose encoding is kept, and for how many seconds.
+    encoder_cache_size: int = Field(default=1024, ge=0)
+    encoder_cache_seconds: float = Field(default=600.0, gt=0)
     # Seconds that running requests are given when the gateway stops.
     stop_grace: float = Field(default=30.0, ge=0)
     # Requests at a time, and the memory in bytes that their pictures may take; more are refused for now.

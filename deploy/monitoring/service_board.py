@@ -109,10 +109,13 @@ SERVICE = Board(
                     (Query("max(unclip_bytes_in_work)", "largest"),),
                 ),
                 Panel(
-                    "Prompt cache",
+                    "Encoder caches",
                     "ops",
-                    "Prompts found in the cache of encoded texts.",
-                    (Query(rate("unclip_text_cache_total", "outcome"), "{{outcome}}"),),
+                    "Prompts and pictures found in the caches of what was encoded.",
+                    (
+                        Query(rate("unclip_text_cache_total", "outcome"), "texts, {{outcome}}"),
+                        Query(rate("unclip_image_cache_total", "outcome"), "pictures, {{outcome}}"),
+                    ),
                 ),
             ),
         ),

@@ -30,6 +30,11 @@ class Stages:
         return self.text_encoder.channel, self.image_encoder.channel, self.prior.channel, self.decoder.channel
 
     @property
+    def encoders(self) -> dict[StageName, TextEncoder | ImageEncoder]:
+        """Those that remember what they encoded."""
+        return {"text_encoder": self.text_encoder, "image_encoder": self.image_encoder}
+
+    @property
     def backlogs(self) -> dict[SamplingStage, Backlog]:
         """What the sampling stages have told of their load."""
         return {"prior": self.prior.backlog, "decoder": self.decoder.backlog}
@@ -64,7 +69,8 @@ class Clients:
         return self._clients[stage, target]
 
     def _made(self, stage: StageName, channel: StageChannel) -> Any:
-        if stage == "text_encoder":
-            return TextEncoder(channel, self._settings.text_cache_size, self._settings.text_cache_seconds)
-        makers = {"image_encoder": ImageEncoder, "prior": Prior, "decoder": Decoder}
-        return makers[stage](channel)
+        encoders: dict[StageName, Any] = {"text_encoder": TextEncoder, "image_encoder": ImageEncoder}
+        if stage in encoders:
+            settings = self._settings
+            return encoders[stage](channel, settings.encoder_cache_size, settings.encoder_cache_seconds)
+        return Prior(channel) if stage == "prior" else Decoder(channel)

@@ -27,7 +27,8 @@ class ImageEncoderStage:
         """Embed a picture."""
         picture = from_message(request.picture, "picture", (None, None, 3))
         embedding = await self._worker.run(self._encoder.encode, picture)
-        return Response(embedding=to_message(embedding))
+        version = self.bundle.manifest.version
+        return Response(embedding=to_message(embedding), model_version=version)
 
     def check(self) -> None:
         """Raises StageUnavailable if the replica should be replaced."""

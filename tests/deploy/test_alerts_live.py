@@ -99,7 +99,7 @@ async def test_alerts_on_the_gateways_metrics(tmp_path: Path) -> None:
     async with serve_fake_stages(stages) as address:
         addresses: dict[str, Any] = {f"{stage}_address": address for stage in STAGES}
         gateway = Gateway(
-            Settings(port=0, metrics_port=port, look_interval=0.5, text_cache_size=0, **addresses)
+            Settings(port=0, metrics_port=port, look_interval=0.5, encoder_cache_size=0, **addresses)
         )
         await gateway.start()
         async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.port}") as channel:

@@ -80,7 +80,7 @@ async def deployed() -> AsyncIterator[Deployed]:
         settings = Settings(
             port=0,
             look_interval=0.5,
-            text_cache_size=0,
+            encoder_cache_size=0,
             text_encoder_address=texts.address,
             prior_address=texts.address,
             image_encoder_address=pictures.address,

@@ -93,6 +93,7 @@ class FakeStages(
     described: list[str] = field(default_factory=list)
     traceparents: list[str] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
+    encoded_pictures: int = 0
     tasks: list[sampling_pb2.SamplingTask] = field(default_factory=list)
     pictures: list[decoder_service_pb2.SampleDecoderRequest] = field(default_factory=list)
     sampling: int = 0  # decoder calls under way
@@ -118,7 +119,9 @@ class FakeStages(
         await self._answering("image_encoder", context)
         width = self.image_width
         embedding = to_message(np.ones(width, np.float32)) if width else EMBEDDING
-        return image_encoder_service_pb2.EncodeImageResponse(embedding=embedding)
+        self.encoded_pictures += 1
+        version = self.versions.get("image_encoder", "0")
+        return image_encoder_service_pb2.EncodeImageResponse(embedding=embedding, model_version=version)
 
     async def SamplePrior(self, request: Any, context: Any) -> AsyncIterator[PriorResponse]:
         await self._answering("prior", context)

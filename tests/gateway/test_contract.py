@@ -265,6 +265,21 @@ async def test_texts_are_cached_by_the_encoders_own_version() -> None:
         assert stages.texts.count("a fox") == 2
 
 
+async def test_pictures_are_cached_by_what_they_show_and_the_encoders_own_version() -> None:
+    stages = FakeStages()
+    async with fronting(stages, look_interval=0.05) as front:
+        shown = noise(8, 12)
+        for picture in (png_of(shown), png_of(shown, "WEBP", lossless=True), png_of(shown)):
+            await front.images.Vary(pb.VaryRequest(picture=picture))
+        assert stages.encoded_pictures == 1
+        await front.images.Vary(pb.VaryRequest(picture=png_of(shown.reshape(12, 8, -1))))
+        assert stages.encoded_pictures == 2
+        stages.versions["image_encoder"] = "1"
+        await asyncio.sleep(0.2)
+        await front.images.Vary(pb.VaryRequest(picture=png_of(shown)))
+        assert stages.encoded_pictures == 3
+
+
 @pytest.mark.parametrize("prompt", ["\0", "🦊🏖️", "x" * 1000, "<end_of_text>", "ａ ｆｏｘ", "'; DROP TABLE"])
 async def test_odd_prompts_and_ids_are_no_matter(front: Front, prompt: str) -> None:
     request = pb.GenerateRequest(prompt=prompt, size=64, request_id="ｆｏｘ 🦊")
