@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 import click
 from pydantic import ValidationError
 
-from deploy.local.cluster import ROOT, stages_running
-from deploy.local.gateway import gateway_running
+from deploy.local.cluster import ROOT, stages_running, wait_for_applications
+from deploy.local.gateway import gateway_starting
 from deploy.local.models import SHIPPED, gateway_table, local_models
 from deploy.local.ports import require_free
 from deploy.local.settings import StackError, console, load_stack_settings
@@ -33,10 +33,11 @@ def running(gateway: Settings, bundles: Sequence[str]) -> Iterator[str]:
     require_free(gateway.port, "UNCLIP_PORT")
     if gateway.http_port:
         require_free(gateway.http_port, "UNCLIP_HTTP_PORT")
-    with stages_running(settings=settings, models=models) as stages:
+    with stages_running(settings=settings, models=models, wait=False) as stages:
         table = gateway_table(models, stages)
-        with gateway_running(stages, gateway.model_copy(update={"models": table})) as address:
-            yield address
+        with gateway_starting(stages, gateway.model_copy(update={"models": table})) as ready:
+            wait_for_applications(settings.timeout)
+            yield ready()
 
 
 @click.command(context_settings={"ignore_unknown_options": True})

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import logging
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ RAY_ENVIRONMENT = {
     "RAY_SERVE_LOG_TO_STDERR": "0",
     # The gateway goes first: it refuses, cancels and answers probes while stages compute.
     "RAY_worker_niceness": "10",
+    "RAY_enable_worker_prestart": "0",  # ours have an environment of their own
+    "RAY_prestart_worker_first_driver": "0",
     # A busy machine takes longer than 5 s to start a proxy.
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "120",
 }
@@ -67,21 +70,56 @@ def stages_running(
     stages: Sequence[StageName] = STAGES,
     settings: StackSettings | None = None,
     models: Sequence[LocalModel] = (),
+    *,
+    wait: bool = True,
 ) -> Iterator[str]:
-    """The stages on an embedded Ray, healthy inside the block; yields their address. Raises StackError."""
+    """The stages on an embedded Ray, healthy inside the block; yields their address. Raises StackError.
+
+    wait: until they are healthy; else they start inside the block, which calls ``wait_for_applications``.
+    """
     settings = settings or load_stack_settings()
-    with cluster_running(serve_config(stages, settings, models), settings) as address:
+    with cluster_running(serve_config(stages, settings, models), settings, wait=wait) as address:
         yield address
+
+
+def run_applications(config: dict[str, Any]) -> None:
+    """Start a config's applications.
+
+    They are built here. Serve would build each in a process of its own, which takes 7 s of CPU to start.
+    """
+    from ray import serve
+
+    targets = [
+        serve.RunTarget(
+            target=built(application), name=application["name"], route_prefix=application["route_prefix"]
+        )
+        for application in config["applications"]
+    ]
+    serve.run_many(targets, wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
+
+
+def built(application: dict[str, Any]) -> Any:
+    """An application of a Serve config, with the options of its one deployment."""
+    module, _, name = application["import_path"].partition(":")
+    (options,) = application["deployments"]
+    chosen = {key: value for key, value in options.items() if key != "name"}
+    return getattr(importlib.import_module(module), name)({**application["args"], "deployment": chosen})
 
 
 @contextlib.contextmanager
 def cluster_running(
-    config: dict[str, Any], settings: StackSettings, *, cpus: int | None = None, gpus: int | None = None
+    config: dict[str, Any],
+    settings: StackSettings,
+    deploy: Callable[[dict[str, Any]], None] = run_applications,
+    *,
+    cpus: int | None = None,
+    gpus: int | None = None,
+    wait: bool = True,
 ) -> Iterator[str]:
     """A Serve config, on the ports of the settings, on an embedded Ray of its own; see ``stages_running``.
 
-    cpus, gpus: how many replicas may ask for; unless given, those that are there (one CPU an application at
-    least).
+    deploy: starts its applications. cpus, gpus: how many replicas may ask for; unless given, those that are
+    there (one CPU an application at least). wait: until they run.
     """
     require_free(settings.grpc_port, "STACK_GRPC_PORT")
     require_free(settings.http_port, "STACK_HTTP_PORT")
@@ -112,19 +150,10 @@ def cluster_running(
             grpc_options=config["grpc_options"],
             logging_config={"log_level": "WARNING"},
         )
-        deploy(config, settings.timeout)
+        deploy(config)
+        if wait:
+            wait_for_applications(settings.timeout)
         yield f"127.0.0.1:{settings.grpc_port}"
-
-
-def deploy(config: dict[str, Any], timeout: float) -> None:
-    """Bring the running Serve to a config and wait until all of it runs. Raises StackError."""
-    from ray import serve
-    from ray.serve.context import _get_global_client
-    from ray.serve.schema import ServeDeploySchema
-
-    # The public `serve deploy` needs the dashboard; this is what `serve run CONFIG` calls.
-    _get_global_client().deploy_apps(ServeDeploySchema.model_validate(config))
-    _wait_for_applications(serve, timeout)
 
 
 @contextlib.contextmanager
@@ -140,8 +169,10 @@ def _stops_ray_late(ray: Any, serve: Any) -> Iterator[None]:
             ray.shutdown()
 
 
-def _wait_for_applications(serve: Any, timeout: float) -> None:
+def wait_for_applications(timeout: float) -> None:
     """Until all run; shows what is waited for. Raises StackError if one fails or time runs out."""
+    from ray import serve
+
     started = time.monotonic()
     shown = ""
     while True:

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,13 @@ def gateway_running(stages: str, settings: Settings, timeout: float = 60.0) -> I
 
     It is ready inside the block. Raises StackError if it does not get there.
     """
+    with gateway_starting(stages, settings, timeout) as ready:
+        yield ready()
+
+
+@contextlib.contextmanager
+def gateway_starting(stages: str, settings: Settings, timeout: float = 60.0) -> Iterator[Callable[[], str]]:
+    """The same, but what is yielded waits until it is ready, and gives its address or raises StackError."""
     require_free(settings.port, "UNCLIP_PORT")
     addresses = {f"{stage}_address": stages for stage in STAGES}
     own = settings.model_copy(update={**addresses, "stop_grace": STOP_GRACE})
@@ -41,9 +48,13 @@ def gateway_running(stages: str, settings: Settings, timeout: float = 60.0) -> I
         command, env={**os.environ, **own.environment()}, cwd=ROOT, start_new_session=True
     )
     address = reachable_address(settings.host, settings.port)
-    try:
+
+    def ready() -> str:
         _wait_until_ready(process, address, bool(settings.tls_certificate), timeout)
-        yield address
+        return address
+
+    try:
+        yield ready
     finally:
         process.terminate()
         try:

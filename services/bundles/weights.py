@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from services.bundles.bundle import BundleError
 
@@ -28,6 +29,26 @@ def load_weights(network: Network, source: Path | Mapping[str, Tensor]) -> Netwo
     return network
 
 
+class _Unfilled(TorchFunctionMode):
+    """Networks are built without their initial values, which would only be overwritten.
+
+    On the meta device, making normal values brings in torch's compiler and sympy: 4 s of CPU.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+def on_no_device(build: Callable[[], Network]) -> Network:
+    """A network whose shapes are known and which takes no memory."""
+    with torch.device("meta"), _Unfilled():
+        return build()
+
+
 def load_network(
     build: Callable[[], Network],
     source: Path,
@@ -42,8 +63,7 @@ def load_network(
     dtype: its type, if that is not to be the device's best. Raises BundleError naming every key that does
     not fit.
     """
-    with torch.device("meta"):
-        network = build()
+    network = on_no_device(build)
     with safe_open(source, "pt", device="cpu") as file:
         keys = filter(belongs, file.keys())
         require_fit(network, {key: torch.Size(file.get_slice(key).get_shape()) for key in keys})

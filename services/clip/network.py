@@ -1,6 +1,7 @@
 """CLIP's towers: transformers from a text, or a picture, to one embedding.
 
-Parameters have the names that open_clip gives them, so that its checkpoints load as they are.
+Parameters have the names that open_clip gives them, so that its checkpoints load as they are; they have no
+values before that. Training is open_clip's.
 """
 
 from __future__ import annotations
@@ -35,9 +36,8 @@ class Attention(nn.Module):
         self.heads = heads
         self.causal = causal
         self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
-        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
+        self.in_proj_bias = nn.Parameter(torch.empty(3 * width))
         self.out_proj = nn.Linear(width, width)
-        nn.init.xavier_uniform_(self.in_proj_weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (B, L, width)."""
@@ -95,11 +95,11 @@ class TextTower(nn.Module):
         text = config.text_cfg
         build = partial(Block, text.width, text.heads, text.mlp_ratio, _activation(config), causal=True)
         self.token_embedding = nn.Embedding(text.vocab_size, text.width)
-        self.positional_embedding = nn.Parameter(0.01 * torch.randn(text.context_length, text.width))
+        self.positional_embedding = nn.Parameter(torch.empty(text.context_length, text.width))
         self.transformer = Transformer(build, text.layers)
         self.ln_final = nn.LayerNorm(text.width)
-        self.text_projection = nn.Parameter(text.width**-0.5 * torch.randn(text.width, config.embed_dim))
-        self.logit_scale = nn.Parameter(torch.zeros(()))
+        self.text_projection = nn.Parameter(torch.empty(text.width, config.embed_dim))
+        self.logit_scale = nn.Parameter(torch.empty(()))
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """tokens: (B, L). Returns embeddings (B, D), not normalised, and states (B, L, width), normalised.
@@ -120,14 +120,13 @@ class VisionTransformer(nn.Module):
         heads = image.width // image.head_width
         build = partial(Block, image.width, heads, image.mlp_ratio, _activation(config), causal=False)
         patches = (image.image_size // image.patch_size) ** 2
-        scale = image.width**-0.5
         self.conv1 = nn.Conv2d(3, image.width, image.patch_size, image.patch_size, bias=False)
-        self.class_embedding = nn.Parameter(scale * torch.randn(image.width))
-        self.positional_embedding = nn.Parameter(scale * torch.randn(1 + patches, image.width))
+        self.class_embedding = nn.Parameter(torch.empty(image.width))
+        self.positional_embedding = nn.Parameter(torch.empty(1 + patches, image.width))
         self.ln_pre = nn.LayerNorm(image.width)
         self.transformer = Transformer(build, image.layers)
         self.ln_post = nn.LayerNorm(image.width)
-        self.proj = nn.Parameter(scale * torch.randn(image.width, config.embed_dim))
+        self.proj = nn.Parameter(torch.empty(image.width, config.embed_dim))
 
     def forward(self, pixels: Tensor) -> Tensor:
         """pixels: (B, 3, side, side), prepared. Returns (B, D), not normalised."""

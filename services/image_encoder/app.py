@@ -9,7 +9,7 @@ from ray.serve import Application
 
 from services.bundles.clip_source import ClipSettings
 from services.serving import servicing
-from services.serving.deployment import StageDeployment
+from services.serving.deployment import StageDeployment, bound
 from unclip.internal.v1 import image_encoder_service_pb2
 
 if TYPE_CHECKING:
@@ -42,4 +42,4 @@ class ImageEncoderDeployment(StageDeployment["ImageEncoderStage"]):
 
 def build(args: dict[str, Any]) -> Application:
     """The application, from the ``args`` of its Serve config."""
-    return ImageEncoderDeployment.bind(ClipSettings.model_validate(args))  # type: ignore[attr-defined]
+    return bound(ImageEncoderDeployment, ClipSettings, args)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from services.bundles import kandinsky
 from services.bundles.bundle import BundleError, Licence
 from services.bundles.clip import read_tower
+from services.bundles.weights import on_no_device
 from services.clip.network import Block
 from services.decoder.autoencoder import Autoencoder
 from services.decoder.conditioning import ImageConditioningConfig
@@ -24,7 +25,6 @@ from services.importing.writing import (
     diffusion_of,
     direct_prior,
     joined,
-    on_no_device,
     require_used,
     require_width,
     write_direct_prior,

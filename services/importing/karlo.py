@@ -9,6 +9,7 @@ import torch
 
 from services.bundles import karlo
 from services.bundles.bundle import BundleError, Licence
+from services.bundles.weights import on_no_device
 from services.decoder.conditioning import ConditioningConfig
 from services.decoder.network import Decoder, DecoderConfig, Upsampler, UpsamplerConfig
 from services.diffusion.config import SamplingConfig
@@ -19,7 +20,6 @@ from services.importing.writing import (
     diffusion_of,
     direct_prior,
     joined,
-    on_no_device,
     require_used,
     require_width,
     write_direct_prior,

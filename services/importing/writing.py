@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from services.bundles import karlo, towers
 from services.bundles.bundle import BundleError, Licence
 from services.bundles.clip import CONFIG, VOCABULARY, WEIGHTS
-from services.bundles.weights import require_fit
+from services.bundles.weights import on_no_device, require_fit
 from services.clip.network import Tower
 from services.diffusion.config import DiffusionConfig, SamplingConfig
 from services.importing import configs
@@ -62,12 +62,6 @@ def write_tower(folder: Path, tower: Tower, part: Part, config: dict[str, Any], 
     if tower == "text":
         state["logit_scale"] = torch.tensor(LOGIT_SCALE)
     write_tensors(folder / WEIGHTS, state, dtype)
-
-
-def on_no_device(build: Callable[[], nn.Module]) -> nn.Module:
-    """A network whose shapes are known and which takes no memory."""
-    with torch.device("meta"):
-        return build()
 
 
 def diffusion_of(scheduler: Part, sampling: SamplingConfig) -> DiffusionConfig:

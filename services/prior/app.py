@@ -10,7 +10,7 @@ from ray.serve import Application
 
 from services.prior.settings import Settings
 from services.serving import servicing
-from services.serving.deployment import SamplingDeployment
+from services.serving.deployment import SamplingDeployment, bound
 from unclip.internal.v1 import prior_service_pb2
 
 if TYPE_CHECKING:
@@ -44,4 +44,4 @@ class PriorDeployment(SamplingDeployment["PriorStage"]):
 
 def build(args: dict[str, Any]) -> Application:
     """The application, from the ``args`` of its Serve config."""
-    return PriorDeployment.bind(Settings.model_validate(args))  # type: ignore[attr-defined]
+    return bound(PriorDeployment, Settings, args)

@@ -83,8 +83,8 @@ class Prior(nn.Module):
         self.states_in, self.text_in, self.image_in = (nn.Linear(dim, width) for _ in range(3))
         if config.timed:
             self.time_embed = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
-        self.positions = nn.Parameter(0.02 * torch.randn(length, width))
-        self.query_token = nn.Parameter(0.02 * torch.randn(width))
+        self.positions = nn.Parameter(nn.init.normal_(torch.empty(length, width), std=0.02))
+        self.query_token = nn.Parameter(nn.init.normal_(torch.empty(width), std=0.02))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm_out = nn.LayerNorm(width)
         self.project = nn.Linear(width, dim)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Generic, Protocol, TypeVar
 
+from pydantic import BaseModel
 from ray import serve
+from ray.serve import Application
 
 from services.bundles.bundle import Bundle
 from services.engine import StepEngine, Watcher
@@ -15,6 +18,18 @@ from services.serving import servicing
 from services.serving.autoscaling import LoadRecorder
 from services.wire.stages import StageName
 from unclip.internal.v1 import stage_service_pb2
+
+
+def bound(deployment: Any, settings: type[BaseModel], args: Mapping[str, Any]) -> Application:
+    """A stage's application, from the ``args`` of its Serve config.
+
+    ``deployment`` among them has the options of a deployment, where no Serve config sets them.
+    """
+    own = {name: value for name, value in args.items() if name != "deployment"}
+    application: Application = deployment.options(**args.get("deployment", {})).bind(
+        settings.model_validate(own)
+    )
+    return application
 
 
 class Stage(Protocol):

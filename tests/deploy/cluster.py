@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from deploy.local.cluster import cluster_running, deploy, serve_config
+from deploy.local.cluster import cluster_running, serve_config, wait_for_applications
 from deploy.local.ports import free_port
 from deploy.local.settings import StackSettings
 from services.bundles.bundle import ROOT
@@ -115,12 +115,22 @@ def _replicas(name: str) -> list[str]:
     return [actor for actor in actors if actor.startswith(f"SERVE_REPLICA::{name}#")]
 
 
+def deploy(config: dict[str, Any]) -> None:
+    """As KubeRay brings a running Serve to a config."""
+    from ray.serve.context import _get_global_client
+    from ray.serve.schema import ServeDeploySchema
+
+    # The public `serve deploy` needs the dashboard; this is what `serve run CONFIG` calls.
+    _get_global_client().deploy_apps(ServeDeploySchema.model_validate(config))
+
+
 def _obey(command: dict[str, Any]) -> Any:
     import ray
     from ray import serve
 
     if "deploy" in command:
-        deploy(command["deploy"], TIMEOUT)
+        deploy(command["deploy"])
+        wait_for_applications(TIMEOUT)
     elif "replicas" in command:
         return _replicas(command["replicas"])
     elif "kill" in command:
@@ -137,7 +147,7 @@ def _obey(command: dict[str, Any]) -> Any:
 
 def _main() -> None:
     first = json.loads(sys.stdin.readline())
-    with cluster_running(first["config"], StackSettings(**first["settings"]), cpus=CPUS, gpus=GPUS):
+    with cluster_running(first["config"], StackSettings(**first["settings"]), deploy, cpus=CPUS, gpus=GPUS):
         print(ANSWER, json.dumps("ready"), flush=True)
         for line in sys.stdin:
             print(ANSWER, json.dumps(_obey(json.loads(line))), flush=True)

@@ -70,4 +70,5 @@ class Waiting:
 
 def build(args: dict[str, Any]) -> Application:
     """The application, from the ``args`` of its Serve config."""
-    return Waiting.bind(**args)  # type: ignore[attr-defined]
+    application: Application = Waiting.options(**args["deployment"]).bind(args["seconds"])  # type: ignore[attr-defined]
+    return application
