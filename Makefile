@@ -13,7 +13,7 @@ OVERLOAD ?=
 CHAOS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-node stubs dashboards demo serve observe test test-page test-deploy parity-full fuzz soak check format train evaluate bench bench-overload chaos lock clean
+.PHONY: help setup setup-node stubs dashboards demo serve observe test test-page test-deploy parity-full fuzz soak check format train evaluate bench bench-overload bench-peers simulate chaos lock clean
 
 help: ## List these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -99,6 +99,9 @@ bench: setup ## Time the stages of a request, and the overhead of gateway and ho
 
 bench-overload: setup ## How much useful work is left at 1, 3 and 10 times the load that can be carried
 	@$(BIN)/python -m tests.bench.overload $(OVERLOAD)
+
+bench-peers: setup ## The service beside diffusers, as shipped and at its best: same weights, steps and size
+	@$(BIN)/python -m tests.bench.peers $(PEERS)
 
 simulate: setup ## How many replicas a rate of pictures needs, and what bad times do to it: SIMULATE="--rate 20 --deadline 15"
 	@$(BIN)/python -m deploy.simulation $(SIMULATE)

@@ -40,6 +40,7 @@ class Admission:
         self.ledgers = {stage: Ledger(backlog) for stage, backlog in backlogs.items()}
         self._clock = clock
         self._numbers = itertools.count()
+        self._served: dict[str, float] = {}  # by tenant: when its work would end if nobody else's were there
 
     @property
     def at_work(self) -> bool:
@@ -63,6 +64,7 @@ class Admission:
         """
         number = next(self._numbers)
         entries = self._entries(demands, pictures, budget)
+        self._charge(budget, entries)
         plans = {demand.stage: self._plan(demand) for demand in demands}
         for stage, entry in entries.items():
             self.ledgers[stage].entries[number] = entry
@@ -77,6 +79,7 @@ class Admission:
     ) -> dict[SamplingStage, Entry]:
         """The books' entries for a request, if it may start."""
         now = self._clock()
+        lag = self._lag(budget, now)
         alone = 0.0  # seconds it takes by itself
         forecast = 0.0  # seconds it takes beside the others, whose work goes on while it is in another stage
         coming = 0.0  # other gateways' pictures that are still in an earlier stage, if they are like these
@@ -87,7 +90,7 @@ class Admission:
             each = sum(first + second for first, second in self._plan(demand))
             one = sum(ledger.backlog.alone(steps) for frame in demand.frames for steps in frame)
             own = max(one, pictures * each / ledger.backlog.replicas)
-            due = now + STRETCH[budget.priority] * own
+            due = now + lag + STRETCH[budget.priority] * own
             if budget.priority == "interactive" and budget.is_deadline:
                 due = min(due, now + budget.seconds_left)
             alone += own
@@ -99,6 +102,23 @@ class Admission:
             entries[demand.stage] = Entry(due, now + budget.seconds_left, demand.rows, left)
         self._require_time(alone, forecast, budget.seconds_left)
         return entries
+
+    def _lag(self, budget: Budget, now: float) -> float:
+        """Seconds that the tenant's earlier work would take from now on if nobody else's were there.
+
+        Its next request is due so much later: start-time fair queueing. Nobody known has none.
+        """
+        return max(0.0, self._served.get(budget.tenant, now) - now) if budget.tenant else 0.0
+
+    def _charge(self, budget: Budget, entries: Mapping[SamplingStage, Entry]) -> None:
+        """Note what a tenant was admitted with: its seconds at the stage that it keeps busy longest."""
+        if not budget.tenant:
+            return
+        now = self._clock()
+        budget.lag = budget.elapsed + self._lag(budget, now)
+        own = (e.seconds / self.ledgers[stage].backlog.replicas for stage, e in entries.items())
+        self._served = {tenant: until for tenant, until in self._served.items() if until > now}
+        self._served[budget.tenant] = max(now, self._served.get(budget.tenant, now)) + max(own)
 
     def _require_time(self, alone: float, forecast: float, left: float) -> None:
         if alone > left:

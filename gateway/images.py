@@ -173,7 +173,7 @@ class Images:
         most = self.settings.request_timeout
         is_deadline = time_left is not None and time_left < most
         seconds = most if time_left is None else min(time_left, most)
-        return Budget(seconds, request_id, priority, is_deadline)
+        return Budget(seconds, request_id, priority, is_deadline, tenant())
 
     async def _header(
         self, checks: Checks, request: pb.RankCaptionsRequest | pb.EmbedImageRequest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import resource
 import signal
@@ -213,6 +214,10 @@ async def serve(settings: Settings) -> None:
     for number in SIGNALS:
         loop.add_signal_handler(number, stopping.set)
     await gateway.start()
+    # What is there now stays. Else the collector waits for a quarter as many new objects as there are, and
+    # memory rises by some 20 MiB before requests' cycles go.
+    gc.collect()
+    gc.freeze()
     logger.info("listening on %s", listening_address(settings.host, gateway.port))
     await stopping.wait()
     for number in SIGNALS:

@@ -30,8 +30,7 @@ RAY_ENVIRONMENT = {
     "RAY_SERVE_LOG_TO_STDERR": "0",
     # The gateway goes first: it refuses, cancels and answers probes while stages compute.
     "RAY_worker_niceness": "10",
-    "RAY_enable_worker_prestart": "0",  # ours have an environment of their own
-    "RAY_prestart_worker_first_driver": "0",
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "deploy.local.loopback.bind_serve_to_loopback",
     # A busy machine takes longer than 5 s to start a proxy.
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "120",
 }
@@ -139,7 +138,6 @@ def cluster_running(
             logging_level="ERROR",
             namespace="unclip",
             object_store_memory=256 * 2**20,
-            runtime_env={"worker_process_setup_hook": "deploy.local.loopback.bind_serve_to_loopback"},
             _node_ip_address=NODE_ADDRESS,
             _metrics_export_port=settings.metrics_port or None,
         )

@@ -16,6 +16,7 @@ BURST = 8.0  # times the rate
 BURST_SHARE = 0.1  # of the time
 SWING = 0.6  # of the mean rate, by which a day's rate rises and falls
 FLOOD = "flood"  # the tenant that asks for too much, in the middle of the time
+TENANTS = 100  # beside it
 FLOOD_RATE = 10.0  # times all others' rate
 
 
@@ -75,4 +76,5 @@ def _pictures_of_a_request() -> float:
 
 def _request(at: float, deadline: float, dice: random.Random) -> Arrival:
     _, flow, pictures, steps, priority = dice.choices(MIX, [share for share, *_ in MIX])[0]
-    return Arrival(at, flow, pictures, steps, deadline * (10 if priority == "batch" else 1), priority)
+    tenant = f"tenant {dice.randrange(TENANTS)}"
+    return Arrival(at, flow, pictures, steps, deadline * (10 if priority == "batch" else 1), priority, tenant)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import random
 from collections.abc import Callable
 from typing import Literal
@@ -11,7 +12,7 @@ from typing import Literal
 from deploy.simulation.profile import Profile
 from deploy.simulation.replica import Replica, Told
 from gateway.stages.backlog import SamplingStage
-from services.engine import Priority
+from gateway.stages.budget import Budget
 from services.engine.errors import EngineStopped
 from services.engine.jobs import Plan
 from services.wire.errors import StageUnavailable
@@ -50,19 +51,18 @@ class Fleet:
         two = self._dice.sample(self.replicas, min(2, len(self.replicas)))
         return min(two, key=_work if self._routing == "work of two" else _requests)
 
-    async def run(
-        self, plan: Plan, left: Callable[[], float], priority: Priority, told: Callable[[Replica], Told]
-    ) -> None:
+    async def run(self, plan: Plan, budget: Budget, told: Callable[[Replica], Told]) -> None:
         """Do one picture's work at some replica; at another one if that dies.
 
-        left: gives the seconds that are left. Raises EngineError and StageUnavailable.
+        Raises EngineError and StageUnavailable.
         """
         for attempt in range(ATTEMPTS):
             while not self.replicas:  # Serve's proxy keeps what it is sent
                 await asyncio.sleep(RETRY_SECONDS)
             replica = self.chosen()
             try:
-                return await replica.run(plan, left(), priority, told(replica))
+                left = budget.seconds_left if budget.is_deadline else math.inf
+                return await replica.run(plan, left, budget.priority, budget.lag_left, told(replica))
             except EngineStopped:
                 await asyncio.sleep(RETRY_SECONDS * 5**attempt)
         raise StageUnavailable("replicas died, one after another")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -77,7 +76,7 @@ class Gateway:
         return Outcome(arrival, ending, self._clock() - started, wait)
 
     async def _ending(self, arrival: Arrival, first: list[float]) -> Ending:
-        budget = Budget(arrival.deadline, "", arrival.priority, clock=self._clock)
+        budget = Budget(arrival.deadline, "", arrival.priority, tenant=arrival.tenant, clock=self._clock)
         try:
             with (
                 self._quota(arrival.tenant),
@@ -135,7 +134,7 @@ class Gateway:
             plan = profile.plan(arrival.steps if demand.stage == "decoder" else 0)
             told = self._telling(demand.stage, index, ticket, first)
             await asyncio.sleep(self._profile.hop_seconds)
-            await self._fleets[demand.stage].run(plan, lambda: _left(budget), arrival.priority, told)
+            await self._fleets[demand.stage].run(plan, budget, told)
             await asyncio.sleep(self._profile.hop_seconds)
         ticket.observe(index, Drawn(None))  # type: ignore[arg-type]  # no pixels are drawn here
 
@@ -158,7 +157,3 @@ class Gateway:
             return told
 
         return by
-
-
-def _left(budget: Budget) -> float:
-    return budget.seconds_left if budget.is_deadline else math.inf

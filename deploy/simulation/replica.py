@@ -59,12 +59,12 @@ class Replica:
             self._message = load, load_message(load, self.profile.limits, self.name, int)
         return self._message[1]
 
-    async def run(self, plan: Plan, seconds_left: float, priority: Priority, told: Told) -> None:
+    async def run(self, plan: Plan, seconds_left: float, priority: Priority, lag: float, told: Told) -> None:
         """Do one picture's work. Raises EngineError."""
         if not self.alive:
             raise EngineStopped("the replica is gone")
         deadline = self._clock() + seconds_left
-        job = self.scheduler.admit([plan] * self.profile.rows, deadline, priority)
+        job = self.scheduler.admit([plan] * self.profile.rows, deadline, priority, lag)
         run = Run(job, told, asyncio.get_running_loop().create_future())
         self._runs[job] = run
         if self._steps is None or self._steps.done():

@@ -12,33 +12,50 @@ from unclip.internal.v1 import sampling_pb2
 Priority = Literal["interactive", "batch"]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Budget:
     """A request's seconds from now on, its id, and whose work goes first.
 
     is_deadline: the caller set it, so stages run the earliest first; the gateway's own limit makes nobody
-    urgent. clock: of these seconds.
+    urgent. tenant: empty where nobody is known. clock: of these seconds. lag: seconds from the start that its
+    tenant's earlier work takes, which admission notes here.
     """
 
     seconds: float
     request_id: str
     priority: Priority = "interactive"
     is_deadline: bool = True
+    tenant: str = ""
     clock: Callable[[], float] = time.monotonic
+    lag: float = field(init=False, default=0.0)
     _started: float = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_started", self.clock())
+        self._started = self.clock()
 
     @property
     def seconds_left(self) -> float:
         """Never negative; at 0 a call fails with DEADLINE_EXCEEDED before it is sent."""
         return max(0.0, self._started + self.seconds - self.clock())
 
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return self.clock() - self._started
+
+    @property
+    def lag_left(self) -> float:
+        """What is left of the lag now."""
+        return max(0.0, self._started + self.lag - self.clock())
+
     def task(self, seed: int, steps: int, guidance: float) -> sampling_pb2.SamplingTask:
         """What a sampling stage is told of one picture, with the time that is left now."""
         task = sampling_pb2.SamplingTask(
-            request_id=self.request_id, seed=seed, steps=steps, guidance=guidance
+            request_id=self.request_id,
+            seed=seed,
+            steps=steps,
+            guidance=guidance,
+            lag_seconds=self.lag_left,
         )
         batch = self.priority == "batch"
         task.priority = sampling_pb2.PRIORITY_BATCH if batch else sampling_pb2.PRIORITY_INTERACTIVE

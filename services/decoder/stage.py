@@ -150,7 +150,10 @@ class DecoderStage:
     async def sample(self, request: Request) -> AsyncGenerator[Response, None]:
         """Make one picture."""
         task = PictureTask(self.sampler, request)
-        events = self.engine.run(task, deadline=deadline_of(request.task), priority=priority_of(request.task))
+        asked = request.task
+        events = self.engine.run(
+            task, deadline=deadline_of(asked), priority=priority_of(asked), lag=asked.lag_seconds
+        )
         async with aclosing(events):
             async for event in events:
                 yield self._response(event, task.plan)

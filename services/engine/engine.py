@@ -77,14 +77,20 @@ class StepEngine(Generic[R]):
                 raise EngineStopped(f"{kind} failed {count} times in a row")
 
     async def run(
-        self, task: Task[R], *, deadline: float = math.inf, priority: Priority = "interactive"
+        self,
+        task: Task[R],
+        *,
+        deadline: float = math.inf,
+        priority: Priority = "interactive",
+        lag: float = 0.0,
     ) -> AsyncGenerator[Event, None]:
         """Run a task, yielding what happens and at last its result; closing the generator frees its places.
 
-        deadline: on the ``time.monotonic`` clock. Raises Overloaded or DeadlineMissed before any row has run,
-        DeadlineMissed when the deadline passes, even in the middle of a step; StepFailed; EngineStopped.
+        deadline: on the ``time.monotonic`` clock. lag: as the scheduler's. Raises Overloaded or
+        DeadlineMissed before any row has run, DeadlineMissed when the deadline passes, even in the middle of
+        a step; StepFailed; EngineStopped.
         """
-        admitted = self._admit(task, deadline, priority)
+        admitted = self._admit(task, deadline, priority, lag)
         job = admitted.job
         ending: Ending = "cancelled"
         try:
@@ -107,11 +113,11 @@ class StepEngine(Generic[R]):
             self._drop(job)
             self._tell(self._watcher.ended, ending, self._stay(job))
 
-    def _admit(self, task: Task[R], deadline: float, priority: Priority) -> Admitted[R]:
+    def _admit(self, task: Task[R], deadline: float, priority: Priority, lag: float) -> Admitted[R]:
         if self._hangs:
             raise EngineStopped("the worker hangs")
         try:
-            job = self._scheduler.admit(task.plans, deadline, priority)
+            job = self._scheduler.admit(task.plans, deadline, priority, lag)
         except QueueFull:
             self._tell(self._watcher.refused, "queue_full")
             raise

@@ -4,9 +4,9 @@ Work arrives as jobs, one a request; a job is one row or several, and a row is a
 scheduler knows only counts of steps and a clock that it is given, so its rules are tested in milliseconds.
 
 Jobs are served in the order of ``due``: the caller's deadline, or sooner, a multiple of what the job needs by
-itself. So a caller without a deadline waits a bounded multiple of its own work, and a short job does not wait
-behind long ones. A job that has begun holds memory until it ends. So few may, and batch jobs only in half of
-the places, which leaves room for interactive ones.
+itself. So a caller without a deadline waits a bounded multiple of its own work, a short job does not wait
+behind long ones, nor one tenant's few behind another's many, which lag. A job that has begun holds memory
+until it ends. So few may, and batch jobs only in half of the places, which leaves room for interactive ones.
 """
 
 from __future__ import annotations
@@ -67,9 +67,13 @@ class Scheduler:
     _load: Load | None = None  # until something changes
 
     def admit(
-        self, plans: Sequence[Plan], deadline: float = math.inf, priority: Priority = "interactive"
+        self,
+        plans: Sequence[Plan],
+        deadline: float = math.inf,
+        priority: Priority = "interactive",
+        lag: float = 0.0,
     ) -> Job:
-        """Take a job in.
+        """Take a job in. lag: seconds that it is due later for its tenant's other work.
 
         Raises DeadlineMissed if an idle engine could not finish it in time, DeadlineUnreachable if this one
         cannot or if somebody who was admitted before would then be late, and QueueFull.
@@ -79,7 +83,7 @@ class Scheduler:
         alone = self._seconds(rows)
         if now + alone > deadline:
             raise DeadlineMissed(f"it takes about {alone:.1f} s, more than the deadline leaves")
-        due = now + STRETCH[priority] * alone
+        due = now + lag + STRETCH[priority] * alone
         if priority == "interactive":
             due = min(due, deadline)
         job = Job(rows, now, deadline, due, next(self._numbers), priority)

@@ -1,8 +1,8 @@
 """``make soak``: a mixed load on the local stack for an hour, and what each of its processes holds meanwhile.
 
 Memory, descriptors and threads of every process of the stack, and Ray's object store, are looked at now and
-then, and drawn into out/bench/soak.png. After the warm-up a line is fitted to the memory of each: its slope,
-in per cent an hour of what the process had at the warm-up's end, is what a leak would show.
+then, and drawn into out/bench/soak.png. After the warm-up a line is fitted to the floors of the memory of
+each: its slope, in per cent an hour of what the process had then, is what a leak would show.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from tests.bench.machine import describe_machine
 
 LOOK_SECONDS = 5.0
 MIB = 2**20
+STRETCHES = 10
 # What processes are called, by what their command lines hold; the first that fits.
 NAMES = {
     "ServeReplica:decoder": "decoder",
@@ -66,13 +67,17 @@ class Series:
         self.threads.append(threads)
 
     def slope(self, warm_up: float) -> float:
-        """Per cent an hour of what it had when it was warm; 0 for one that was seen too little."""
+        """Per cent an hour of what it had when it was warm; 0 for one that was seen too little.
+
+        Of the least in each of ten stretches of time: between two collections memory rises and falls.
+        """
         kept = [(t, m) for t, m in zip(self.seconds, self.memory, strict=True) if t >= warm_up]
-        if len(kept) < 5:
+        if len(kept) < 2 * STRETCHES:
             return 0.0
-        times, memory = map(np.array, zip(*kept, strict=True))
-        per_second = np.polyfit(times, memory, 1)[0]
-        return float(100 * 3600 * per_second / memory[0])
+        stretches = np.array_split(np.array(kept), STRETCHES)
+        times = [stretch[:, 0].mean() for stretch in stretches]
+        floors = [stretch[:, 1].min() for stretch in stretches]
+        return float(100 * 3600 * np.polyfit(times, floors, 1)[0] / floors[0])
 
 
 def look(series: dict[str, Series], started: float) -> None:
@@ -145,7 +150,8 @@ def main(minutes: float, warm_up: float, callers: int) -> None:
     console.print(describe_machine())
     console.print(table)
     draw(series, ROOT / "out/bench/soak.png")
-    report = {"machine": describe_machine(), "minutes": minutes, "slopes": found}
+    held = {name: {"seconds": own.seconds, "memory": own.memory} for name, own in series.items()}
+    report = {"machine": describe_machine(), "minutes": minutes, "slopes": found, "held": held}
     (ROOT / "out/bench/soak.json").write_text(json.dumps(report, indent=2) + "\n")
     sys.exit(code)
 

@@ -28,9 +28,13 @@ class Device:
             self.scheduler.costs.measured(network, self.sizes.full(network), seconds)
 
     def admit(
-        self, *plans: list[Segment], within: float = math.inf, priority: Priority = "interactive"
+        self,
+        *plans: list[Segment],
+        within: float = math.inf,
+        priority: Priority = "interactive",
+        lag: float = 0.0,
     ) -> Job:
-        return self.scheduler.admit(plans or [picture()], self.now + within, priority)
+        return self.scheduler.admit(plans or [picture()], self.now + within, priority, lag)
 
     def step(self) -> bool:
         self.missed += self.scheduler.expire()

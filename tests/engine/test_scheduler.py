@@ -13,6 +13,7 @@ from services.engine import (
     QueueFull,
     Segment,
 )
+from services.engine.jobs import Row
 from services.engine.scheduler import STRETCH
 from tests.engine.device import Device, picture
 
@@ -53,6 +54,18 @@ def test_a_short_job_does_not_wait_behind_long_ones() -> None:
     short = device.admit(picture(steps=1, ups=1))
     device.run()
     assert device.ended[short] - short.arrived < 60
+
+
+def test_one_tenants_few_do_not_wait_behind_anothers_many() -> None:
+    """Each of the many lags by what those before it need; the few come later, and are next."""
+    device = Device()
+    each = device.scheduler._seconds([Row(picture())])
+    many = [device.admit(lag=i * each) for i in range(10)]
+    device.run(until=2.5 * each)
+    few = device.admit()
+    device.run()
+    assert sum(device.ended[job] < device.ended[few] for job in many) <= 3
+    assert device.ended[few] - few.arrived < 2.5 * each
 
 
 def test_callers_without_a_deadline_wait_a_bounded_multiple_of_their_work() -> None:

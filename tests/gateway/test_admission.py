@@ -80,6 +80,27 @@ def test_as_many_are_admitted_as_can_be_in_time() -> None:
     assert 4 <= Desk().admitted_in_a_row(8.0) <= 7  # a second each, and a margin
 
 
+def test_a_tenants_next_request_lags_by_what_it_was_admitted_with() -> None:
+    desk = Desk()
+
+    def lag_of(tenant: str, pictures: int = 1) -> float:
+        budget = Timeless(1e6, "id", tenant=tenant)
+        desk.stack.enter_context(desk.admission.admitted((PRIOR, DECODER), pictures, budget))
+        return budget.task(1, 8, 2.0).lag_seconds
+
+    assert lag_of("many", 3) == 0.0
+    assert lag_of("many") == pytest.approx(3.0, abs=0.1)  # a second each in the decoder
+    assert lag_of("many") == pytest.approx(4.0, abs=0.1)
+    assert lag_of("few") == 0.0
+    assert lag_of("") == lag_of("") == 0.0
+    desk.now += 2.5
+    assert lag_of("many") == pytest.approx(2.5, abs=0.1)
+    assert lag_of("few") == 0.0
+    desk.now += 100
+    assert lag_of("many") == 0.0
+    assert len(desk.admission._served) == 1
+
+
 def test_work_of_other_gateways_counts() -> None:
     desk = Desk()
     desk.hears("decoder", backlog=4)

@@ -1,0 +1,215 @@
+"""``make bench-peers``: this service beside ``diffusers``, with the same weights, steps, guidance and size.
+
+``diffusers`` runs in a process of its own, with all cores, as shipped (float32) and as fast as its settings
+make it here: bfloat16 where the processor has it, channels last, compiled. The service is the whole local
+stack, asked over gRPC. The table goes to the terminal, and the same figures to out/bench/peers.json.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import multiprocessing
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import grpc.aio
+from rich.console import Console
+from rich.table import Table
+
+from deploy.local.cluster import ROOT, stages_running
+from deploy.local.gateway import gateway_running
+from deploy.local.models import gateway_table, local_models
+from deploy.local.ports import free_port
+from deploy.local.settings import load_stack_settings
+from deploy.local.signals import stop_on_signals
+from gateway.environment import load_settings
+from tests.bench.machine import describe_machine
+from tests.bench.overload import OPTIONS
+from tests.bench.peers_model import PARTS, make
+from unclip.v1 import image_service_pb2 as pb
+from unclip.v1 import image_service_pb2_grpc
+
+PROMPT = "a fox in the snow"
+GUIDANCE = 4.0
+PRIOR_STEPS = 5
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every side does. batch: pictures of one call, in the second figure."""
+
+    size: int
+    steps: int
+    batch: int
+    repeats: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """Seconds of one picture, and pictures a second of a batch."""
+
+    side: str
+    seconds: float
+    pictures_a_second: float
+
+
+def timed(draw: Callable[[int], Any], work: Work) -> tuple[float, float]:
+    """Seconds of one picture, and pictures a second of a batch, each the median, after one to warm up."""
+    seconds = {}
+    for count, repeats in ((1, work.repeats), (work.batch, max(1, work.repeats // 2))):
+        draw(count)
+        times = []
+        for _ in range(repeats):
+            started = time.perf_counter()
+            draw(count)
+            times.append(time.perf_counter() - started)
+        seconds[count] = statistics.median(times)
+    return seconds[1], work.batch / seconds[work.batch]
+
+
+def of_diffusers(folder: Path, work: Work, dtype: str, *, channels_last: bool, compiled: bool) -> Row:
+    """In this process."""
+    import torch
+    from diffusers import KandinskyV22Pipeline, KandinskyV22PriorPipeline
+
+    torch.set_num_threads(os.cpu_count() or 1)
+    kind = getattr(torch, dtype)
+    prior, decoder = (
+        made.from_pretrained(folder / part, torch_dtype=kind)
+        for made, part in zip((KandinskyV22PriorPipeline, KandinskyV22Pipeline), PARTS, strict=True)
+    )
+    for pipeline in (prior, decoder):
+        pipeline.set_progress_bar_config(disable=True)
+    if channels_last:
+        decoder.unet.to(memory_format=torch.channels_last)
+        decoder.movq.to(memory_format=torch.channels_last)
+    if compiled:
+        decoder.unet = torch.compile(decoder.unet)
+        prior.prior = torch.compile(prior.prior)
+
+    def draw(count: int) -> Any:
+        embeds = prior(
+            PROMPT, num_images_per_prompt=count, num_inference_steps=PRIOR_STEPS, guidance_scale=4.0
+        )
+        return decoder(
+            **embeds,
+            height=work.size,
+            width=work.size,
+            num_inference_steps=work.steps,
+            guidance_scale=GUIDANCE,
+        )
+
+    named = ", ".join(
+        [dtype, *(["channels last"] if channels_last else []), *(["compiled"] if compiled else [])]
+    )
+    return Row(f"diffusers, {named}", *timed(draw, work))
+
+
+def of_service(folder: Path, work: Work) -> Row:
+    """The local stack with the imported bundle."""
+    models = local_models([str(folder / "bundle")])
+    port = free_port()
+    with stages_running(settings=load_stack_settings(), models=models) as stages:
+        chosen = {"port": port, "models": gateway_table(models, stages)}
+        with gateway_running(stages, load_settings().model_copy(update=chosen)) as address:
+            return apart(_ask, address, work)
+
+
+def _ask(address: str, work: Work) -> Row:
+    """In a process without Ray's driver."""
+    with asyncio.Runner() as runner:
+        channel = runner.run(_channel(address))
+        stub: Any = image_service_pb2_grpc.ImageServiceStub(channel)
+
+        def draw(count: int) -> Any:
+            options = pb.SamplingOptions(
+                n=count,
+                seed=1,
+                prior_steps=PRIOR_STEPS,
+                prior_guidance=4.0,
+                prior_candidates=1,
+                decoder_steps=work.steps,
+                decoder_guidance=GUIDANCE,
+            )
+            request = pb.GenerateRequest(prompt=PROMPT, size=work.size, options=options)
+            return runner.run(_generate(stub, request))
+
+        row = Row("this service", *timed(draw, work))
+        runner.run(channel.close())
+    return row
+
+
+async def _channel(address: str) -> grpc.aio.Channel:
+    return grpc.aio.insecure_channel(address, options=OPTIONS)
+
+
+async def _generate(stub: Any, request: pb.GenerateRequest) -> Any:
+    return await stub.Generate(request, timeout=600)
+
+
+def apart(work: Callable[..., Row], *args: Any, **options: Any) -> Row:
+    """A function's result, from a process of its own."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        return process.submit(work, *args, **options).result()
+
+
+def rows_of(folder: Path, work: Work) -> list[Row]:
+    """Every side, one after another."""
+    found = []
+    settings: list[dict[str, Any]] = [
+        {"dtype": "float32", "channels_last": False, "compiled": False},
+        {"dtype": "float32", "channels_last": True, "compiled": True},
+    ]
+    if describe_machine()["vectors"] in ("avx512_bf16", "amx_bf16"):
+        settings += [
+            {"dtype": "bfloat16", "channels_last": True, "compiled": False},
+            {"dtype": "bfloat16", "channels_last": True, "compiled": True},
+        ]
+    for chosen in settings:
+        found.append(apart(of_diffusers, folder, work, **chosen))
+        Console(stderr=True).print(found[-1])
+    found.append(of_service(folder, work))
+    return found
+
+
+@click.command()
+@click.option("--size", default=512, show_default=True)
+@click.option("--steps", default=10, show_default=True, help="Of the decoder.")
+@click.option("--batch", default=8, show_default=True, help="Pictures of one call.")
+@click.option("--repeats", default=3, show_default=True)
+def main(size: int, steps: int, batch: int, repeats: int) -> None:
+    """Print a table, and write out/bench/peers.json."""
+    stop_on_signals()
+    work = Work(size, steps, batch, repeats)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make(folder)
+        rows = rows_of(folder, work)
+    *peers, own = rows
+    best = min(peer.seconds for peer in peers)
+    fastest = max(peer.pictures_a_second for peer in peers)
+    table = Table("side", "one picture, s", "over diffusers as shipped", f"pictures a second, of {batch}")
+    for row in rows:
+        share = row.seconds / peers[0].seconds
+        table.add_row(row.side, f"{row.seconds:.2f}", f"{share:.2f}", f"{row.pictures_a_second:.3f}")
+    console = Console(width=120)
+    console.print(table)
+    console.print(f"one picture over diffusers at its best: {own.seconds / best:.2f}")
+    console.print(f"a batch over diffusers' best batch: {own.pictures_a_second / fastest:.2f}")
+    target = ROOT / "out/bench/peers.json"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    report = {"machine": describe_machine(), "work": asdict(work), "rows": [asdict(row) for row in rows]}
+    target.write_text(json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
