@@ -98,7 +98,9 @@ class Fleet:
     def _new(self) -> Replica:
         stage = self._profile.prior if self.stage == "prior" else self._profile.decoder
         name = f"{self.stage}-{next(self._numbers)}"
-        return Replica(name, stage, self._profile.noise, random.Random(self._dice.random()))
+        profile = self._profile
+        dice = random.Random(self._dice.random())
+        return Replica(name, stage, profile.noise, profile.step_overhead_seconds, dice)
 
 
 def _requests(replica: Replica) -> float:

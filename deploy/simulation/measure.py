@@ -91,9 +91,14 @@ def _encoder_seconds(channel: grpc.Channel) -> float:
     "--configs", default="deploy/serve", show_default=True, help="The folder of their Serve configs."
 )
 @click.option("--device", required=True, help="What to call it.")
+@click.option(
+    "--pictures", type=float, help="A second, of one decoder that is always busy, if you measured it."
+)
 @click.option("--price", default=1.0, show_default=True, help="Of a replica's device, an hour.")
 @click.option("--cold-start", default=60.0, show_default=True, help="Seconds until a new replica serves.")
-def main(address: str, configs: str, device: str, price: float, cold_start: float) -> None:
+def main(
+    address: str, configs: str, device: str, pictures: float | None, price: float, cold_start: float
+) -> None:
     """Print a profile."""
     try:
         profile = measured(address, ROOT / configs, device)
@@ -101,6 +106,8 @@ def main(address: str, configs: str, device: str, price: float, cold_start: floa
         raise click.ClickException(str(error)) from None
     except grpc.RpcError as error:
         raise click.ClickException(f"{address} does not answer: {error.code().name}") from None
+    if pictures:
+        profile = profile.saturated(pictures)
     chosen = {"hourly_price": price, "cold_start_seconds": cold_start}
     click.echo(profile.model_copy(update=chosen).model_dump_json(indent=1))
 

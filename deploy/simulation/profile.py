@@ -89,8 +89,9 @@ class StageProfile(BaseModel):
 class Profile(BaseModel):
     """A device with a model. encoder_seconds: of a text. hop_seconds: gateway to stage, one way.
 
-    noise: standard deviation of a step's duration over its mean. cold_start_seconds: from the decision to a
-    replica that serves. hourly_price: of one replica's device, in any currency.
+    step_overhead_seconds: between two steps. noise: standard deviation of a step's duration over its mean.
+    cold_start_seconds: from the decision to a replica that serves. hourly_price: of one replica's device, in
+    any currency.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -101,9 +102,16 @@ class Profile(BaseModel):
     decoder: StageProfile
     encoder_seconds: float = Field(ge=0)
     hop_seconds: float = Field(default=0.002, ge=0)
+    step_overhead_seconds: float = Field(default=0.002, ge=0)
     noise: float = Field(default=0.05, ge=0)
     cold_start_seconds: float = Field(default=60.0, ge=0)
     hourly_price: float = Field(default=1.0, ge=0)
+
+    def saturated(self, pictures_a_second: float) -> Profile:
+        """With the overhead by which a decoder that is always busy makes so many pictures a second."""
+        steps = sum(network.steps for network in self.decoder.networks)
+        beside = 1 / pictures_a_second - 1 / self.decoder.pictures_a_second
+        return self.model_copy(update={"step_overhead_seconds": max(0.0, beside / steps)})
 
     @classmethod
     def load(cls, name: str) -> Profile:

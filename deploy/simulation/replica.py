@@ -34,6 +34,7 @@ class Replica:
     name: str
     profile: StageProfile
     noise: float
+    overhead: float
     dice: random.Random
     busy_seconds: float = 0.0
     alive: bool = True
@@ -90,7 +91,7 @@ class Replica:
     async def _run_steps(self) -> None:
         while (batch := self._next_batch()) is not None:
             seconds = self._seconds(batch)
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(seconds + self.overhead)
             self.busy_seconds += seconds
             usual = batch.network in self._warm
             self._warm.add(batch.network)

@@ -96,11 +96,13 @@ class Live:
         return await self._stub.Generate(request, timeout=arrival.deadline)
 
 
-async def warmed(address: str, count: int) -> None:
-    """So many pictures, one after another: stages then know what their calls cost."""
+async def saturated(address: str, count: int) -> float:
+    """So many pictures at once: stages then know what their calls cost. Returns pictures a second."""
     async with grpc.aio.insecure_channel(address, options=OPTIONS) as channel:
         live = Live(image_service_pb2_grpc.ImageServiceStub(channel))
+        started = time.monotonic()
         await asyncio.gather(*(live.serve(Arrival(0.0, "generate", 1, 0, 600.0)) for _ in range(count)))
+        return count / (time.monotonic() - started)
 
 
 async def loaded(address: str, rate: float, seconds: float) -> list[Outcome]:
@@ -139,11 +141,12 @@ def compared(decoders: int, loads: Sequence[float], seconds: float) -> list[Row]
         cluster_running(config, settings, cpus=8) as stages,
         gateway_running(stages, load_settings().model_copy(update={"port": free_port()})) as address,
     ):
-        apart(warmed, address, WARM_UP)
+        apart(saturated, address, WARM_UP)
+        most = apart(saturated, address, decoders * WARM_UP) / decoders
         for load in loads:
             rate = load * decoders * measured(stages, CONFIGS, "").decoder.pictures_a_second
             outcomes = apart(loaded, address, rate, seconds)
-            profile = measured(stages, CONFIGS, "here")  # as they were under this load
+            profile = measured(stages, CONFIGS, "here").saturated(most)  # as they were under this load
             scenario = Scenario(profile, rate, DEADLINE, 1, decoders, seconds=seconds, seed=SEED)
             rows.append(row(scenario, load, "live", report_of(scenario, outcomes)))
             rows.append(row(scenario, load, "simulated", run(scenario)))

@@ -55,8 +55,15 @@ def test_a_replicas_capacity_is_that_of_full_calls() -> None:
     assert PROFILE.prior.pictures_a_second == pytest.approx(8 / (2 * 10 * 0.01))
 
 
+def test_what_is_not_spent_in_calls_is_known_from_a_busy_decoder() -> None:
+    measured = PROFILE.saturated(1 / (10 * 0.04 + 0.1 + 11 * 0.003))
+    assert measured.step_overhead_seconds == pytest.approx(0.003)
+    assert PROFILE.saturated(1e6).step_overhead_seconds == 0.0
+
+
 def test_a_picture_alone_takes_what_its_steps_take() -> None:
-    lonely = replace(SCENARIO, rate=0.05, seconds=2000.0, profile=PROFILE.model_copy(update={"noise": 0.0}))
+    exact = PROFILE.model_copy(update={"noise": 0.0, "step_overhead_seconds": 0.0})
+    lonely = replace(SCENARIO, rate=0.05, seconds=2000.0, profile=exact)
     report = run(lonely)
     assert report.goodput == 1.0
     prior, decoder = 10 * 0.01, 10 * 0.04 + 0.1
