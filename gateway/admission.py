@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from gateway.ledger import Demand, Entry, Ledger, Plan, Ticket
 from gateway.places import refusal
+from gateway.shares import Shares
 from gateway.stages.backlog import Backlog, SamplingStage
 from gateway.stages.budget import Budget
 from services.wire.errors import DeadlineMissed
@@ -40,7 +41,7 @@ class Admission:
         self.ledgers = {stage: Ledger(backlog) for stage, backlog in backlogs.items()}
         self._clock = clock
         self._numbers = itertools.count()
-        self._served: dict[str, float] = {}  # by tenant: when its work would end if nobody else's were there
+        self._shares = Shares(clock)
 
     @property
     def at_work(self) -> bool:
@@ -64,22 +65,27 @@ class Admission:
         """
         number = next(self._numbers)
         entries = self._entries(demands, pictures, budget)
-        self._charge(budget, entries)
+        budget.lag = budget.elapsed + self._shares.lag(budget.tenant, budget.priority)
         plans = {demand.stage: self._plan(demand) for demand in demands}
         for stage, entry in entries.items():
             self.ledgers[stage].entries[number] = entry
         try:
-            yield Ticket(entries, plans)
+            with self._shares.charged(budget.tenant, budget.priority, lambda: self._seconds(entries)):
+                yield Ticket(entries, plans)
         finally:
             for stage in entries:
                 del self.ledgers[stage].entries[number]
+
+    def _seconds(self, entries: Mapping[SamplingStage, Entry]) -> float:
+        """Still to do, at the stage that is kept busy longest."""
+        return max(e.seconds / self.ledgers[stage].backlog.replicas for stage, e in entries.items())
 
     def _entries(
         self, demands: tuple[Demand, ...], pictures: int, budget: Budget
     ) -> dict[SamplingStage, Entry]:
         """The books' entries for a request, if it may start."""
         now = self._clock()
-        lag = self._lag(budget, now)
+        lag = self._shares.lag(budget.tenant, budget.priority)
         alone = 0.0  # seconds it takes by itself
         forecast = 0.0  # seconds it takes beside the others, whose work goes on while it is in another stage
         coming = 0.0  # other gateways' pictures that are still in an earlier stage, if they are like these
@@ -102,23 +108,6 @@ class Admission:
             entries[demand.stage] = Entry(due, now + budget.seconds_left, demand.rows, left)
         self._require_time(alone, forecast, budget.seconds_left)
         return entries
-
-    def _lag(self, budget: Budget, now: float) -> float:
-        """Seconds that the tenant's earlier work would take from now on if nobody else's were there.
-
-        Its next request is due so much later: start-time fair queueing. Nobody known has none.
-        """
-        return max(0.0, self._served.get(budget.tenant, now) - now) if budget.tenant else 0.0
-
-    def _charge(self, budget: Budget, entries: Mapping[SamplingStage, Entry]) -> None:
-        """Note what a tenant was admitted with: its seconds at the stage that it keeps busy longest."""
-        if not budget.tenant:
-            return
-        now = self._clock()
-        budget.lag = budget.elapsed + self._lag(budget, now)
-        own = (e.seconds / self.ledgers[stage].backlog.replicas for stage, e in entries.items())
-        self._served = {tenant: until for tenant, until in self._served.items() if until > now}
-        self._served[budget.tenant] = max(now, self._served.get(budget.tenant, now)) + max(own)
 
     def _require_time(self, alone: float, forecast: float, left: float) -> None:
         if alone > left:

@@ -7,14 +7,15 @@ a classifier errs.
 from __future__ import annotations
 
 import functools
+import html
 import importlib
-import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import regex
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from PIL import Image
@@ -26,6 +27,9 @@ from gateway.threads import in_thread
 from services.editing.pictures import Pixels, flattened
 from services.wire.errors import DOMAIN, InvalidInput
 
+# Controls and what Unicode lets programs ignore: joiners, variation selectors and the like.
+UNSEEN = regex.compile(r"[[\p{Cc}--\s]\p{Cf}\p{Default_Ignorable_Code_Point}]", regex.VERSION1)
+UNSPACED = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]")
 WORD = "holds a word that this service does not draw"
 PICTURE = "was not given out: it broke this service's content rules; another prompt or seed may do"
 
@@ -60,8 +64,7 @@ class ContentRules:
     def __init__(
         self, words: Sequence[str] = (), classifier: Classifier | None = None, threshold: float = 1.0
     ) -> None:
-        phrases = [r"\s+".join(map(re.escape, _plain(phrase).split())) for phrase in words]
-        self._words = re.compile(rf"(?<!\w)(?:{'|'.join(phrases)})(?!\w)") if phrases else None
+        self._words = regex.compile("|".join(map(_pattern, words))) if words else None
         self._classifier = classifier
         self._threshold = threshold
 
@@ -100,9 +103,19 @@ def _score(classifier: Classifier, pixels: Pixels) -> float:
 
 
 def _plain(text: str) -> str:
-    """A text without what is not seen, such as case and joiners."""
-    seen = "".join(c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) != "Cf")
-    return seen.casefold()
+    """A text with HTML's entities read, as the tokenizer does, without case and what is not seen."""
+    read = html.unescape(html.unescape(text))
+    seen = UNSEEN.sub("", unicodedata.normalize("NFD", read))
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", seen).casefold())
+
+
+def _pattern(phrase: str) -> str:
+    """Where a phrase stands as words of its own; in scripts that have no spaces, anywhere."""
+    plain = _plain(phrase).split()
+    first, last = plain[0][0], plain[-1][-1]
+    before = "" if UNSPACED.match(first) else r"(?<!\w)"
+    after = "" if UNSPACED.match(last) else r"(?!\w)"
+    return before + r"\s+".join(map(regex.escape, plain)) + after
 
 
 def _lines(path: str) -> list[str]:

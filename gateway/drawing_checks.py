@@ -102,21 +102,24 @@ class DrawingChecks(Checks):
             self.in_range(f"options.{field}", found, low, high)
             return found
 
-        if given.negative_prompt:
-            self.text("options.negative_prompt", given.negative_prompt)
         if given.priority not in PRIORITIES:
             self.problem("options.priority", f"is {given.priority}; see Priority for what is allowed")
         guidance = settings.max_guidance
         steps = settings.max_steps
         prior_steps = int(value("prior_steps", prior.steps, 1, steps))
         prior_guidance = value("prior_guidance", prior.guidance, 0, guidance)
+        decoder_guidance = value("decoder_guidance", decoder.guidance, 0, guidance)
+        if given.negative_prompt:
+            # Below 1, guidance leads towards it.
+            check = self.prompt if min(prior_guidance, decoder_guidance) < 1 else self.text
+            check("options.negative_prompt", given.negative_prompt)
         return Options(
             n=int(value("n", 1, 1, settings.max_n)),
             seed=given.seed if given.HasField("seed") else secrets.randbits(32),
             prior_steps=prior.steps if prior.fixed else prior_steps,
             prior_guidance=prior.guidance if prior.fixed else prior_guidance,
             decoder_steps=int(value("decoder_steps", decoder.steps, 1, steps)),
-            decoder_guidance=value("decoder_guidance", decoder.guidance, 0, guidance),
+            decoder_guidance=decoder_guidance,
             upsampler_steps=int(value("upsampler_steps", decoder.upsampler_steps, 1, steps)),
             prior_candidates=int(
                 value("prior_candidates", prior.candidates, 1, settings.max_prior_candidates)

@@ -82,9 +82,11 @@ class Signer:
 
     def _use(self, pems: Pems) -> None:
         certificate = x509.load_pem_x509_certificate(pems[0])
+        key = serialization.load_pem_private_key(pems[1], None)
+        if key.public_key() != certificate.public_key():
+            raise ValueError("the certificate is another key's")
         info = c2pa.C2paSignerInfo(c2pa.C2paSigningAlg.ES256, *pems, None)
         self._signer = c2pa.Signer.from_info(info)
-        self._valid = certificate.not_valid_before_utc, certificate.not_valid_after_utc
         self._pems = pems
         self._looked = time.monotonic()
 
@@ -111,7 +113,7 @@ class Signer:
             if self._is_valid() and time.monotonic() - self._looked < LOOK_SECONDS:
                 return
             try:
-                if (pems := self._read()) != self._pems:
+                if (pems := self._read()) != self._pems and not (self._is_valid() and not _is_valid(pems)):
                     self._use(pems)
                     logger.info("pictures are signed with a new certificate")
             except UNUSABLE as error:
@@ -121,7 +123,7 @@ class Signer:
                 raise Unsigned("pictures cannot be signed: the certificate of this service is not valid now")
 
     def _is_valid(self) -> bool:
-        return self._valid[0] <= datetime.datetime.now(datetime.UTC) <= self._valid[1]
+        return _is_valid(self._pems)
 
     def signed(self, data: bytes, form: OutputFormat, made: Made) -> bytes:
         """The file with its manifest. It takes milliseconds: not on the event loop."""
@@ -165,6 +167,13 @@ def _manifest(made: Made, ingredients: Sequence[str]) -> dict[str, Any]:
         "title": "picture",
         "assertions": [{"label": "c2pa.actions", "data": {"actions": actions}}],
     }
+
+
+def _is_valid(pems: Pems) -> bool:
+    """Whether a certificate is valid now. Raises ValueError for none."""
+    certificate = x509.load_pem_x509_certificate(pems[0])
+    now = datetime.datetime.now(datetime.UTC)
+    return certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc
 
 
 def mime_of(file: bytes) -> str:

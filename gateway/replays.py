@@ -6,6 +6,7 @@ Clients send a request again when an answer does not come in time. Without a key
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -27,18 +28,17 @@ Key = tuple[str, str]  # a tenant, and its key
 
 @dataclass(eq=False)
 class Entry:
-    """The work for one key. waiting: how many callers wait for it. size: of its answer."""
+    """The work for one key. waiting: how many callers wait for it. size: of its answer.
+
+    leaving: drops it, since nobody waits for it any more.
+    """
 
     fingerprint: bytes
     work: asyncio.Task[bytes]
     began: float
     waiting: int = 0
     size: int = 0
-
-    def measure(self, work: asyncio.Task[bytes]) -> None:
-        """Its answer is there, or there is none."""
-        if not work.cancelled() and work.exception() is None:
-            self.size = len(work.result())
+    leaving: asyncio.TimerHandle | None = None
 
 
 class Replays:
@@ -74,30 +74,27 @@ class Replays:
         if entry is None:
             done = self._done(tenant, key, fingerprint, work)
             entry = Entry(fingerprint, asyncio.ensure_future(done), self._clock())
-            entry.work.add_done_callback(entry.measure)
             self._entries[owned] = entry
+            entry.work.add_done_callback(functools.partial(self._ended, owned, entry))
         elif entry.fingerprint != fingerprint:
             raise InvalidInput((HEADER, "was used for another request"))
         entry.waiting += 1
+        if entry.leaving is not None:
+            entry.leaving.cancel()
         try:
-            answer = await asyncio.shield(entry.work)
-        except BaseException:
-            self._left(owned, entry)
-            raise
-        entry.waiting -= 1
-        return answer
+            return await asyncio.shield(entry.work)
+        finally:
+            entry.waiting -= 1
+            if not entry.waiting and not entry.work.done():
+                loop = asyncio.get_running_loop()
+                entry.leaving = loop.call_later(GRACE_SECONDS, self._drop, owned, entry)
 
-    def _left(self, key: Key, entry: Entry) -> None:
-        """A caller has gone away, or its work has failed."""
-        entry.waiting -= 1
-        if entry.work.done():
+    def _ended(self, key: Key, entry: Entry, work: asyncio.Task[bytes]) -> None:
+        """Its answer is there, or it has failed, whoever still waits."""
+        if work.cancelled() or work.exception() is not None:
             self._drop(key, entry)
-        elif not entry.waiting:
-            asyncio.get_running_loop().call_later(GRACE_SECONDS, self._drop_if_left, key, entry)
-
-    def _drop_if_left(self, key: Key, entry: Entry) -> None:
-        if not entry.waiting and not entry.work.done():
-            self._drop(key, entry)
+        else:
+            entry.size = len(work.result())
 
     def _drop(self, key: Key, entry: Entry) -> None:
         entry.work.cancel()

@@ -9,11 +9,12 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 from redis.asyncio import Redis
 from redis.asyncio.lock import Lock
-from redis.exceptions import RedisError
+from redis.exceptions import LockError, RedisError
 
 from services.wire.errors import InvalidInput, Overloaded
 
@@ -25,6 +26,7 @@ CLAIM_SECONDS = 30.0
 LOOK_SECONDS = 0.2  # between looks whether another gateway is done
 DIGEST = hashlib.sha256().digest_size
 FAILURES = (RedisError, OSError, TimeoutError)
+DELETE_IF = "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end"
 
 
 class SharedAnswers:
@@ -54,7 +56,11 @@ class SharedAnswers:
             shared = True
         except FAILURES as error:
             self._tell(error)
+            await self._release(lock)
             shared = False
+        except BaseException:
+            await self._release(lock)
+            raise
         if answer is not None:
             return answer
         if not shared and not self._open:
@@ -73,8 +79,8 @@ class SharedAnswers:
         try:
             answer = await work()
         except BaseException:
-            with self._tolerating():
-                await asyncio.shield(self._redis.delete(name))
+            with self._tolerating():  # unless another gateway, which took the claim over, has answered
+                await asyncio.shield(self._redis.eval(DELETE_IF, 1, name, fingerprint))
             raise
         with self._tolerating():
             await self._redis.set(name, fingerprint + answer, ex=self._keep)
@@ -89,17 +95,22 @@ class SharedAnswers:
                 raise InvalidInput((HEADER, "was used for another request"))
             if len(held) > DIGEST:
                 return held[DIGEST:]
-            if await lock.acquire(blocking=False):
-                return await self._answered_meanwhile(name, lock)
+            # The token is ours, so that the lock can be given back though the store's word of it is lost.
+            lock.local.token = secrets.token_hex(16).encode()
+            if await lock.acquire(blocking=False, token=lock.local.token):
+                held = await self._held(name)  # another gateway may have become ready since the look
+                if held in (b"", fingerprint):
+                    return None
+                await lock.release()
+                continue
+            lock.local.token = None
             await asyncio.sleep(LOOK_SECONDS)
 
-    async def _answered_meanwhile(self, name: str, lock: Lock) -> bytes | None:
-        """Between the look and the lock another gateway may have become ready."""
-        held = await self._held(name)
-        if len(held) <= DIGEST:
-            return None
-        await lock.release()
-        return held[DIGEST:]
+    async def _release(self, lock: Lock) -> None:
+        """Give the lock back, if it may have been taken."""
+        if lock.local.token is not None:
+            with self._tolerating():
+                await asyncio.shield(lock.release())
 
     async def _held(self, name: str) -> bytes:
         held = await self._redis.get(name)
@@ -119,14 +130,21 @@ class SharedAnswers:
     async def _keep_claim(self, lock: Lock) -> None:
         while True:
             await asyncio.sleep(CLAIM_SECONDS / 3)
-            with self._tolerating():
+            try:
                 await lock.reacquire()
+            except LockError:
+                logger.warning("a claim on an answer was lost; another gateway may do the same work")
+                return
+            except FAILURES as error:
+                self._tell(error)
 
     @contextlib.contextmanager
     def _tolerating(self) -> Iterator[None]:
         """Work that is done is not lost because Redis has gone."""
         try:
             yield
+        except LockError:
+            pass  # it was not ours any more
         except FAILURES as error:
             self._tell(error)
 

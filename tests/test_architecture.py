@@ -54,6 +54,7 @@ ORDER = (
     "gateway.shared_answers",
     "gateway.replays",
     "gateway.quotas",
+    "gateway.shares",
     "gateway.admission",
     "gateway.flows",
     "gateway.readiness",

@@ -35,9 +35,10 @@ def running(gateway: Settings, bundles: Sequence[str]) -> Iterator[str]:
         require_free(gateway.http_port, "UNCLIP_HTTP_PORT")
     with stages_running(settings=settings, models=models, wait=False) as stages:
         table = gateway_table(models, stages)
-        with gateway_starting(stages, gateway.model_copy(update={"models": table})) as ready:
-            wait_for_applications(settings.timeout)
-            yield ready()
+        with gateway_starting(stages, gateway.model_copy(update={"models": table})) as starting:
+            wait_for_applications(settings.timeout, starting.check)
+            starting.wait()
+            yield starting.address
 
 
 @click.command(context_settings={"ignore_unknown_options": True})

@@ -167,13 +167,17 @@ def _stops_ray_late(ray: Any, serve: Any) -> Iterator[None]:
             ray.shutdown()
 
 
-def wait_for_applications(timeout: float) -> None:
-    """Until all run; shows what is waited for. Raises StackError if one fails or time runs out."""
+def wait_for_applications(timeout: float, check: Callable[[], None] = lambda: None) -> None:
+    """Until all run; shows what is waited for. Raises StackError if one fails or time runs out.
+
+    check: is called meanwhile, and may raise.
+    """
     from ray import serve
 
     started = time.monotonic()
     shown = ""
     while True:
+        check()
         applications = serve.status().applications
         states = {name: str(getattr(a.status, "value", a.status)) for name, a in applications.items()}
         waiting = [f"{name} {state.lower()}" for name, state in sorted(states.items()) if state != "RUNNING"]

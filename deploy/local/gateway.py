@@ -8,7 +8,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +33,40 @@ def gateway_running(stages: str, settings: Settings, timeout: float = 60.0) -> I
 
     It is ready inside the block. Raises StackError if it does not get there.
     """
-    with gateway_starting(stages, settings, timeout) as ready:
-        yield ready()
+    with gateway_starting(stages, settings) as gateway:
+        gateway.wait(timeout)
+        yield gateway.address
+
+
+@dataclass(frozen=True)
+class LocalGateway:
+    """A gateway's process, which may not be ready yet."""
+
+    process: subprocess.Popen[bytes]
+    address: str
+    tls: bool
+
+    def check(self) -> None:
+        """Raises StackError if it has ended."""
+        if self.process.poll() is not None:
+            raise StackError("the gateway did not start; its own message is above")
+
+    def wait(self, timeout: float = 60.0) -> None:
+        """Until it is ready. Raises StackError if it does not get there."""
+        started = time.monotonic()
+        console.print("waiting for: gateway")
+        ready = _listens if self.tls else _serves
+        while time.monotonic() - started < timeout:
+            self.check()
+            if ready(self.address):
+                return
+            time.sleep(0.2)
+        raise StackError(f"the gateway is not ready after {timeout:.0f} s")
 
 
 @contextlib.contextmanager
-def gateway_starting(stages: str, settings: Settings, timeout: float = 60.0) -> Iterator[Callable[[], str]]:
-    """The same, but what is yielded waits until it is ready, and gives its address or raises StackError."""
+def gateway_starting(stages: str, settings: Settings) -> Iterator[LocalGateway]:
+    """The same, but it has yet to become ready."""
     require_free(settings.port, "UNCLIP_PORT")
     addresses = {f"{stage}_address": stages for stage in STAGES}
     own = settings.model_copy(update={**addresses, "stop_grace": STOP_GRACE})
@@ -48,13 +76,8 @@ def gateway_starting(stages: str, settings: Settings, timeout: float = 60.0) -> 
         command, env={**os.environ, **own.environment()}, cwd=ROOT, start_new_session=True
     )
     address = reachable_address(settings.host, settings.port)
-
-    def ready() -> str:
-        _wait_until_ready(process, address, bool(settings.tls_certificate), timeout)
-        return address
-
     try:
-        yield ready
+        yield LocalGateway(process, address, bool(settings.tls_certificate))
     finally:
         process.terminate()
         try:
@@ -62,19 +85,6 @@ def gateway_starting(stages: str, settings: Settings, timeout: float = 60.0) -> 
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def _wait_until_ready(process: subprocess.Popen[bytes], address: str, tls: bool, timeout: float) -> None:
-    started = time.monotonic()
-    console.print("waiting for: gateway")
-    ready = _listens if tls else _serves
-    while time.monotonic() - started < timeout:
-        if process.poll() is not None:
-            raise StackError("the gateway did not start; its own message is above")
-        if ready(address):
-            return
-        time.sleep(0.2)
-    raise StackError(f"the gateway is not ready after {timeout:.0f} s")
 
 
 def _serves(address: str) -> bool:

@@ -90,7 +90,9 @@ def main(
     base = Scenario(
         device, rate, deadline, priors or 1, decoders or 1, count, seconds, routing=routing, seed=seed
     )
-    if decoders is None or priors is None:
+    if (decoders is None) != (priors is None):
+        raise click.UsageError("--decoders and --priors go together: both, or neither")
+    if decoders is None:
         try:
             base, _ = sized(base, goal)
         except ValueError as error:

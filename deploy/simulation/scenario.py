@@ -37,7 +37,7 @@ class Scenario:
     seconds: float = 300.0
     trace: Trace = "steady"
     fault: Fault = "none"
-    routing: Routing = "requests of two"
+    routing: Routing = "requests of eight"
     in_flight: int = 0
     seed: int = 0
 

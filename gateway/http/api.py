@@ -164,7 +164,7 @@ class ImagesApi:
         if not key:
             return Response(await work(), media_type="application/json")
         assert visit.call.caller is not None
-        fingerprint = await in_thread(_fingerprint, request.url.path, await request.body())
+        fingerprint = await in_thread(_fingerprint, request.url.path, message, body)
         answer = await self._replays.answer(key, visit.call.caller.tenant, fingerprint, work)
         return Response(answer, media_type="application/json")
 
@@ -184,9 +184,13 @@ async def _embedded(images: Images, given: str, param: str, visit: Visit) -> lis
         raise InvalidInput(*((param, said) for _, said in error.violations)) from None
 
 
-def _fingerprint(path: str, body: bytes) -> bytes:
-    """What makes a request the same as another."""
-    return hashlib.sha256(path.encode() + b"\n" + body).digest()
+def _fingerprint(path: str, message: Any, body: schema.Common) -> bytes:
+    """What makes a request the same as another: all that was read of it. A form's boundary is drawn anew."""
+    read = type(message)()
+    read.CopyFrom(message)
+    read.ClearField("request_id")
+    parts = (path.encode(), read.SerializeToString(deterministic=True), body.model_dump_json().encode())
+    return hashlib.sha256(b"\n".join(hashlib.sha256(part).digest() for part in parts)).digest()
 
 
 def _card(name: str, facts: pb.GetModelResponse) -> schema.ModelCard:

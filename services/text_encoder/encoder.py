@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from services.bundles.clip import Clip
+from services.bundles.clip import WEIGHTS, Clip
+from services.bundles.weights import read_tensors
 from services.clip.network import TextTower
 
 
@@ -33,7 +34,8 @@ class TextEncoder:
         self._device = clip.device
         self._tower = clip.tower
         self._tokenizer = clip.tokenizer()
-        self.logit_scale = float(clip.tower.logit_scale.float().exp())
+        (scale,) = read_tensors(clip.folder / WEIGHTS, "logit_scale")  # in the file's precision
+        self.logit_scale = float(scale.float().exp())
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str]) -> list[EncodedText]:

@@ -49,6 +49,8 @@ def test_a_folder_in_open_clips_layout(tmp_path: Path) -> None:
         text = reference.encode_text(open_clip.get_tokenizer(NAME)(["a fox"]))[0].numpy()
     assert encoded.states.shape == (77, text.shape[0])
     assert encoded.mask.sum() == 4
+    scale = float(reference.logit_scale.detach().exp())
+    assert TextEncoder(load_text_tower(source, 2)).logit_scale == pytest.approx(scale, rel=1e-6)
     assert cosine(encoded.embedding, text) > 0.99
     clip = load_image_tower(source, 2)
     assert ImageEncoder(clip).encode(PICTURE).shape == text.shape

@@ -24,7 +24,7 @@ import pytest
 from deploy.local.ports import free_port
 from services.wire.stages import STAGES
 from tests.certificates import Authority
-from tests.deploy.conftest import Helm, of_kind
+from tests.deploy.conftest import CHART, Helm, of_kind
 from tests.deploy.test_chart import KUBERNETES
 from tests.fakes.stages import FakeStages, addresses_of, serve_fake_stages
 from tests.gateway.conftest import FOX, fronting, refusal, until
@@ -90,6 +90,15 @@ def test_a_gateway_without_a_certificate_of_its_own_gets_no_key(helm: Helm, tmp_
     assert "verify required" not in config["data"]["haproxy.cfg"]
 
 
+def test_mutual_tls_without_network_policies_is_refused(helm: Helm) -> None:
+    """Serve's own port would be open beside it."""
+    chosen = ["stageTls.secret=a", "stageTls.clientSecret=b", "networkPolicies.enabled=false"]
+    sets = [part for value in chosen for part in ("--set", value)]
+    result = helm.run("template", "unclip", str(CHART), *sets)
+    assert result.returncode != 0
+    assert "networkPolicies.enabled" in result.stderr
+
+
 def test_a_gateways_certificate_alone_is_refused(helm: Helm, tmp_path: Path) -> None:
     values = tmp_path / "values.yaml"
     values.write_text("stageTls: {clientSecret: gateway-certificate}")
@@ -121,7 +130,7 @@ async def proxying(helm: Helm, folder: Path, authority: Authority, stage: str) -
     data = next(c["data"] for c in configs if c["metadata"]["name"] == "unclip-stage-tls")
     port = free_port()
     moved = {"/tls/": f"{folder}/tls/", "/stage-tls/": f"{folder}/stage-tls/", "127.0.0.1:9000": stage}
-    moved |= {"bind :9443": f"bind 127.0.0.1:{port}"}
+    moved |= {"bind :::9443 v4v6": f"bind 127.0.0.1:{port}"}
     for name, text in data.items():
         for old, new in moved.items():
             text = text.replace(old, new)

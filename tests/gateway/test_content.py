@@ -73,10 +73,15 @@ def words(folder: Path, *lines: str) -> str:
         ("STRASSE", False),
         ("c++", False),
         ("c", True),
+        ("a g&#117;n, &amp;#103;un", False),  # as the tokenizer reads it
+        ("a g\x00un", False),
+        ("a g\ufe0fu\u034fn", False),
+        ("a cafe\u200d\u0301", False),
+        ("\u4e00\u4e2a\u67aa\u624b", False),  # a script without spaces
     ],
 )
 def test_words_are_found_as_a_person_reads_them(text: str, allowed: bool) -> None:
-    rules = ContentRules(["gun", "toy soldier", "Stra\u00dfe", "c++"])
+    rules = ContentRules(["gun", "toy soldier", "Stra\u00dfe", "c++", "caf\u00e9", "\u67aa"])
     assert rules.allow_text(text) is allowed
 
 
@@ -101,13 +106,16 @@ async def test_prompts_with_refused_words_are_refused_before_any_work(tmp_path: 
         assert not stages.tasks
         without = pb.GenerateRequest(prompt="a fox", options=pb.SamplingOptions(negative_prompt="gun"))
         assert (await front.images.Generate(without)).pictures  # what is not wanted may be said
+        towards = pb.SamplingOptions(negative_prompt="gun", decoder_guidance=0)
+        error = await refusal(front.images.Generate(pb.GenerateRequest(prompt="a fox", options=towards)))
+        assert violations(error) == ["options.negative_prompt"]
         url = f"http://127.0.0.1:{front.gateway.http.port}/v1/images/generations"
         async with httpx.AsyncClient() as http:
             answer = await http.post(url, json={"prompt": "a gun"})
         assert answer.status_code == 400
         assert answer.json()["error"]["code"] == "content_policy_violation"
         assert answer.json()["error"]["param"] == "prompt"
-    assert refused("word") == before + 4
+    assert refused("word") == before + 5
 
 
 async def test_a_picture_that_is_refused_ends_its_request() -> None:

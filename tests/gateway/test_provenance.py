@@ -143,6 +143,9 @@ def own_key(folder: Path) -> dict[str, Any]:
 def test_a_key_of_ones_own(tmp_path: Path) -> None:
     files = own_key(tmp_path)
     assert Signer.of(Settings(**files))
+    (tmp_path / "key.pem").write_bytes(self_made()[1])
+    with pytest.raises(ProvenanceError, match="another key's"):
+        Signer.of(Settings(**files))
     (tmp_path / "key.pem").write_text("no key")
     with pytest.raises(ProvenanceError, match="UNCLIP_PROVENANCE"):
         Signer.of(Settings(**files))

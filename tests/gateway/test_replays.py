@@ -7,7 +7,9 @@ from pathlib import Path
 
 import grpc
 
+from gateway import replays
 from gateway.tokens import new_token, write_tokens
+from services.wire.errors import StageUnavailable
 from tests.fakes.stages import FakeStages
 from tests.gateway.conftest import FOX, fronting, refusal, until
 from tests.statuses import violations
@@ -45,6 +47,26 @@ async def test_failures_are_not_kept() -> None:
         assert error.code() is grpc.StatusCode.UNAVAILABLE
         stages.failures = 0
         assert (await front.images.Generate(FOX, metadata=KEY)).pictures
+
+
+async def test_a_failure_after_everybody_has_left_is_not_kept() -> None:
+    kept = replays.Replays()
+    gate = asyncio.Event()
+
+    async def fails() -> bytes:
+        await gate.wait()
+        raise StageUnavailable("gone")
+
+    async def works() -> bytes:
+        return b"done"
+
+    leaving = asyncio.ensure_future(kept.answer("key", "tenant", b"f", fails))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    gate.set()
+    await asyncio.sleep(0.01)
+    assert await kept.answer("key", "tenant", b"f", works) == b"done"
 
 
 async def test_a_caller_that_leaves_may_come_back_for_its_answer() -> None:

@@ -135,3 +135,46 @@ async def test_a_store_that_is_not_there_is_told() -> None:
     answers = SharedAnswers("redis://127.0.0.1:1", 60, open_on_failure=False)
     with pytest.raises(Overloaded, match="cannot be told now"):
         await answers.once("tenant", "key", ASKED, work)
+
+
+async def test_a_lock_is_given_back_though_the_look_after_it_fails(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = SharedAnswers(redis.url, 60, open_on_failure=False)
+    looks = 0
+
+    async def held(name: str) -> bytes:
+        nonlocal looks
+        looks += 1
+        if looks == 2:  # the lock was just taken
+            raise TimeoutError
+        return b""
+
+    with monkeypatch.context() as slow:
+        slow.setattr(answers, "_held", held)
+        with pytest.raises(Overloaded):
+            await answers.once("tenant", "key", ASKED, work)
+    async with asyncio.timeout(5):
+        assert await answers.once("tenant", "key", ASKED, work) == b"done"
+    await answers.close()
+
+
+async def test_a_gateway_that_lost_its_claim_and_fails_leaves_anothers_answer(redis: Redis) -> None:
+    slow = SharedAnswers(redis.url, 60, open_on_failure=False)
+    other = SharedAnswers(redis.url, 60, open_on_failure=False)
+    name = name_of("tenant", "key")
+
+    async def fails() -> bytes:
+        async with Client.from_url(redis.url) as store:
+            await store.delete(f"{name}/work")  # its claim has run out
+        assert await other.once("tenant", "key", ASKED, work) == b"done"
+        raise StageUnavailable("gone")
+
+    async def never() -> bytes:
+        raise AssertionError("it was answered")
+
+    with pytest.raises(StageUnavailable):
+        await slow.once("tenant", "key", ASKED, fails)
+    assert await other.once("tenant", "key", ASKED, never) == b"done"
+    for answers in (slow, other):
+        await answers.close()

@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from gateway import replays
 from gateway.http.store import KEEP_SECONDS, Memory, Objects, expired, new_name
@@ -127,6 +128,25 @@ async def test_a_key_joins_the_first_request_or_repeats_its_answer() -> None:
         assert len(stages.pictures) == 1
         other = await api.http.post(GENERATIONS, json={**FOX, "seed": 4}, headers=headers)
         assert (other.status_code, other.json()["error"]["param"]) == (400, "idempotency-key")
+
+
+async def test_a_form_that_is_sent_again_is_the_same_request() -> None:
+    """Its boundary is drawn anew each time."""
+    stages = FakeStages()
+    async with serving_http(stages) as api:
+        headers = {"idempotency-key": "one"}
+        answers = [
+            await api.http.post(
+                "/v1/images/variations",
+                files={"image": ("a.png", png_of(Image.new("RGB", (8, 8))))},
+                data={"n": n},
+                headers=headers,
+            )
+            for n in ("1", "1", "2")
+        ]
+        assert answers[0].content == answers[1].content
+        assert [answer.status_code for answer in answers] == [200, 200, 400]
+        assert len(stages.pictures) == 1
 
 
 async def test_a_caller_that_gave_up_and_asks_again_finds_its_work_going_on() -> None:
