@@ -77,8 +77,8 @@ class Admission:
                 del self.ledgers[stage].entries[number]
 
     def _seconds(self, entries: Mapping[SamplingStage, Entry]) -> float:
-        """Still to do, at the stage that is kept busy longest."""
-        return max(e.seconds / self.ledgers[stage].backlog.replicas for stage, e in entries.items())
+        """Still to do, at all stages: they may share a device."""
+        return sum(e.seconds / self.ledgers[stage].backlog.replicas for stage, e in entries.items())
 
     def _entries(
         self, demands: tuple[Demand, ...], pictures: int, budget: Budget

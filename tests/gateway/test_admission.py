@@ -89,12 +89,13 @@ def test_a_tenants_next_request_lags_by_what_it_was_admitted_with() -> None:
         return budget.task(1, 8, 2.0).lag_seconds
 
     assert lag_of("many", 3) == 0.0
-    assert lag_of("many") == pytest.approx(3.0, abs=0.1)  # a second each in the decoder
-    assert lag_of("many") == pytest.approx(4.0, abs=0.1)
+    each = 1.08  # seconds: 0.08 of it in the prior
+    assert lag_of("many") == pytest.approx(3 * each, abs=0.01)
+    assert lag_of("many") == pytest.approx(4 * each, abs=0.01)
     assert lag_of("few") == 0.0
     assert lag_of("") == lag_of("") == 0.0
     desk.now += 2.5
-    assert lag_of("many") == pytest.approx(2.5, abs=0.1)
+    assert lag_of("many") == pytest.approx(5 * each - 2.5, abs=0.01)
     assert lag_of("few") == 0.0
     desk.now += 100
     assert lag_of("many") == 0.0
