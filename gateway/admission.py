@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Mapping
 
 from gateway.ledger import Demand, Entry, Ledger, Plan, Ticket
 from gateway.places import refusal
-from gateway.shares import Shares
 from gateway.stages.backlog import Backlog, SamplingStage
 from gateway.stages.budget import Budget
 from services.wire.errors import DeadlineMissed
@@ -41,7 +40,6 @@ class Admission:
         self.ledgers = {stage: Ledger(backlog) for stage, backlog in backlogs.items()}
         self._clock = clock
         self._numbers = itertools.count()
-        self._shares = Shares(clock)
 
     @property
     def at_work(self) -> bool:
@@ -65,27 +63,20 @@ class Admission:
         """
         number = next(self._numbers)
         entries = self._entries(demands, pictures, budget)
-        budget.lag = budget.elapsed + self._shares.lag(budget.tenant, budget.priority)
         plans = {demand.stage: self._plan(demand) for demand in demands}
         for stage, entry in entries.items():
             self.ledgers[stage].entries[number] = entry
         try:
-            with self._shares.charged(budget.tenant, budget.priority, lambda: self._seconds(entries)):
-                yield Ticket(entries, plans)
+            yield Ticket(entries, plans)
         finally:
             for stage in entries:
                 del self.ledgers[stage].entries[number]
-
-    def _seconds(self, entries: Mapping[SamplingStage, Entry]) -> float:
-        """Still to do, at all stages: they may share a device."""
-        return sum(e.seconds / self.ledgers[stage].backlog.replicas for stage, e in entries.items())
 
     def _entries(
         self, demands: tuple[Demand, ...], pictures: int, budget: Budget
     ) -> dict[SamplingStage, Entry]:
         """The books' entries for a request, if it may start."""
         now = self._clock()
-        lag = self._shares.lag(budget.tenant, budget.priority)
         alone = 0.0  # seconds it takes by itself
         forecast = 0.0  # seconds it takes beside the others, whose work goes on while it is in another stage
         coming = 0.0  # other gateways' pictures that are still in an earlier stage, if they are like these
@@ -96,7 +87,7 @@ class Admission:
             each = sum(first + second for first, second in self._plan(demand))
             one = sum(ledger.backlog.alone(steps) for frame in demand.frames for steps in frame)
             own = max(one, pictures * each / ledger.backlog.replicas)
-            due = now + lag + STRETCH[budget.priority] * own
+            due = now + budget.lag_left + STRETCH[budget.priority] * own
             if budget.priority == "interactive" and budget.is_deadline:
                 due = min(due, now + budget.seconds_left)
             alone += own

@@ -99,6 +99,7 @@ class Images:
             note(pictures=flow.cost.pictures, megapixel_steps=flow.cost.megapixel_steps)
             async with self._quotas.spending(tenant(), flow.cost) as spending:
                 tell(headers_of(spending.left))
+                budget.lags(spending.lag)
                 with self.admission.admitted(flow.demands(), n, budget) as ticket:
                     for warned in flow.options.warnings:
                         yield 0, warned
@@ -173,7 +174,7 @@ class Images:
         most = self.settings.request_timeout
         is_deadline = time_left is not None and time_left < most
         seconds = most if time_left is None else min(time_left, most)
-        return Budget(seconds, request_id, priority, is_deadline, tenant())
+        return Budget(seconds, request_id, priority, is_deadline)
 
     async def _header(
         self, checks: Checks, request: pb.RankCaptionsRequest | pb.EmbedImageRequest

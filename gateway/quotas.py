@@ -51,10 +51,15 @@ class Cost:
 
 @dataclass
 class Spending:
-    """A request that is counted. left: what is left. used: it has got something, which is not given back."""
+    """A request that is counted. left: what is left. used: it has got something, which is not given back.
+
+    lag: seconds by which its tenant is ahead of its quota, spread evenly over the minute. Its work is due so
+    much later, so that who uses a minute at once does not go ahead of others.
+    """
 
     left: list[Left] = field(default_factory=list)
     used: bool = False
+    lag: float = 0.0
 
 
 class Quotas:
@@ -79,6 +84,7 @@ class Quotas:
         )
         self._in_flight: Counter[str] = Counter()
         self._clock_offset = _clock_offset()
+        self._spread_until: dict[str, float] = {}  # by tenant: when its quota has made good for what it got
 
     @contextlib.asynccontextmanager
     async def spending(self, tenant: str, cost: Cost) -> AsyncIterator[Spending]:
@@ -99,14 +105,20 @@ class Quotas:
         }
         self._require_room(tenant, quota)
         taken: dict[str, int] = {}
+        spread = 0.0
         self._in_flight[tenant] += 1
         try:
             for name, (most, amount) in bounds.items():
                 if most is not None:
                     spending.left.append(await self._take(tenant, name, most, amount, taken))
+            spread = max(
+                (WINDOW_SECONDS * amount / most for most, amount in bounds.values() if most), default=0.0
+            )
+            spending.lag = self._spread(tenant, spread)
             yield spending
         except Exception:
             if not spending.used:
+                self._spread_until[tenant] = self._spread_until.get(tenant, 0.0) - spread
                 for name, amount in taken.items():
                     await self._add(tenant, name, -amount)
             raise
@@ -120,6 +132,14 @@ class Quotas:
         if isinstance(self._storage, RedisStorage):
             bridge: Any = self._storage.bridge
             await bridge.get_connection().aclose()
+
+    def _spread(self, tenant: str, seconds: float) -> float:
+        """The tenant's lag, before work for which its quota needs so many seconds is added to it."""
+        now = time.monotonic()
+        self._spread_until = {owner: until for owner, until in self._spread_until.items() if until > now}
+        until = max(now, self._spread_until.get(tenant, now))
+        self._spread_until[tenant] = until + seconds
+        return 0.0 if self._shadow else until - now
 
     def _require_room(self, tenant: str, quota: Quota) -> None:
         if quota.in_flight is not None and self._in_flight[tenant] >= quota.in_flight:

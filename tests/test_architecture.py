@@ -54,7 +54,6 @@ ORDER = (
     "gateway.shared_answers",
     "gateway.replays",
     "gateway.quotas",
-    "gateway.shares",
     "gateway.admission",
     "gateway.flows",
     "gateway.readiness",

@@ -76,7 +76,7 @@ class Gateway:
         return Outcome(arrival, ending, self._clock() - started, wait)
 
     async def _ending(self, arrival: Arrival, first: list[float]) -> Ending:
-        budget = Budget(arrival.deadline, "", arrival.priority, tenant=arrival.tenant, clock=self._clock)
+        budget = Budget(arrival.deadline, "", arrival.priority, clock=self._clock)
         try:
             with (
                 self._quota(arrival.tenant),

@@ -17,17 +17,15 @@ class Budget:
     """A request's seconds from now on, its id, and whose work goes first.
 
     is_deadline: the caller set it, so stages run the earliest first; the gateway's own limit makes nobody
-    urgent. tenant: empty where nobody is known. clock: of these seconds. lag: seconds from the start that its
-    tenant's earlier work takes, which admission notes here.
+    urgent. clock: of these seconds.
     """
 
     seconds: float
     request_id: str
     priority: Priority = "interactive"
     is_deadline: bool = True
-    tenant: str = ""
     clock: Callable[[], float] = time.monotonic
-    lag: float = field(init=False, default=0.0)
+    _lag: float = field(init=False, default=0.0)  # from the start
     _started: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -38,15 +36,14 @@ class Budget:
         """Never negative; at 0 a call fails with DEADLINE_EXCEEDED before it is sent."""
         return max(0.0, self._started + self.seconds - self.clock())
 
-    @property
-    def elapsed(self) -> float:
-        """Seconds since the start."""
-        return self.clock() - self._started
+    def lags(self, seconds: float) -> None:
+        """From now on it is due so many seconds later than others."""
+        self._lag = self.clock() - self._started + seconds
 
     @property
     def lag_left(self) -> float:
-        """What is left of the lag now."""
-        return max(0.0, self._started + self.lag - self.clock())
+        """What is left of these seconds."""
+        return max(0.0, self._started + self._lag - self.clock())
 
     def task(self, seed: int, steps: int, guidance: float) -> sampling_pb2.SamplingTask:
         """What a sampling stage is told of one picture, with the time that is left now."""

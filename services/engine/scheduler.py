@@ -73,7 +73,7 @@ class Scheduler:
         priority: Priority = "interactive",
         lag: float = 0.0,
     ) -> Job:
-        """Take a job in. lag: seconds that it is due later for its tenant's other work.
+        """Take a job in. lag: seconds that it is due later, since its tenant is ahead of its quota.
 
         Raises DeadlineMissed if an idle engine could not finish it in time, DeadlineUnreachable if this one
         cannot or if somebody who was admitted before would then be late, and QueueFull.

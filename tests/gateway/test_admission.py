@@ -80,25 +80,18 @@ def test_as_many_are_admitted_as_can_be_in_time() -> None:
     assert 4 <= Desk().admitted_in_a_row(8.0) <= 7  # a second each, and a margin
 
 
-def test_a_tenants_next_request_lags_by_what_it_was_admitted_with() -> None:
+def test_who_lags_is_due_later_and_waits_for_more() -> None:
     desk = Desk()
-
-    def lag_of(tenant: str, pictures: int = 1) -> float:
-        budget = Timeless(1e6, "id", tenant=tenant)
-        desk.stack.enter_context(desk.admission.admitted((PRIOR, DECODER), pictures, budget))
-        return budget.task(1, 8, 2.0).lag_seconds
-
-    assert lag_of("many", 3) == 0.0
-    each = 1.08  # seconds: 0.08 of it in the prior
-    assert lag_of("many") == pytest.approx(3 * each, abs=0.01)
-    assert lag_of("many") == pytest.approx(4 * each, abs=0.01)
-    assert lag_of("few") == 0.0
-    assert lag_of("") == lag_of("") == 0.0
-    desk.now += 2.5
-    assert lag_of("many") == pytest.approx(5 * each - 2.5, abs=0.01)
-    assert lag_of("few") == 0.0
-    desk.now += 100
-    assert lag_of("many") == 0.0
+    for _ in range(2):
+        desk.admit()
+    ledger = desk.admission.ledgers["decoder"]
+    budget = Timeless(1e6, "id")
+    budget.lags(5.0)
+    assert budget.task(1, 8, 2.0).lag_seconds == pytest.approx(5.0, abs=0.1)
+    desk.stack.enter_context(desk.admission.admitted((DECODER,), 1, budget))
+    *others, own = sorted(ledger.entries.values(), key=lambda entry: entry.due)
+    assert len(others) == 2
+    assert own.due == pytest.approx(others[-1].due + 5.0, abs=0.2)
 
 
 def test_work_of_other_gateways_counts() -> None:

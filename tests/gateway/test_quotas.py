@@ -57,6 +57,22 @@ async def test_each_bound_of_a_tenant_counts_and_nobody_elses() -> None:
         await spend(quotas, "acme", 4)
 
 
+async def test_who_uses_a_minute_at_once_lags_as_if_it_were_spread() -> None:
+    quotas = Quotas({"acme": Quota(pictures=60, megapixel_steps=60)}, shadow=False, open_on_failure=True)
+
+    async def lag(tenant: str, pictures: int, steps: int) -> float:
+        async with quotas.spending(tenant, Cost(pictures, steps)) as spending:
+            return spending.lag
+
+    assert await lag("acme", 2, 5) == 0.0
+    assert await lag("acme", 1, 1) == pytest.approx(5.0, abs=0.5)  # the megapixel-steps are the tighter bound
+    assert await lag("acme", 1, 1) == pytest.approx(6.0, abs=0.5)
+    assert await lag("other", 9, 9) == 0.0  # it has no quota
+    with contextlib.suppress(StageUnavailable):
+        await fail(quotas, used=False)
+    assert await lag("acme", 1, 1) == pytest.approx(7.0, abs=0.5)  # what got nothing is no work
+
+
 async def test_what_got_nothing_is_given_back_and_what_got_something_is_not() -> None:
     quotas = books()
     for used, left in ((False, 2), (True, 0)):
