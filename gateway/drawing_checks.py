@@ -108,17 +108,19 @@ class DrawingChecks(Checks):
         steps = settings.max_steps
         prior_steps = int(value("prior_steps", prior.steps, 1, steps))
         prior_guidance = value("prior_guidance", prior.guidance, 0, guidance)
+        n = int(value("n", 1, 1, settings.max_n))
+        decoder_steps = int(value("decoder_steps", decoder.steps, 1, steps))
         decoder_guidance = value("decoder_guidance", decoder.guidance, 0, guidance)
         if given.negative_prompt:
             # Below 1, guidance leads towards it.
             check = self.prompt if min(prior_guidance, decoder_guidance) < 1 else self.text
             check("options.negative_prompt", given.negative_prompt)
         return Options(
-            n=int(value("n", 1, 1, settings.max_n)),
+            n=n,
             seed=given.seed if given.HasField("seed") else secrets.randbits(32),
             prior_steps=prior.steps if prior.fixed else prior_steps,
             prior_guidance=prior.guidance if prior.fixed else prior_guidance,
-            decoder_steps=int(value("decoder_steps", decoder.steps, 1, steps)),
+            decoder_steps=decoder_steps,
             decoder_guidance=decoder_guidance,
             upsampler_steps=int(value("upsampler_steps", decoder.upsampler_steps, 1, steps)),
             prior_candidates=int(
