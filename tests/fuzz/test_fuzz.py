@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+import tempfile
+from pathlib import Path
+
 import pytest
 
+from services.bundles.bundle import ROOT
 from tests.fuzz.inputs import Inputs
 from tests.fuzz.runner import LEAK, Report, fuzzing, run
 
@@ -30,11 +35,18 @@ def test_the_same_seed_makes_the_same_input() -> None:
     assert [Inputs(seed).call() for seed in range(20)] == [Inputs(seed).call() for seed in range(20)]
 
 
-@pytest.mark.parametrize(
-    "text", ["Traceback (most recent call last)", 'File "gateway/x.py"', "at 127.0.0.1:9000", "in /root/x"]
-)
+STACKS = ["Traceback (most recent call last)", 'File "gateway/x.py"', "at 127.0.0.1:9000"]
+PATHS = [sys.prefix, sys.base_prefix, str(Path.home()), tempfile.gettempdir()]
+
+
+@pytest.mark.parametrize("text", [*STACKS, *(f"in {folder}/x" for folder in PATHS), f"({ROOT}/x)"])
 def test_a_leak_is_seen(text: str) -> None:
     report = Report()
     report.note(7, "grpc INVALID_ARGUMENT", text, fault=False, seconds=0.1)
     assert report.bad
-    assert not LEAK.search("prompt: is empty; say what the picture shows")
+    for fine in (
+        "prompt: is empty; say what the picture shows",
+        "/v1/models/ is not here",
+        "image/png or a/b",
+    ):
+        assert not LEAK.search(fine)

@@ -1,5 +1,5 @@
-# Runs HAProxy, and has it read the certificate again when that changes: a new process takes over the port, and the old one
-# ends with its connections.
+# Runs HAProxy, and has it read the certificate again when that changes: a new process takes over the port, and
+# the old one ends with its connections.
 haproxy -W -db -f /stage-tls/haproxy.cfg &
 master=$!
 trap 'kill -USR1 $master' TERM INT
