@@ -65,6 +65,7 @@ class Unsigned(ServiceError):
     code = code_pb2.FAILED_PRECONDITION
 
 
+Validity = tuple[datetime.datetime, datetime.datetime]  # from and until when
 Pems = tuple[bytes, bytes]  # a chain, which begins with the key's own certificate, and the key
 
 
@@ -85,6 +86,7 @@ class Signer:
         key = serialization.load_pem_private_key(pems[1], None)
         if key.public_key() != certificate.public_key():
             raise ValueError("the certificate is another key's")
+        self._validity = _validity(certificate)
         info = c2pa.C2paSignerInfo(c2pa.C2paSigningAlg.ES256, *pems, None)
         self._signer = c2pa.Signer.from_info(info)
         self._pems = pems
@@ -113,7 +115,9 @@ class Signer:
             if self._is_valid() and time.monotonic() - self._looked < LOOK_SECONDS:
                 return
             try:
-                if (pems := self._read()) != self._pems and not (self._is_valid() and not _is_valid(pems)):
+                pems = self._read()
+                later = not _is_now(_validity(x509.load_pem_x509_certificate(pems[0]))) and self._is_valid()
+                if pems != self._pems and not later:
                     self._use(pems)
                     logger.info("pictures are signed with a new certificate")
             except UNUSABLE as error:
@@ -123,7 +127,7 @@ class Signer:
                 raise Unsigned("pictures cannot be signed: the certificate of this service is not valid now")
 
     def _is_valid(self) -> bool:
-        return _is_valid(self._pems)
+        return _is_now(self._validity)
 
     def signed(self, data: bytes, form: OutputFormat, made: Made) -> bytes:
         """The file with its manifest. It takes milliseconds: not on the event loop."""
@@ -169,11 +173,12 @@ def _manifest(made: Made, ingredients: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _is_valid(pems: Pems) -> bool:
-    """Whether a certificate is valid now. Raises ValueError for none."""
-    certificate = x509.load_pem_x509_certificate(pems[0])
-    now = datetime.datetime.now(datetime.UTC)
-    return certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc
+def _validity(certificate: x509.Certificate) -> Validity:
+    return certificate.not_valid_before_utc, certificate.not_valid_after_utc
+
+
+def _is_now(validity: Validity) -> bool:
+    return validity[0] <= datetime.datetime.now(datetime.UTC) <= validity[1]
 
 
 def mime_of(file: bytes) -> str:

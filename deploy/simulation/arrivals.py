@@ -15,14 +15,15 @@ Flow = Literal["generate", "vary", "inpaint"]
 BURST = 8.0  # times the rate
 BURST_SHARE = 0.1  # of the time
 SWING = 0.6  # of the mean rate, by which a day's rate rises and falls
-FLOOD = "flood"  # the tenant that asks for too much, in the middle of the time
-TENANTS = 100  # beside it
-FLOOD_RATE = 10.0  # times all others' rate
+FLOOD = 10.0  # times all others' rate, by one tenant, in the middle of the time
 
 
 @dataclass(frozen=True)
 class Arrival:
-    """A request. at: seconds from the start. steps: of the decoder; 0: the model's own."""
+    """A request. at: seconds from the start. steps: of the decoder; 0: the model's own.
+
+    floods: it is of the tenant that asks for too much.
+    """
 
     at: float
     flow: Flow
@@ -30,7 +31,7 @@ class Arrival:
     steps: int
     deadline: float
     priority: Priority = "interactive"
-    tenant: str = "everybody"
+    floods: bool = False
 
 
 def rate_at(trace: Trace, mean: float, share: float) -> float:
@@ -49,12 +50,12 @@ def arrivals(
     """At random, in order, until the time is over."""
     requests = pictures_a_second / _pictures_of_a_request()
     most = max(rate_at(trace, requests, share / 100) for share in range(100))
-    flood = FLOOD_RATE * requests if trace == "flood" else 0.0
+    flood = FLOOD * requests if trace == "flood" else 0.0
     at = 0.0
     while (at := at + dice.expovariate(most + flood)) < seconds:
         if dice.random() < flood / (most + flood):
             if 1 / 3 <= at / seconds < 2 / 3:
-                yield Arrival(at, "generate", 1, 0, deadline, tenant=FLOOD)
+                yield Arrival(at, "generate", 1, 0, deadline, floods=True)
         elif dice.random() < rate_at(trace, requests, at / seconds) / most:
             yield _request(at, deadline, dice)
 
@@ -76,5 +77,4 @@ def _pictures_of_a_request() -> float:
 
 def _request(at: float, deadline: float, dice: random.Random) -> Arrival:
     _, flow, pictures, steps, priority = dice.choices(MIX, [share for share, *_ in MIX])[0]
-    tenant = f"tenant {dice.randrange(TENANTS)}"
-    return Arrival(at, flow, pictures, steps, deadline * (10 if priority == "batch" else 1), priority, tenant)
+    return Arrival(at, flow, pictures, steps, deadline * (10 if priority == "batch" else 1), priority)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from deploy.simulation.arrivals import FLOOD, Arrival
+from deploy.simulation.arrivals import Arrival
 from deploy.simulation.fleet import Fleet
 from deploy.simulation.profile import Profile
 from deploy.simulation.replica import Replica, Told
@@ -79,7 +79,7 @@ class Gateway:
         budget = Budget(arrival.deadline, "", arrival.priority, clock=self._clock)
         try:
             with (
-                self._quota(arrival.tenant),
+                self._quota(arrival.floods),
                 self._places.place(),
                 self.admission.admitted(self._demands(arrival), arrival.pictures, budget) as ticket,
             ):
@@ -97,15 +97,14 @@ class Gateway:
             return "failed"
 
     @contextlib.contextmanager
-    def _quota(self, tenant: str) -> Iterator[None]:
-        flood = tenant == FLOOD
-        if flood and self._in_flight and self._flood >= self._in_flight:
+    def _quota(self, floods: bool) -> Iterator[None]:
+        if floods and self._in_flight and self._flood >= self._in_flight:
             raise refusal("quota", "too many at a time", 1.0)
-        self._flood += flood
+        self._flood += floods
         try:
             yield
         finally:
-            self._flood -= flood
+            self._flood -= floods
 
     def _demands(self, arrival: Arrival) -> tuple[Demand, ...]:
         stages: tuple[SamplingStage, ...] = ("decoder",) if arrival.flow == "vary" else ("prior", "decoder")

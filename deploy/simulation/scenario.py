@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from deploy.simulation.arrivals import FLOOD, Trace, arrivals
+from deploy.simulation.arrivals import Trace, arrivals
 from deploy.simulation.clock import simulated
 from deploy.simulation.fleet import ZONES, Fleet, Routing
 from deploy.simulation.gateway import Gateway, Outcome
@@ -133,7 +133,7 @@ def report_of(
     """What became of the requests. busy: seconds of the stages; none where nobody knows."""
     busy = busy or {"prior": 0.0, "decoder": 0.0}
     after = WARM_UP_SHARE * scenario.seconds
-    counted = [o for o in outcomes if o.arrival.at >= after and o.arrival.tenant != FLOOD]
+    counted = [o for o in outcomes if o.arrival.at >= after and not o.arrival.floods]
     total = max(1, len(counted))
     endings = {
         ending: sum(o.ending == ending for o in counted) / total

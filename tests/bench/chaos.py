@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
-import json
 import os
 import random
 import signal
@@ -27,14 +26,14 @@ import psutil
 from PIL import Image
 from rich.console import Console
 
-from deploy.local.cluster import ROOT, stages_running
+from deploy.local.cluster import stages_running
 from deploy.local.gateway import gateway_running
 from deploy.local.ports import free_port
 from deploy.local.settings import load_stack_settings
 from deploy.local.signals import stop_on_signals
 from gateway.environment import load_settings
 from gateway.settings import Settings
-from tests.bench.machine import describe_machine
+from tests.bench.results import keep
 from tests.pictures import drawn
 from unclip.v1 import image_service_pb2 as pb
 from unclip.v1 import image_service_pb2_grpc
@@ -212,7 +211,6 @@ def main(kills: int) -> None:
         with gateway_running(stages, settings):
             load = asyncio.run(under_load(address, lambda load: kill_all(load, kills)))
         report = {
-            "machine": describe_machine(),
             "kills": kills,
             "outcomes": dict(load.outcomes),
             "different": load.different,
@@ -222,9 +220,7 @@ def main(kills: int) -> None:
             killed = asyncio.run(under_load(address, lambda load: kill_gateway(load, stages, settings)))
         report["gateway killed"] = {**killed.outcomes, "back after seconds": killed.seconds}
     console.print(report)
-    target = ROOT / "out/bench/chaos.json"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(report, indent=2) + "\n")
+    keep("chaos", **report)
     lost = sum(load.outcomes.values()) - load.outcomes["OK"]
     only_unavailable = set(killed.outcomes) <= {"OK", "UNAVAILABLE"}
     in_time = killed.seconds is not None and killed.seconds <= GATEWAY_BACK_SECONDS

@@ -8,13 +8,10 @@ out/bench/neighbours.json.
 from __future__ import annotations
 
 import asyncio
-import json
-import multiprocessing
 import random
 import tempfile
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,10 +19,8 @@ from typing import Any
 import click
 import grpc
 import grpc.aio
-from rich.console import Console
-from rich.table import Table
 
-from deploy.local.cluster import ROOT, stages_running
+from deploy.local.cluster import stages_running
 from deploy.local.gateway import gateway_running
 from deploy.local.ports import free_port
 from deploy.local.settings import load_stack_settings
@@ -33,8 +28,9 @@ from deploy.local.signals import stop_on_signals
 from gateway.environment import load_settings
 from gateway.quota import Quota
 from gateway.tokens import new_token, write_tokens
-from tests.bench.machine import describe_machine
+from tests.bench.apart import apart
 from tests.bench.overload import OPTIONS, quantile
+from tests.bench.results import keep, show
 from unclip.v1 import image_service_pb2 as pb
 from unclip.v1 import image_service_pb2_grpc
 
@@ -122,16 +118,6 @@ async def measure(
     return rows
 
 
-def apart(work: Any, *args: Any) -> Any:
-    """A coroutine function's result, from a process that has no driver of Ray's in it."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-        return process.submit(_run, work, args).result()
-
-
-def _run(work: Any, args: Sequence[Any]) -> Any:
-    return asyncio.run(work(*args))
-
-
 async def _peak_at(address: str, secret: str) -> float:
     async with grpc.aio.insecure_channel(address, options=OPTIONS) as channel:
         return await peak(Tenant(image_service_pb2_grpc.ImageServiceStub(channel), secret))
@@ -172,14 +158,8 @@ def main(seconds: float, in_flight: str) -> None:
     stop_on_signals()
     with stages_running(settings=load_stack_settings()) as stages:
         most, rows = measured(stages, seconds, [int(bound) for bound in in_flight.split(",")])
-    table = Table(*(name.replace("_", " ") for name in asdict(rows[0])), title=f"peak {most:.1f} a second")
-    for row in rows:
-        table.add_row(*(str(value) for value in asdict(row).values()))
-    Console(width=140).print(table)
-    target = ROOT / "out/bench/neighbours.json"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    report = {"machine": describe_machine(), "peak": most, "rows": [asdict(row) for row in rows]}
-    target.write_text(json.dumps(report, indent=2) + "\n")
+    show(rows, f"peak {most:.1f} a second")
+    keep("neighbours", peak=most, rows=[asdict(row) for row in rows])
 
 
 if __name__ == "__main__":

@@ -10,12 +10,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import json
-import multiprocessing
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -23,16 +20,16 @@ import click
 import grpc
 import grpc.aio
 from rich.console import Console
-from rich.table import Table
 
-from deploy.local.cluster import ROOT, stages_running
+from deploy.local.cluster import stages_running
 from deploy.local.gateway import gateway_running
 from deploy.local.loopback import NODE_ADDRESS
 from deploy.local.ports import free_port
 from deploy.local.settings import load_stack_settings
 from deploy.local.signals import stop_on_signals
 from gateway.environment import load_settings
-from tests.bench.machine import describe_machine
+from tests.bench.apart import apart
+from tests.bench.results import keep, show
 from tests.bench.work import Work
 from tests.statuses import refused_by
 from unclip.v1 import image_service_pb2 as pb
@@ -171,20 +168,6 @@ def quantile(values: Sequence[float], share: float) -> float:
     return round(1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))], 1) if ordered else 0.0
 
 
-def measure_apart(
-    addresses: Sequence[str], metrics: str, loads: Sequence[float], seconds: float
-) -> tuple[float, list[Row]]:
-    """``measure`` in a process of its own, so that callers do not share one with Ray's driver."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-        return process.submit(_measure, addresses, metrics, loads, seconds).result()
-
-
-def _measure(
-    addresses: Sequence[str], metrics: str, loads: Sequence[float], seconds: float
-) -> tuple[float, list[Row]]:
-    return asyncio.run(measure(addresses, metrics, loads, seconds))
-
-
 async def measure(
     addresses: Sequence[str], metrics: str, loads: Sequence[float], seconds: float
 ) -> tuple[float, list[Row]]:
@@ -250,17 +233,11 @@ def main(seconds: float, loads: str, gateways: str) -> None:
         for count in map(int, gateways.split(",")):
             with gateways_running(stages, count) as addresses:
                 metrics = f"http://{NODE_ADDRESS}:{port}/metrics"
-                peak, measured = measure_apart(addresses, metrics, multiples, seconds)
+                peak, measured = apart(measure, addresses, metrics, multiples, seconds)
                 peaks[count] = peak
                 rows += measured
-    table = Table(*(name.replace("_", " ") for name in asdict(rows[0])))
-    for row in rows:
-        table.add_row(*(str(value) for value in asdict(row).values()))
-    Console(width=140).print(table)
-    target = ROOT / "out/bench/overload.json"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    report = {"machine": describe_machine(), "peaks": peaks, "rows": [asdict(row) for row in rows]}
-    target.write_text(json.dumps(report, indent=2) + "\n")
+    show(rows)
+    keep("overload", peaks=peaks, rows=[asdict(row) for row in rows])
 
 
 if __name__ == "__main__":

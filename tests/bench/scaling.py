@@ -8,26 +8,23 @@ terminal, and the same figures to out/bench/scaling.json.
 from __future__ import annotations
 
 import asyncio
-import json
-import multiprocessing
 import random
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import click
 import grpc.aio
 from rich.console import Console
-from rich.table import Table
 
-from deploy.local.cluster import ROOT, cluster_running, serve_config
+from deploy.local.cluster import cluster_running, serve_config
 from deploy.local.settings import load_stack_settings
 from deploy.local.signals import stop_on_signals
 from services.wire.stages import APPLICATION_KEY
-from tests.bench.machine import describe_machine
+from tests.bench.apart import apart
 from tests.bench.overload import quantile
+from tests.bench.results import keep, show
 from unclip.internal.v1 import decoder_service_pb2, decoder_service_pb2_grpc, sampling_pb2
 
 STEPS = 10
@@ -116,19 +113,9 @@ def measured(replicas: int, router: str, seconds: float) -> Row:
     }
     del deployment["autoscaling_config"]
     with cluster_running(config, settings, cpus=4) as address:
-        throughput, times = _apart(address, replicas, seconds)
+        throughput, times = apart(measure, address, replicas, seconds)
     linear = throughput * STEPS * STEP_SECONDS / replicas
     return Row(replicas, router, round(linear, 3), quantile(times, 0.5), quantile(times, 0.99))
-
-
-def _apart(address: str, replicas: int, seconds: float) -> tuple[float, list[float]]:
-    """``measure`` in a process that has no driver of Ray's in it."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-        return process.submit(_run, address, replicas, seconds).result()
-
-
-def _run(address: str, replicas: int, seconds: float) -> tuple[float, list[float]]:
-    return asyncio.run(measure(address, replicas, seconds))
 
 
 def rows_of(counts: Sequence[int], seconds: float) -> list[Row]:
@@ -148,14 +135,8 @@ def main(replicas: str, seconds: float) -> None:
     """Print a table, and write out/bench/scaling.json."""
     stop_on_signals()
     rows = rows_of([int(count) for count in replicas.split(",")], seconds)
-    table = Table(*asdict(rows[0]))
-    for row in rows:
-        table.add_row(*(str(value) for value in asdict(row).values()))
-    Console(width=120).print(table)
-    target = ROOT / "out/bench/scaling.json"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    report = {"machine": describe_machine(), "rows": [asdict(row) for row in rows]}
-    target.write_text(json.dumps(report, indent=2) + "\n")
+    show(rows)
+    keep("scaling", rows=[asdict(row) for row in rows])
 
 
 if __name__ == "__main__":

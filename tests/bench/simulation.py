@@ -8,12 +8,9 @@ and the same figures to out/bench/simulation-live.json.
 from __future__ import annotations
 
 import asyncio
-import json
-import multiprocessing
 import random
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,9 +18,8 @@ import click
 import grpc
 import grpc.aio
 from rich.console import Console
-from rich.table import Table
 
-from deploy.local.cluster import CONFIGS, ROOT, cluster_running, serve_config
+from deploy.local.cluster import CONFIGS, cluster_running, serve_config
 from deploy.local.gateway import gateway_running
 from deploy.local.ports import free_port
 from deploy.local.settings import load_stack_settings
@@ -35,8 +31,9 @@ from deploy.simulation.measure import measured
 from deploy.simulation.scenario import Report, Scenario, report_of, run
 from gateway.environment import load_settings
 from services.wire.stages import STAGES
-from tests.bench.machine import describe_machine
+from tests.bench.apart import apart
 from tests.bench.overload import OPTIONS
+from tests.bench.results import keep, show
 from tests.statuses import refused_by
 from unclip.v1 import image_service_pb2 as pb
 from unclip.v1 import image_service_pb2_grpc
@@ -117,16 +114,6 @@ async def loaded(address: str, rate: float, seconds: float) -> list[Outcome]:
         return await asyncio.gather(*calls)
 
 
-def apart(work: Any, *args: Any) -> Any:
-    """What a coroutine function returns, in a process that has no driver of Ray's in it."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-        return process.submit(_run, work, args).result()
-
-
-def _run(work: Any, args: Sequence[Any]) -> Any:
-    return asyncio.run(work(*args))
-
-
 def compared(decoders: int, loads: Sequence[float], seconds: float) -> list[Row]:
     """Live and simulated, at each load."""
     settings = load_stack_settings()
@@ -181,15 +168,8 @@ def main(seconds: float, loads: str, decoders: str) -> None:
     rows: list[Row] = []
     for count in map(int, decoders.split(",")):
         rows += compared(count, [float(load) for load in loads.split(",")], seconds)
-    table = Table(*asdict(rows[0]))
-    for line in rows:
-        table.add_row(*(str(value) for value in asdict(line).values()))
-    Console(width=140).print(table)
-    target = ROOT / "out/bench/simulation-live.json"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(
-        json.dumps({"machine": describe_machine(), "rows": [asdict(line) for line in rows]}, indent=2) + "\n"
-    )
+    show(rows)
+    keep("simulation-live", rows=[asdict(line) for line in rows])
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ each: its slope, in per cent an hour of what the process had then, is what a lea
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import threading
@@ -31,6 +30,7 @@ from deploy.local.signals import stop_on_signals
 from gateway.environment import load_settings
 from services.bundles.bundle import ROOT
 from tests.bench.machine import describe_machine
+from tests.bench.results import keep
 
 LOOK_SECONDS = 5.0
 MIB = 2**20
@@ -151,8 +151,7 @@ def main(minutes: float, warm_up: float, callers: int) -> None:
     console.print(table)
     draw(series, ROOT / "out/bench/soak.png")
     held = {name: {"seconds": own.seconds, "memory": own.memory} for name, own in series.items()}
-    report = {"machine": describe_machine(), "minutes": minutes, "slopes": found, "held": held}
-    (ROOT / "out/bench/soak.json").write_text(json.dumps(report, indent=2) + "\n")
+    keep("soak", minutes=minutes, slopes=found, held=held)
     sys.exit(code)
 
 

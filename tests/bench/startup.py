@@ -25,7 +25,7 @@ from rich.table import Table
 
 from services.bundles.bundle import ROOT
 from tests.bench import held
-from tests.bench.machine import describe_machine
+from tests.bench.results import keep
 
 FIRST = "6e5c112"  # before anything was done about it
 
@@ -106,11 +106,7 @@ def main(against: str, repeats: int) -> None:
         table.add_row(name, *(f"{value:.1f}" for value in asdict(start).values()))
     table.add_row("ratio", *(f"{value:.2f}" for value in ratios.values()))
     Console(width=120).print(table)
-    target = ROOT / "out/bench/startup.json"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    report = {"machine": describe_machine(), "ratios": ratios}
-    report |= {name: asdict(start) for name, start in medians.items()}
-    target.write_text(json.dumps(report, indent=2) + "\n")
+    keep("startup", ratios=ratios, **{name: asdict(start) for name, start in medians.items()})
 
 
 if __name__ == "__main__":
