@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ class Budget:
     priority: Priority = "interactive"
     is_deadline: bool = True
     clock: Callable[[], float] = time.monotonic
-    _lag: float = field(init=False, default=0.0)  # from the start
+    _lags_until: float = field(init=False, default=-math.inf)
     _started: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -38,12 +39,12 @@ class Budget:
 
     def lags(self, seconds: float) -> None:
         """From now on it is due so many seconds later than others."""
-        self._lag = self.clock() - self._started + seconds
+        self._lags_until = self.clock() + seconds
 
     @property
     def lag_left(self) -> float:
         """What is left of these seconds."""
-        return max(0.0, self._started + self._lag - self.clock())
+        return max(0.0, self._lags_until - self.clock())
 
     def task(self, seed: int, steps: int, guidance: float) -> sampling_pb2.SamplingTask:
         """What a sampling stage is told of one picture, with the time that is left now."""
