@@ -14,7 +14,7 @@ from services.decoder.sampler import BASE, UPSAMPLERS, DecoderSampler
 from services.decoder.tasks import DecoderRow, DecoderTask, Picture
 from services.prior.sampler import PriorConditioning, PriorRow, PriorSampler, Text
 
-CALL_SIZE = 16  # as in deploy/serve/prior.yaml
+CALL_SIZE = 4  # as in deploy/serve/prior.yaml
 
 
 @pytest.fixture(scope="module")
