@@ -147,12 +147,17 @@ async def proxying(helm: Helm, folder: Path, authority: Authority, stage: str) -
         try:
             await until(lambda: _listens(port), 10)
             yield proxy
-            gc.collect()  # gRPC's channels close their connections when they are collected
             process.send_signal(signal.SIGTERM)
-            assert await asyncio.to_thread(process.wait, 10) == 0
+            await until(lambda: _ended(process), 20)
+            assert process.returncode == 0
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+
+
+def _ended(process: subprocess.Popen[bytes]) -> bool:
+    gc.collect()  # gRPC's calls and channels close their connections when they are collected, one after the other
+    return process.poll() is not None
 
 
 def _listens(port: int) -> bool:

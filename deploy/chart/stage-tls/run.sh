@@ -2,9 +2,10 @@
 # the old one ends with its connections.
 haproxy -W -db -f /stage-tls/haproxy.cfg &
 master=$!
-trap 'kill -USR1 $master' TERM INT
+ending=
+trap 'ending=1; kill -USR1 $master' TERM INT
 seen=$(cat /tls/* | sha256sum)
-while kill -0 $master 2>/dev/null; do
+while [ -z "$ending" ] && kill -0 $master 2>/dev/null; do
     sleep "${LOOK_SECONDS:-30}" &
     wait $! || true
     now=$(cat /tls/* | sha256sum)
