@@ -1,13 +1,12 @@
 """``python -m tests.bench``: time per stage of one request, and what the gateway and the hops add.
 
 The hops are measured with stages that do nothing. Prints a table, and writes the same figures to
-out/bench.json.
+out/bench/request.json.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import statistics
 import time
 from collections.abc import Sequence
@@ -24,8 +23,7 @@ from deploy.local.settings import load_stack_settings
 from gateway.environment import load_settings
 from gateway.server import Gateway
 from gateway.settings import Settings
-from services.bundles.bundle import ROOT
-from tests.bench.machine import describe_machine
+from tests.bench.results import keep
 from tests.fakes.stages import serve_fake_stages
 from unclip.v1 import image_service_pb2 as pb
 from unclip.v1 import image_service_pb2_grpc
@@ -85,7 +83,7 @@ def summary(values: Sequence[float]) -> dict[str, float]:
 @click.command()
 @click.option("--repeats", type=click.IntRange(1), default=10, show_default=True)
 def main(repeats: int) -> None:
-    """Run both benchmarks, print a table and write out/bench.json."""
+    """Run both benchmarks, print a table and write out/bench/request.json."""
     no_op = asyncio.run(overhead(repeats * 10))
     settings = load_stack_settings()
     with stages_running(settings=settings) as stages, gateway_running(stages, load_settings()) as address:
@@ -101,12 +99,7 @@ def main(repeats: int) -> None:
     share = report["no-op stages"]["request"]["median_ms"] / report["one picture"]["request"]["median_ms"]
     Console().print(table)
     click.echo(f"gateway and hops: {100 * share:.1f} % of a one-picture request")
-    target = ROOT / "out/bench.json"
-    target.parent.mkdir(exist_ok=True)
-    machine = {**describe_machine(), "repeats": repeats}
-    target.write_text(
-        json.dumps({"machine": machine, "overhead_share": share, "figures": report}, indent=2) + "\n"
-    )
+    keep("request", repeats=repeats, overhead_share=share, figures=report)
 
 
 if __name__ == "__main__":

@@ -8,14 +8,11 @@ stack, asked over gRPC. The table goes to the terminal, and the same figures to 
 from __future__ import annotations
 
 import asyncio
-import json
-import multiprocessing
 import os
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,16 +22,18 @@ import grpc.aio
 from rich.console import Console
 from rich.table import Table
 
-from deploy.local.cluster import ROOT, stages_running
+from deploy.local.cluster import stages_running
 from deploy.local.gateway import gateway_running
 from deploy.local.models import gateway_table, local_models
 from deploy.local.ports import free_port
 from deploy.local.settings import load_stack_settings
 from deploy.local.signals import stop_on_signals
 from gateway.environment import load_settings
+from tests.bench.apart import apart
 from tests.bench.machine import describe_machine
 from tests.bench.overload import OPTIONS
 from tests.bench.peers_model import PARTS, make
+from tests.bench.results import keep
 from unclip.v1 import image_service_pb2 as pb
 from unclip.v1 import image_service_pb2_grpc
 
@@ -156,12 +155,6 @@ async def _generate(stub: Any, request: pb.GenerateRequest) -> Any:
     return await stub.Generate(request, timeout=600)
 
 
-def apart(work: Callable[..., Row], *args: Any, **options: Any) -> Row:
-    """A function's result, from a process of its own."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-        return process.submit(work, *args, **options).result()
-
-
 def rows_of(folder: Path, work: Work) -> list[Row]:
     """Every side, one after another."""
     found = []
@@ -205,10 +198,7 @@ def main(size: int, steps: int, batch: int, repeats: int) -> None:
     console.print(table)
     console.print(f"one picture over diffusers at its best: {own.seconds / best:.2f}")
     console.print(f"a batch over diffusers' best batch: {own.pictures_a_second / fastest:.2f}")
-    target = ROOT / "out/bench/peers.json"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    report = {"machine": describe_machine(), "work": asdict(work), "rows": [asdict(row) for row in rows]}
-    target.write_text(json.dumps(report, indent=2) + "\n")
+    keep("peers", work=asdict(work), rows=[asdict(row) for row in rows])
 
 
 if __name__ == "__main__":

@@ -156,7 +156,7 @@ async def proxying(helm: Helm, folder: Path, authority: Authority, stage: str) -
 
 
 def _ended(process: subprocess.Popen[bytes]) -> bool:
-    gc.collect()  # gRPC's calls and channels close their connections when they are collected, one after the other
+    gc.collect()  # gRPC closes connections when calls and channels are collected, one after the other
     return process.poll() is not None
 
 

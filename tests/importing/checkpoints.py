@@ -51,23 +51,23 @@ def tokenizer(folder: Path) -> CLIPTokenizer:
     return CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=77)
 
 
-def text_encoder(activation: str) -> CLIPTextModelWithProjection:
+def text_encoder(activation: str, dim: int = DIM, layers: int = 2) -> CLIPTextModelWithProjection:
     """CLIP's text tower, narrow."""
     config = CLIPTextConfig(
         vocab_size=49408,
-        hidden_size=DIM,
-        intermediate_size=4 * DIM,
-        num_hidden_layers=2,
+        hidden_size=dim,
+        intermediate_size=4 * dim,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         max_position_embeddings=77,
-        projection_dim=DIM,
+        projection_dim=dim,
         hidden_act=activation,
         eos_token_id=2,
     )
     return randomised(CLIPTextModelWithProjection(config))
 
 
-def image_encoder(activation: str) -> CLIPVisionModelWithProjection:
+def image_encoder(activation: str, dim: int = DIM) -> CLIPVisionModelWithProjection:
     """CLIP's image tower, narrow."""
     config = CLIPVisionConfig(
         image_size=28,
@@ -76,7 +76,7 @@ def image_encoder(activation: str) -> CLIPVisionModelWithProjection:
         intermediate_size=96,
         num_hidden_layers=2,
         num_attention_heads=3,
-        projection_dim=DIM,
+        projection_dim=dim,
         hidden_act=activation,
     )
     return randomised(CLIPVisionModelWithProjection(config))
@@ -87,11 +87,10 @@ def image_processor() -> CLIPImageProcessor:
     return CLIPImageProcessor(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28})
 
 
-def prior_network() -> PriorTransformer:
+def prior_network(dim: int = DIM, heads: int = 4, head_dim: int = 16, layers: int = 2) -> PriorTransformer:
     """A prior, narrow."""
-    return randomised(
-        PriorTransformer(num_attention_heads=4, attention_head_dim=16, num_layers=2, embedding_dim=DIM)
-    )
+    widths = {"num_attention_heads": heads, "attention_head_dim": head_dim, "num_layers": layers}
+    return randomised(PriorTransformer(**widths, embedding_dim=dim))
 
 
 def keep_vocabulary(folder: Path) -> None:
@@ -100,12 +99,14 @@ def keep_vocabulary(folder: Path) -> None:
         shutil.copy(folder.parent / "vocabulary" / name, folder / "tokenizer" / name)
 
 
-def kandinsky_prior(folder: Path) -> KandinskyV22PriorPipeline:
-    """kandinsky-community/kandinsky-2-2-prior."""
+def kandinsky_prior(
+    folder: Path, dim: int = DIM, text_layers: int = 2, **network: int
+) -> KandinskyV22PriorPipeline:
+    """kandinsky-community/kandinsky-2-2-prior. network: what ``prior_network`` takes."""
     made = KandinskyV22PriorPipeline(
-        prior=prior_network(),
-        image_encoder=image_encoder("gelu"),
-        text_encoder=text_encoder("gelu"),
+        prior=prior_network(dim, **network),
+        image_encoder=image_encoder("gelu", dim),
+        text_encoder=text_encoder("gelu", dim, text_layers),
         tokenizer=tokenizer(folder.parent / "vocabulary"),
         scheduler=UnCLIPScheduler(
             prediction_type="sample", clip_sample_range=10.0, variance_type="fixed_small_log"
@@ -117,10 +118,16 @@ def kandinsky_prior(folder: Path) -> KandinskyV22PriorPipeline:
     return made
 
 
-def kandinsky_decoder(folder: Path, in_channels: int = 4) -> KandinskyV22Pipeline:
+def kandinsky_decoder(
+    folder: Path,
+    in_channels: int = 4,
+    movq_channels: tuple[int, ...] = MOVQ["block_out_channels"],
+    **unet_widths: Any,
+) -> KandinskyV22Pipeline:
     """kandinsky-community/kandinsky-2-2-decoder; in_channels 9: its U-Net for inpainting."""
-    unet: UNet2DConditionModel = randomised(unet_reference(in_channels))
-    movq: VQModel = randomised(VQModel(**MOVQ, vq_embed_dim=4, num_vq_embeddings=64, norm_type="spatial"))
+    unet: UNet2DConditionModel = randomised(unet_reference(in_channels, **unet_widths))
+    settings = {**MOVQ, "block_out_channels": movq_channels, "vq_embed_dim": 4, "num_vq_embeddings": 64}
+    movq: VQModel = randomised(VQModel(**settings, norm_type="spatial"))
     scheduler: Any = DDPMScheduler(
         beta_schedule="linear",
         beta_start=0.00085,

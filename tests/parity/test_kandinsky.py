@@ -24,24 +24,25 @@ def seeded() -> None:
     torch.manual_seed(0)
 
 
-def unet_reference(in_channels: int) -> UNet2DConditionModel:
-    """The decoder's U-Net with every flag of its config.json, but narrow."""
-    return UNet2DConditionModel(
-        sample_size=16,
-        in_channels=in_channels,
-        out_channels=8,
-        down_block_types=("ResnetDownsampleBlock2D", *[f"{CROSS}DownBlock2D"] * 3),
-        mid_block_type=f"UNetMidBlock2D{CROSS}",
-        up_block_types=(*[f"{CROSS}UpBlock2D"] * 3, "ResnetUpsampleBlock2D"),
-        block_out_channels=(32, 64, 96, 128),
-        layers_per_block=3,
-        cross_attention_dim=48,
-        attention_head_dim=32,
-        encoder_hid_dim=40,
-        encoder_hid_dim_type="image_proj",
-        addition_embed_type="image",
-        resnet_time_scale_shift="scale_shift",
-    )
+def unet_reference(in_channels: int, **other: Any) -> UNet2DConditionModel:
+    """The decoder's U-Net with every flag of its config.json, but narrow, or with other widths."""
+    settings: dict[str, Any] = {
+        "sample_size": 16,
+        "in_channels": in_channels,
+        "out_channels": 8,
+        "down_block_types": ("ResnetDownsampleBlock2D", *[f"{CROSS}DownBlock2D"] * 3),
+        "mid_block_type": f"UNetMidBlock2D{CROSS}",
+        "up_block_types": (*[f"{CROSS}UpBlock2D"] * 3, "ResnetUpsampleBlock2D"),
+        "block_out_channels": (32, 64, 96, 128),
+        "layers_per_block": 3,
+        "cross_attention_dim": 48,
+        "attention_head_dim": 32,
+        "encoder_hid_dim": 40,
+        "encoder_hid_dim_type": "image_proj",
+        "addition_embed_type": "image",
+        "resnet_time_scale_shift": "scale_shift",
+    }
+    return UNet2DConditionModel(**settings | other)
 
 
 @pytest.mark.parametrize("in_channels", [4, 9], ids=["plain", "inpainting"])
