@@ -72,6 +72,14 @@ class Visit:
         await self.press("Draw")
         await self.pictures(count)
 
+    async def drawing(self) -> None:
+        """Wait until a picture shows that is not finished."""
+        await self.page.locator(".pending img:visible").first.wait_for()
+
+    def hurry(self) -> None:
+        """What slow stages draw is finished soon."""
+        self.api.stages.step_seconds = 0.01
+
     async def pictures(self, count: int, within: str = ".task >> nth=0") -> None:
         """Wait for so many finished pictures."""
         tile = self.page.locator(within).locator(".tile[role=button]")
@@ -82,6 +90,11 @@ class Visit:
         last = self.page.locator(".message p").last
         await last.wait_for()
         return await last.inner_text()
+
+
+def slow(**more: Any) -> FakeStages:
+    """Stages that draw for as long as a test looks on."""
+    return FakeStages(step_seconds=1.0, default_steps=30, **more)
 
 
 @contextlib.asynccontextmanager

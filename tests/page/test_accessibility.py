@@ -8,8 +8,7 @@ import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, Page
 
-from tests.fakes.stages import FakeStages
-from tests.page.conftest import visiting
+from tests.page.conftest import slow, visiting
 
 pytestmark = pytest.mark.page
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
@@ -28,13 +27,14 @@ async def findings(page: Page) -> list[str]:
 
 @pytest.mark.parametrize("view", [DESKTOP, PHONE], ids=["desktop", "phone"])
 async def test_axe_finds_nothing(browser: Browser, view: dict[str, Any]) -> None:
-    async with visiting(browser, FakeStages(step_seconds=0.2, default_steps=5), view=view) as visit:
+    async with visiting(browser, slow(), view=view) as visit:
         page = await visit.open()
         assert await findings(page) == []
         await page.fill("#prompt", "a fox")
         await visit.press("Draw")
-        await page.locator(".pending img:visible").first.wait_for()
+        await visit.drawing()
         assert await findings(page) == []
+        visit.hurry()
         await visit.pictures(4)
         assert await findings(page) == []
         for name in ("Variations", "Captions", "Request", "Collections", "Delete"):

@@ -16,7 +16,7 @@ from gateway.http.labs import FOLDER
 from tests.fakes.stages import FakeStages
 from tests.gateway.conftest import png_of
 from tests.http.test_openai_client import noise
-from tests.page.conftest import Visit, visiting
+from tests.page.conftest import Visit, slow, visiting
 from unclip.internal.v1.decoder_service_pb2 import SampleDecoderRequest
 from unclip.internal.v1.sampling_pb2 import SamplingTask
 from unclip.v1 import image_service_pb2 as pb
@@ -42,12 +42,13 @@ async def test_it_is_light_and_fetches_nothing_from_elsewhere(browser: Browser) 
 async def test_a_prompt_becomes_four_pictures_with_previews_and_a_place_in_the_queue(
     browser: Browser,
 ) -> None:
-    async with visiting(browser, FakeStages(step_seconds=0.15, default_steps=6)) as visit:
+    async with visiting(browser, slow()) as visit:
         page = await visit.open()
         await page.fill("#prompt", "a fox")
         await page.press("#prompt", "Enter")
-        await page.locator(".pending img:visible").first.wait_for()
+        await visit.drawing()
         assert "step" in await page.locator(".pending p").first.inner_text()
+        visit.hurry()
         await visit.pictures(4)
         assert await page.locator(".task h2").first.inner_text() == "a fox"
         seeds = {task.seed for task in visit.api.stages.tasks}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
@@ -15,7 +14,7 @@ from gateway.tokens import new_token, write_tokens
 from services.wire.errors import InvalidInput
 from tests.fakes.stages import FakeStages
 from tests.gateway.conftest import until
-from tests.page.conftest import Visit, visiting
+from tests.page.conftest import Visit, slow, visiting
 
 pytestmark = pytest.mark.page
 # The transaction is given up, as when a disk is full, until the test says otherwise.
@@ -49,14 +48,10 @@ async def problem(page: Page, text: str) -> None:
     await page.locator(".task >> nth=0").locator(".problem", has_text=text).wait_for(timeout=30_000)
 
 
-def slow(**more: Any) -> FakeStages:
-    return FakeStages(step_seconds=0.3, default_steps=8, **more)
-
-
 async def test_the_gateway_goes_while_it_draws(browser: Browser) -> None:
     async with visiting(browser, slow()) as visit:
         page = await ask(visit)
-        await page.locator(".pending img:visible").first.wait_for()
+        await visit.drawing()
         await visit.api.gateway.stop(0)
         await problem(page, "try again")
         assert await page.locator(".task h2").first.inner_text() == "a fox"
@@ -66,10 +61,11 @@ async def test_the_gateway_goes_while_it_draws(browser: Browser) -> None:
 async def test_the_service_is_full_and_asked_again_when_it_said(browser: Browser) -> None:
     async with visiting(browser, slow(), max_requests=1) as visit:
         page = await ask(visit, "a fox")
-        await page.locator(".pending img:visible").first.wait_for()
+        await visit.drawing()
         await page.fill("#prompt", "an owl")
         await visit.press("Draw")
         await problem(page, "asking again in")
+        visit.hurry()
         await visit.pictures(4, ".task >> nth=0")
         await visit.pictures(4, ".task >> nth=1")
 
@@ -137,13 +133,13 @@ async def test_a_browser_that_keeps_nothing_still_draws(browser: Browser, script
 
 
 async def test_a_reload_in_the_middle_keeps_what_came_and_the_rest_can_be_drawn(browser: Browser) -> None:
-    async with visiting(browser, FakeStages(step_seconds=0.5, default_steps=4)) as visit:
+    async with visiting(browser, slow()) as visit:
         page = await ask(visit)
-        await page.locator(".pending img:visible").first.wait_for()
+        await visit.drawing()
         await page.reload()
         await problem(page, "interrupted")
         await until(lambda: visit.api.stages.sampling == 0)
-        visit.api.stages.step_seconds = 0.01
+        visit.hurry()
         before = len(visit.api.stages.pictures)
         await page.get_by_role("button", name="Try again").first.click()
         await visit.pictures(4)
@@ -152,7 +148,7 @@ async def test_a_reload_in_the_middle_keeps_what_came_and_the_rest_can_be_drawn(
 
 
 async def test_a_slow_network_shows_progress_and_ends_well(browser: Browser) -> None:
-    async with visiting(browser, FakeStages(step_seconds=0.05, default_steps=6)) as visit:
+    async with visiting(browser, slow()) as visit:
         page = await visit.open()
         session = await visit.context.new_cdp_session(page)
         speed = {"offline": False, "latency": 300, "downloadThroughput": 20_000, "uploadThroughput": 20_000}
@@ -162,13 +158,14 @@ async def test_a_slow_network_shows_progress_and_ends_well(browser: Browser) -> 
         await visit.press("Draw")
         await page.locator(".pending progress:visible").first.wait_for()
         await page.locator(".pending p", has_text="step").first.wait_for()
+        visit.hurry()
         await visit.pictures(4)
 
 
 async def test_cancelled_work_ends_in_the_service_too(browser: Browser) -> None:
     async with visiting(browser, slow()) as visit:
         page = await ask(visit)
-        await page.locator(".pending img:visible").first.wait_for()
+        await visit.drawing()
         await visit.press("Cancel")
         await problem(page, "Cancelled")
         await until(lambda: visit.api.stages.sampling == 0)

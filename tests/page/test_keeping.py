@@ -10,7 +10,7 @@ from playwright.async_api import Browser, expect
 
 from tests.fakes.stages import FakeStages
 from tests.page.canvas import exported, fields, first_canvas, numbers, other_canvas, paint, with_picture
-from tests.page.conftest import visiting
+from tests.page.conftest import slow, visiting
 
 pytestmark = pytest.mark.page
 
@@ -52,7 +52,7 @@ async def test_canvases_do_not_overwrite_each_other(browser: Browser, tmp_path: 
 
 
 async def test_a_painting_goes_on_while_its_canvas_is_left(browser: Browser, tmp_path: Path) -> None:
-    async with visiting(browser, FakeStages(step_seconds=0.3, default_steps=5)) as visit:
+    async with visiting(browser, slow()) as visit:
         page = await with_picture(visit, tmp_path)
         await visit.press("Invert")
         await page.fill("#canvas-prompt", "a lake")
@@ -62,6 +62,7 @@ async def test_a_painting_goes_on_while_its_canvas_is_left(browser: Browser, tmp
         await other_canvas(visit)
         await expect(page.locator("#staging")).to_be_hidden()
         await first_canvas(visit)
+        visit.hurry()
         await page.get_by_text("Compare the results").wait_for()
         await visit.press("Accept")
         assert (await exported(page, tmp_path)).shape == (256, 256, 4)
@@ -101,16 +102,16 @@ async def test_a_second_tab_has_a_canvas_of_its_own_and_shares_the_history(
 
 
 async def test_a_drawing_of_a_tab_that_was_closed_can_be_gone_on_with(browser: Browser) -> None:
-    async with visiting(browser, FakeStages(step_seconds=0.5, default_steps=6)) as visit:
+    async with visiting(browser, slow()) as visit:
         page = await visit.open()
         await page.fill("#prompt", "a fox")
         await visit.press("Draw")
-        await page.locator(".pending img:visible").first.wait_for()
+        await visit.drawing()
         other = visit.watch(await visit.context.new_page())
         await other.goto(visit.url)
         await other.get_by_text("drawn in another tab").wait_for()
         assert not await other.get_by_role("button", name="Try again").is_visible()
-        visit.api.stages.step_seconds = 0.01
+        visit.hurry()
         await page.close()
         await other.get_by_role("button", name="Try again").click()
         await other.locator(".tile[role=button]").nth(3).wait_for()
