@@ -13,7 +13,7 @@ OVERLOAD ?=
 CHAOS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-node stubs dashboards demo serve observe test test-page test-deploy parity-full fuzz soak check format train evaluate bench bench-overload bench-peers simulate chaos lock clean
+.PHONY: help setup setup-node stubs dashboards demo serve observe test test-page test-deploy parity-full fuzz soak check format train evaluate bench bench-overload bench-peers bench-batching simulate chaos lock clean
 
 help: ## List these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -102,6 +102,9 @@ bench-overload: setup ## How much useful work is left at 1, 3 and 10 times the l
 
 bench-peers: setup ## The service beside diffusers, as shipped and at its best: same weights, steps and size
 	@$(BIN)/python -m tests.bench.peers $(PEERS)
+
+bench-batching: setup ## Requests at random, beside diffusers behind Ray Serve with @serve.batch
+	@$(BIN)/python -m tests.bench.batching $(BATCHING)
 
 simulate: setup ## How many replicas a rate of pictures needs, and what bad times do to it: SIMULATE="--rate 20 --deadline 15"
 	@$(BIN)/python -m deploy.simulation $(SIMULATE)

@@ -56,11 +56,11 @@ def _stage(answer: Any, config: dict[str, Any]) -> StageProfile:
     native = sorted(answer.native_sizes)
     raised = [side for side in answer.sizes if side not in native and side <= size]
     steps = [defaults.steps, *[defaults.upsampler_steps] * len(raised)]
-    call_sizes = [args.get("call_size", 0), *[args.get("upsampler_call_size", 0)] * len(raised)]
+    call_sizes = [args.get("call_sizes", ()), *[args.get("upsampler_call_sizes", ())] * len(raised)]
     counts = [evaluations(defaults.guidance), *[1] * len(raised)]
     sides = [native[0] if native else 0, *raised]
     networks = [
-        NetworkProfile(size=side, call_size=call, steps=step, evaluations=count, calls=_calls(answer, side))
+        NetworkProfile(size=side, call_sizes=call, steps=step, evaluations=count, calls=_calls(answer, side))
         for side, call, step, count in zip(sides, call_sizes, steps, counts, strict=True)
     ]
     engine = EngineSettings.model_validate(args["engine"])

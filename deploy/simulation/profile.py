@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from services.engine import CallSizes, EngineLimits, Segment
 from services.engine.settings import EngineSettings
@@ -23,7 +23,7 @@ class Call(BaseModel):
 
 
 class NetworkProfile(BaseModel):
-    """One network. size: of the pictures that it makes, in px; 0: none. call_size: as in its Serve config.
+    """One network. size: of the pictures that it makes, in px; 0: none. call_sizes: as in its Serve config.
 
     steps: unless a request says. evaluations: of a step, 2 with guidance.
     """
@@ -31,14 +31,14 @@ class NetworkProfile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     size: int
-    call_size: int = 0
+    call_sizes: tuple[PositiveInt, ...] = ()
     steps: int = Field(ge=1)
     evaluations: int = Field(default=1, ge=1)
     calls: tuple[Call, ...] = Field(min_length=1)
 
     def seconds(self, evaluations: int) -> float:
-        """What a call with so many evaluations takes; it is padded to the call size."""
-        padded = max(evaluations, self.call_size)
+        """What a call with so many evaluations takes; it is padded to a call's size."""
+        padded = max(evaluations, min(self.call_sizes, default=1))
         known = sorted((call.evaluations, call.seconds) for call in self.calls)
         most, longest = known[-1]
         if padded > most:
@@ -63,7 +63,7 @@ class StageProfile(BaseModel):
     @property
     def call_sizes(self) -> CallSizes:
         """Of one replica's networks, by their names here."""
-        return CallSizes(self.engine.max_batch, {str(n.size): n.call_size for n in self.networks})
+        return CallSizes(self.engine.max_batch, {str(n.size): n.call_sizes for n in self.networks})
 
     def network(self, name: str) -> NetworkProfile:
         """By its name here."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, model_validator
 from torch import Tensor, nn
@@ -59,9 +60,12 @@ class SpatialNorm(nn.Module):
 
     def forward(self, x: Tensor, latents: Tensor) -> Tensor:
         """x: (B, C, H, W); latents: (B, L, h, w). Returns x's shape."""
-        raised = F.interpolate(latents, size=x.shape[-2:], mode="nearest")
-        normalised: Tensor = self.norm(x) * self.scale(raised) + self.shift(raised)
-        return normalised
+        # They depend on a place's latent alone, so are computed at the latents' size and then raised.
+        scale, shift = (
+            F.interpolate(conv(latents), size=x.shape[-2:], mode="nearest")
+            for conv in (self.scale, self.shift)
+        )
+        return torch.addcmul(shift, self.norm(x), scale)
 
 
 class PlainNorm(nn.GroupNorm):

@@ -24,6 +24,7 @@ from services.decoder.network import (
 )
 from services.decoder.space import AUTOENCODER, PixelSpace, Space, load_space
 from services.decoder.tasks import DecoderRow, DecoderTask, Shape, starting_level
+from services.diffusion.calls import Calls
 from services.diffusion.guidance import guided
 from services.diffusion.noise import generator_for
 from services.diffusion.pixels import resized
@@ -43,11 +44,10 @@ PIXELS = PixelSpace()
 class DecoderSampler:
     """The base network, the upsamplers that follow it, and how rows advance through them."""
 
-    def __init__(self, bundle: Bundle, *, call_size: int = 0, upsampler_call_size: int = 0) -> None:
-        """Load the networks.
-
-        The call sizes are those of ``guided``, for the base network and for the upsamplers.
-        """
+    def __init__(
+        self, bundle: Bundle, *, call_sizes: Sequence[int] = (), upsampler_call_sizes: Sequence[int] = ()
+    ) -> None:
+        """Load the networks. The call sizes are those of ``Calls``, of the base network and the upsamplers."""
         self.device = best_device()
         bases = {part: bundle.config(part, DecoderConfig) for part in (BASE, *bundle.parts(EDITS))}
         self.config = bases[BASE]
@@ -72,8 +72,9 @@ class DecoderSampler:
             for part, config in bases.items()
             for side in config.native
         }
-        self._call_size = call_size
-        self._upsampler_call_size = upsampler_call_size
+        self._call_sizes = dict.fromkeys(self._base_calls, tuple(call_sizes))
+        self._call_sizes |= dict.fromkeys(self._upsamplers, tuple(upsampler_call_sizes))
+        self._calls = {network: Calls(sizes) for network, sizes in self._call_sizes.items()}
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -141,9 +142,7 @@ class DecoderSampler:
 
     def call_sizes(self, max_batch: int) -> CallSizes:
         """How many evaluations a call of each network holds."""
-        base = dict.fromkeys(self._base_calls, self._call_size)
-        upsamplers = dict.fromkeys(self._upsamplers, self._upsampler_call_size)
-        return CallSizes(max_batch, {**base, **upsamplers})
+        return CallSizes(max_batch, self._call_sizes)
 
     def is_base(self, network: str) -> bool:
         """Whether a network is the base one, at any shape."""
@@ -248,13 +247,14 @@ class DecoderSampler:
         schedule = self._schedules[self._part_of(network)]
         base = self.is_base(network)
         evaluate = self._evaluate_base if base else self._evaluate_upsampler
-        call_size = self._call_size if base else self._upsampler_call_size
         channels = (self.space if base else PIXELS).channels
+        kind = (network, tuple(rows[0].evaluation.x.shape), len(rows[0].conditioning.context[1]))
         outputs = guided(
-            lambda which, conditional: evaluate([rows[i] for i in which], conditional),
+            lambda which, conditional: self._calls[network].outputs(
+                lambda some, given: evaluate([rows[i] for i in some], given), which, conditional, kind
+            ),
             [diffusion.sampling.guidance_at(row.evaluation.t, row.guidance) for row in rows],
             channels,
-            call_size,
         )
         for row, output in zip(rows, outputs, strict=True):
             x = row.evaluation.x

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from services.engine.settings import EngineSettings
 
@@ -12,16 +12,16 @@ class Settings(BaseModel):
 
     similarity: of variations, and size: of pictures in px (0: what the model is made for), unless a request
     says.
-    call_size, upsampler_call_size: evaluations of every network call (0: as many as there are), see
-    ``guided``.
+    call_sizes, upsampler_call_sizes: evaluations of a network call, the first of which counts (none: as many
+    as there are), see ``Calls``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     bundle: str
     threads: int = Field(default=1, ge=1)
-    call_size: int = Field(default=0, ge=0)
-    upsampler_call_size: int = Field(default=0, ge=0)
+    call_sizes: tuple[PositiveInt, ...] = ()
+    upsampler_call_sizes: tuple[PositiveInt, ...] = ()
     engine: EngineSettings = EngineSettings()
     size: int = Field(default=0, ge=0)
     similarity: float = Field(default=0.3, ge=0, le=1)

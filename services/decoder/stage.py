@@ -18,6 +18,7 @@ from services.diffusion.pixels import to_pixels, to_signal
 from services.engine import Event, Finished, Plan, Queued, Shown, StepEngine, Stepped, Watcher
 from services.serving import describe
 from services.serving.engine import deadline_of, load_message, priority_of
+from services.serving.threads import compute_elsewhere
 from services.wire.conditioning import MAX_STEPS, TextArrays, check_task, text_arrays
 from services.wire.errors import InvalidInput
 from services.wire.tensors import Array, from_message, to_message
@@ -128,12 +129,12 @@ class DecoderStage:
     """One replica's decoder: its networks and its engine."""
 
     def __init__(self, settings: Settings, replica: str = "", watcher: Watcher | None = None) -> None:
-        torch.set_num_threads(settings.threads)
+        prepare = compute_elsewhere(settings.threads)
         self.bundle = Bundle(settings.bundle, *PARTS)
         self._settings = settings
         self._replica = replica
         self.sampler = DecoderSampler(
-            self.bundle, call_size=settings.call_size, upsampler_call_size=settings.upsampler_call_size
+            self.bundle, call_sizes=settings.call_sizes, upsampler_call_sizes=settings.upsampler_call_sizes
         )
         sizes = self.sampler.sizes
         if settings.size not in (0, *sizes):
@@ -144,6 +145,7 @@ class DecoderStage:
             settings.engine.limits,
             call_sizes,
             watcher,
+            prepare=prepare,
             hang_seconds=settings.engine.hang_seconds,
         )
 

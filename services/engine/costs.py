@@ -34,32 +34,33 @@ def segments(network: str, evaluations: Sequence[int], shape: tuple[int, ...] = 
 
 @dataclass(frozen=True)
 class CallSizes:
-    """How many evaluations one call of a network holds. 0 or absent: any number.
+    """How many evaluations one call of a network may hold. None or absent: any number.
 
-    A smaller call is padded to that size. max_batch: the most rows of any step.
+    A step is made of calls of these sizes, and is at most one of the largest. max_batch: the most rows of any
+    step.
     """
 
     max_batch: int
-    by_network: Mapping[str, int] = field(default_factory=dict)
+    by_network: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     def padded(self, network: str, evaluations: int) -> int:
-        """The evaluations that are really computed for so many."""
-        size = self.by_network.get(network, 0)
-        return math.ceil(evaluations / size) * size if size else evaluations
+        """The evaluations that are really computed for so many: the smallest calls are filled up."""
+        size = min(self.by_network.get(network) or (1,))
+        return math.ceil(evaluations / size) * size
 
     def has_room(self, network: str, rows: int, evaluations: int) -> bool:
         """Whether a step may hold so many rows with so many evaluations. One row always fits."""
-        size = self.by_network.get(network, 0)
-        return rows <= 1 or (rows <= self.max_batch and (not size or evaluations <= size))
+        most = max(self.by_network.get(network) or (evaluations,))
+        return rows <= 1 or (rows <= self.max_batch and evaluations <= most)
 
     def rows(self, segment: Segment) -> int:
         """The most rows like this one that share a step."""
-        size = self.by_network.get(segment.network, 0)
-        return max(1, min(self.max_batch, size // segment.evaluations)) if size else self.max_batch
+        sizes = self.by_network.get(segment.network)
+        return max(1, min(self.max_batch, max(sizes) // segment.evaluations)) if sizes else self.max_batch
 
     def full(self, network: str) -> int:
         """The evaluations of a full call."""
-        return self.by_network.get(network, 0) or self.max_batch
+        return max(self.by_network.get(network) or (self.max_batch,))
 
 
 class CostModel:

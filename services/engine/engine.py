@@ -48,9 +48,11 @@ class StepEngine(Generic[R]):
         sizes: CallSizes,
         watcher: Watcher | None = None,
         *,
+        prepare: Callable[[], object] = lambda: None,
         hang_seconds: float = 30.0,
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
     ) -> None:
+        """prepare: is called in the thread in which steps are taken, before the first."""
         self._advance = advance
         self._scheduler = Scheduler(limits, CostModel(sizes), time.monotonic)
         self._watcher = watcher or Watcher()
@@ -59,8 +61,8 @@ class StepEngine(Generic[R]):
         self._admitted: dict[Job, Admitted[R]] = {}
         self._failures: Counter[str] = Counter()  # of each kind, since the last success
         self._hangs = False
-        self._warm: set[str] = set()  # networks whose first step, which takes longer, is over
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="step")
+        self._warm: set[tuple[str, int]] = set()  # calls whose first, which takes longer, is over
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="step", initializer=prepare)
         self._loop: asyncio.Task[None] | None = None
 
     @property
@@ -175,8 +177,9 @@ class StepEngine(Generic[R]):
             self._scheduler.failed(batch)
             return
         del self._failures["a step"], self._failures["the start of a task"]
-        usual = not hung and batch.network in self._warm
-        self._warm.add(batch.network)
+        call = batch.network, batch.evaluations
+        usual = not hung and call in self._warm
+        self._warm.add(call)
         finished = self._scheduler.stepped(batch, seconds, usual=usual)
         present = [admitted for admitted in tasks if admitted.job in self._admitted]
         for admitted in present:

@@ -40,8 +40,8 @@ class Load:
     """How busy an engine is.
 
     running, waiting: rows that have begun, and that have not. steps: since the start. backlog_seconds: until
-    all are done. full_seconds: of steps since the start, each counted by how full it was. costs: of a full
-    call of each network that was measured.
+    all are done. full_seconds: that the work since the start takes in full calls. costs: of calls of each
+    network that was measured, a full one among them.
     """
 
     running: int
@@ -124,7 +124,7 @@ class Scheduler:
         """
         if usual:
             self.costs.measured(batch.network, batch.evaluations, seconds)
-        self.full_seconds += batch.occupancy * seconds
+        self.full_seconds += min(seconds, self._full_seconds(batch))
         self._ended()
         for job, i in batch.rows:
             job.rows[i].advance()
@@ -178,6 +178,11 @@ class Scheduler:
             waiting = count_rows(self.jobs) - running
             self._load = Load(running, waiting, self.steps, backlog, self.full_seconds, prices)
         return self._load
+
+    def _full_seconds(self, batch: Batch) -> float:
+        """What its evaluations take in full calls, in which each costs least."""
+        full = self.costs.sizes.full(batch.network)
+        return batch.evaluations / full * self.costs.seconds(batch.network, full)
 
     def _ended(self) -> None:
         self.steps += 1

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from services.bundles.bundle import Bundle
 from services.bundles.weights import best_device, load_network, read_tensors
+from services.diffusion.calls import Calls
 from services.diffusion.guidance import guided
 from services.diffusion.noise import generator_for
 from services.diffusion.prediction import Prediction, to_x0
@@ -45,7 +46,7 @@ PriorRow = Row[PriorConditioning]
 class PriorSampler:
     """The prior's network and how rows advance through it."""
 
-    def __init__(self, bundle: Bundle, *, call_size: int) -> None:
+    def __init__(self, bundle: Bundle, *, call_sizes: Sequence[int] = ()) -> None:
         self.config = bundle.config(PART, PriorConfig)
         self.device = best_device()
         weights = bundle.weights(PART)
@@ -53,7 +54,7 @@ class PriorSampler:
         # In float32, whatever the network's type is.
         self._mean, self._std = (t.float().to(self.device) for t in read_tensors(weights, "mean", "std"))
         self._schedule = self.config.diffusion.make_schedule()
-        self._call_size = call_size
+        self._calls = Calls(call_sizes)
 
     def plan(self, steps: int, guidance: float) -> list[Segment]:
         """What a row with so many steps needs of the network."""
@@ -86,10 +87,11 @@ class PriorSampler:
     def advance(self, rows: Sequence[PriorRow]) -> None:
         """Take one denoising step with all rows."""
         outputs = guided(
-            lambda which, conditional: self._evaluate([rows[i] for i in which], conditional),
+            lambda which, conditional: self._calls.outputs(
+                lambda some, given: self._evaluate([rows[i] for i in some], given), which, conditional
+            ),
             [self.config.diffusion.sampling.guidance_at(row.evaluation.t, row.guidance) for row in rows],
             self.config.embedding_dim,
-            self._call_size,
         )
         for row, output in zip(rows, outputs, strict=True):
             x = row.evaluation.x

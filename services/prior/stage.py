@@ -13,6 +13,7 @@ from services.prior.sampler import PART, PriorConditioning, PriorRow, PriorSampl
 from services.prior.settings import MAX_CANDIDATES, Settings
 from services.serving import describe
 from services.serving.engine import deadline_of, load_message, priority_of
+from services.serving.threads import compute_elsewhere
 from services.wire.conditioning import TextArrays, check_task, text_arrays
 from services.wire.errors import InvalidInput
 from services.wire.tensors import to_message
@@ -72,17 +73,18 @@ class PriorStage:
     """One replica's prior: its network and its engine."""
 
     def __init__(self, settings: Settings, replica: str = "", watcher: Watcher | None = None) -> None:
-        torch.set_num_threads(settings.threads)
+        prepare = compute_elsewhere(settings.threads)
         self.bundle = Bundle(settings.bundle, PART)
         self._settings = settings
         self._replica = replica
-        self._sampler = PriorSampler(self.bundle, call_size=settings.call_size)
-        sizes = CallSizes(settings.engine.max_batch, {PART: settings.call_size})
+        self._sampler = PriorSampler(self.bundle, call_sizes=settings.call_sizes)
+        sizes = CallSizes(settings.engine.max_batch, {PART: settings.call_sizes})
         self.engine: StepEngine[PriorRow] = StepEngine(
             self._sampler.advance,
             settings.engine.limits,
             sizes,
             watcher,
+            prepare=prepare,
             hang_seconds=settings.engine.hang_seconds,
         )
 

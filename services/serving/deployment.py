@@ -15,6 +15,7 @@ from services.bundles.bundle import Bundle
 from services.engine import StepEngine, Watcher
 from services.engine.settings import EngineSettings
 from services.serving import servicing
+from services.serving.allocator import keep_freed_memory
 from services.serving.autoscaling import LoadRecorder
 from services.wire.stages import StageName
 from unclip.internal.v1 import stage_service_pb2
@@ -72,6 +73,7 @@ class StageDeployment(Generic[S]):
         from services.serving.metrics import show_model
         from services.telemetry.tracing import export_spans
 
+        keep_freed_memory()
         export_spans(f"unclip-{self.name.replace('_', '-')}")
         started = time.monotonic()
         self.stage = self.load()

@@ -8,7 +8,6 @@ stack, asked over gRPC. The table goes to the terminal, and the same figures to 
 from __future__ import annotations
 
 import asyncio
-import os
 import statistics
 import tempfile
 import time
@@ -30,16 +29,15 @@ from deploy.local.settings import load_stack_settings
 from deploy.local.signals import stop_on_signals
 from gateway.environment import load_settings
 from tests.bench.apart import apart
-from tests.bench.machine import describe_machine
+from tests.bench.batched_peer import GUIDANCE, PRIOR_STEPS, Kind, Pipelines
+from tests.bench.machine import best_dtype
 from tests.bench.overload import OPTIONS
-from tests.bench.peers_model import PARTS, make
+from tests.bench.peers_model import make
 from tests.bench.results import keep
 from unclip.v1 import image_service_pb2 as pb
 from unclip.v1 import image_service_pb2_grpc
 
 PROMPT = "a fox in the snow"
-GUIDANCE = 4.0
-PRIOR_STEPS = 5
 
 
 @dataclass(frozen=True)
@@ -77,40 +75,12 @@ def timed(draw: Callable[[int], Any], work: Work) -> tuple[float, float]:
 
 def of_diffusers(folder: Path, work: Work, dtype: str, *, channels_last: bool, compiled: bool) -> Row:
     """In this process."""
-    import torch
-    from diffusers import KandinskyV22Pipeline, KandinskyV22PriorPipeline
-
-    torch.set_num_threads(os.cpu_count() or 1)
-    kind = getattr(torch, dtype)
-    prior, decoder = (
-        made.from_pretrained(folder / part, torch_dtype=kind)
-        for made, part in zip((KandinskyV22PriorPipeline, KandinskyV22Pipeline), PARTS, strict=True)
-    )
-    for pipeline in (prior, decoder):
-        pipeline.set_progress_bar_config(disable=True)
-    if channels_last:
-        decoder.unet.to(memory_format=torch.channels_last)
-        decoder.movq.to(memory_format=torch.channels_last)
-    if compiled:
-        decoder.unet = torch.compile(decoder.unet)
-        prior.prior = torch.compile(prior.prior)
-
-    def draw(count: int) -> Any:
-        embeds = prior(
-            PROMPT, num_images_per_prompt=count, num_inference_steps=PRIOR_STEPS, guidance_scale=4.0
-        )
-        return decoder(
-            **embeds,
-            height=work.size,
-            width=work.size,
-            num_inference_steps=work.steps,
-            guidance_scale=GUIDANCE,
-        )
-
+    pipelines = Pipelines(folder, dtype, channels_last=channels_last, compiled=compiled)
+    kind = Kind(work.size, work.steps)
     named = ", ".join(
         [dtype, *(["channels last"] if channels_last else []), *(["compiled"] if compiled else [])]
     )
-    return Row(f"diffusers, {named}", *timed(draw, work))
+    return Row(f"diffusers, {named}", *timed(lambda count: pipelines.draw([PROMPT] * count, kind), work))
 
 
 def of_service(folder: Path, work: Work) -> Row:
@@ -134,7 +104,7 @@ def _ask(address: str, work: Work) -> Row:
                 n=count,
                 seed=1,
                 prior_steps=PRIOR_STEPS,
-                prior_guidance=4.0,
+                prior_guidance=GUIDANCE,
                 prior_candidates=1,
                 decoder_steps=work.steps,
                 decoder_guidance=GUIDANCE,
@@ -162,7 +132,7 @@ def rows_of(folder: Path, work: Work) -> list[Row]:
         {"dtype": "float32", "channels_last": False, "compiled": False},
         {"dtype": "float32", "channels_last": True, "compiled": True},
     ]
-    if describe_machine()["vectors"] in ("avx512_bf16", "amx_bf16"):
+    if best_dtype() == "bfloat16":
         settings += [
             {"dtype": "bfloat16", "channels_last": True, "compiled": False},
             {"dtype": "bfloat16", "channels_last": True, "compiled": True},

@@ -16,11 +16,11 @@ from deploy.simulation.sizing import sized
 from services.engine.settings import EngineSettings
 
 BASE = NetworkProfile(
-    size=64, call_size=2, steps=10, evaluations=2, calls=(Call(evaluations=2, seconds=0.04),)
+    size=64, call_sizes=(2,), steps=10, evaluations=2, calls=(Call(evaluations=2, seconds=0.04),)
 )
-RAISED = NetworkProfile(size=256, call_size=1, steps=1, calls=(Call(evaluations=1, seconds=0.1),))
+RAISED = NetworkProfile(size=256, call_sizes=(1,), steps=1, calls=(Call(evaluations=1, seconds=0.1),))
 PRIOR = NetworkProfile(
-    size=0, call_size=16, steps=10, evaluations=2, calls=(Call(evaluations=16, seconds=0.01),)
+    size=0, call_sizes=(16,), steps=10, evaluations=2, calls=(Call(evaluations=16, seconds=0.01),)
 )
 ENGINE = EngineSettings(max_batch=8, max_running=32, max_waiting=64)
 PROFILE = Profile(

@@ -15,7 +15,7 @@ COSTS = {"base": 1.0, "up": 3.0}
 class Device:
     """A scheduler on a device whose calls cost what ``COSTS`` says, and what became of its jobs."""
 
-    sizes: CallSizes = field(default_factory=lambda: CallSizes(8, {"base": 2, "up": 1}))
+    sizes: CallSizes = field(default_factory=lambda: CallSizes(8, {"base": (2,), "up": (1,)}))
     limits: EngineLimits = field(default_factory=lambda: EngineLimits(100, 100))
     now: float = 0.0
     ended: dict[Job, float] = field(default_factory=dict)

@@ -105,7 +105,7 @@ def test_batch_work_yields_but_is_not_starved() -> None:
 
 def test_many_that_fit_one_call_are_admitted_where_one_would_be() -> None:
     """Eight rows of one call take as long as one; all eight make a deadline that one makes."""
-    device = Device(sizes=CallSizes(8, {"base": 8}))
+    device = Device(sizes=CallSizes(8, {"base": (8,)}))
     device.admit([Segment("base", 10)], within=11)
     device.step()
     for _ in range(7):
@@ -227,6 +227,6 @@ def test_costs_are_learnt_by_the_size_of_a_call() -> None:
     assert costs.seconds("base", 8) == 4.0  # in proportion, until it was seen
     costs.measured("base", 8, 2.0)
     assert costs.seconds("base", 5) == pytest.approx(1.5)
-    padded = CostModel(CallSizes(8, {"base": 16}))
+    padded = CostModel(CallSizes(8, {"base": (16,)}))
     padded.measured("base", 2, 1.0)
     assert padded.seconds("base", 16) == 1.0

@@ -117,7 +117,7 @@ class Simulation:
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
         self.doors = [Gateway(lambda: self.now) for _ in range(self.gateways)]
-        sizes = {"prior": CallSizes(8), "decoder": CallSizes(8, {"base": 2, "upsampler": 1})}
+        sizes = {"prior": CallSizes(8), "decoder": CallSizes(8, {"base": (2,), "upsampler": (1,)})}
         self._stages: dict[SamplingStage, StageOfOne] = {
             name: StageOfOne(name, Scheduler(LIMITS, CostModel(sizes[name]), lambda: self.now))
             for name in ("prior", "decoder")

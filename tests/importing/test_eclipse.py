@@ -54,7 +54,7 @@ def test_the_embedding_is_the_references(tmp_path: Path, family: str) -> None:
     result = CliRunner().invoke(main, asked, catch_exceptions=False)
     assert result.exit_code == 0, result.output
 
-    sampler = PriorSampler(Bundle(bundle, "prior"), call_size=0)
+    sampler = PriorSampler(Bundle(bundle, "prior"))
     text, unconditional = texts(bundle)
     conditioning = PriorConditioning(text, unconditional)
     row = sampler.start(conditioning, seed=SEED, candidate=0, steps=25, guidance=4.0)

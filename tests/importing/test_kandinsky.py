@@ -65,7 +65,7 @@ def texts(bundle: Path) -> tuple[Text, Text]:
 @torch.inference_mode()
 def test_the_prior_draws_what_the_reference_draws(pipelines: tuple[Path, Any, Any]) -> None:
     bundle, reference, _ = pipelines
-    sampler = PriorSampler(Bundle(bundle, "prior"), call_size=0)
+    sampler = PriorSampler(Bundle(bundle, "prior"))
     row = sampler.start(PriorConditioning(*texts(bundle)), seed=SEED, candidate=0, steps=7, guidance=4.0)
     while not row.finished:
         sampler.advance([row])

@@ -14,17 +14,19 @@ from services.decoder.sampler import BASE, UPSAMPLERS, DecoderSampler
 from services.decoder.tasks import DecoderRow, DecoderTask, Picture
 from services.prior.sampler import PriorConditioning, PriorRow, PriorSampler, Text
 
-CALL_SIZE = 4  # as in deploy/serve/prior.yaml
+CALL_SIZES = (2, 4, 8)  # as in deploy/serve
 
 
 @pytest.fixture(scope="module")
 def decoder() -> DecoderSampler:
-    return DecoderSampler(Bundle("models", BASE, UPSAMPLERS), call_size=2, upsampler_call_size=1)
+    return DecoderSampler(
+        Bundle("models", BASE, UPSAMPLERS), call_sizes=CALL_SIZES, upsampler_call_sizes=(1,)
+    )
 
 
 @pytest.fixture(scope="module")
 def prior() -> PriorSampler:
-    return PriorSampler(Bundle("models", "prior"), call_size=CALL_SIZE)
+    return PriorSampler(Bundle("models", "prior"), call_sizes=CALL_SIZES)
 
 
 def text(seed: int, sampler: DecoderSampler | PriorSampler) -> tuple[Tensor, Tensor, Tensor]:

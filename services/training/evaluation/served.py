@@ -50,7 +50,7 @@ class ServedStages(
         self.text_encoder = TextEncoderStage(clip)
         self.image_encoder = ImageEncoderStage(clip)
         self.prior = PriorStage(PriorSettings(bundle=path, threads=threads, engine=ENGINE))
-        decoder = DecoderSettings(bundle=path, threads=threads, engine=ENGINE, upsampler_call_size=1)
+        decoder = DecoderSettings(bundle=path, threads=threads, engine=ENGINE, upsampler_call_sizes=(1,))
         self.decoder = DecoderStage(decoder)
 
     async def EncodeText(self, request: Any, context: Any) -> Any:

@@ -35,7 +35,7 @@ def draw(
     schedule = diffusion.make_schedule()
 
     def predict(evaluation: Evaluation) -> Prediction:
-        def network(rows: Sequence[int], conditional: Sequence[bool]) -> Tensor:
+        def network(rows: Sequence[int], conditional: Sequence[bool]) -> Sequence[Tensor]:
             chosen = [
                 torch.stack([given[i] if c else none for i, c in zip(rows, conditional, strict=True)])
                 for given, none in zip(condition, blank, strict=True)
@@ -44,7 +44,7 @@ def draw(
             known = torch.zeros((len(rows), MASK_CHANNELS, *x.shape[2:]), device=x.device)
             with autocast():
                 output: Tensor = model(evaluation.x[list(rows)], t, known, *chosen)
-            return output.float()
+            return output.float().unbind()
 
         scale = diffusion.sampling.guidance_at(evaluation.t, guidance)
         output = torch.stack(guided(network, [scale] * len(x), 3))
