@@ -47,7 +47,7 @@ class DecoderSampler:
     def __init__(
         self, bundle: Bundle, *, call_sizes: Sequence[int] = (), upsampler_call_sizes: Sequence[int] = ()
     ) -> None:
-        """Load the networks. The call sizes are those of ``Calls``, of the base network and the upsamplers."""
+        """Load the networks. The call sizes are those of ``Calls``: the base network's, the upsamplers'."""
         self.device = best_device()
         bases = {part: bundle.config(part, DecoderConfig) for part in (BASE, *bundle.parts(EDITS))}
         self.config = bases[BASE]
