@@ -13,7 +13,7 @@ OVERLOAD ?=
 CHAOS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-node stubs dashboards demo serve observe test test-page test-deploy parity-full fuzz soak check format train evaluate bench bench-overload bench-peers bench-batching simulate chaos lock clean
+.PHONY: help setup setup-node stubs dashboards demo serve observe test test-page test-deploy parity-full fuzz soak check format train evaluate bench bench-rates bench-overload bench-peers bench-batching simulate chaos lock clean
 
 help: ## List these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -94,8 +94,11 @@ train: setup setup-node ## Train the bundle from scratch, or resume (TRAIN="prio
 evaluate: setup setup-node ## Judge the shipped bundle on prompts and write out/evaluate/
 	@$(BIN)/python -m services.training.evaluation $(EVALUATE)
 
-bench: setup ## Time the stages of a request, and the overhead of gateway and hops
+bench: setup ## What a request costs: by stage, by hops, between processes; how it grows with n, size, steps, queue
 	@$(BIN)/python -m tests.bench
+
+bench-rates: setup ## What each stage's network computes a second, over the matrix rate of this machine
+	@$(BIN)/python -m tests.bench.rates
 
 bench-overload: setup ## How much useful work is left at 1, 3 and 10 times the load that can be carried
 	@$(BIN)/python -m tests.bench.overload $(OVERLOAD)

@@ -1,7 +1,8 @@
-"""``python -m tests.bench``: time per stage of one request, and what the gateway and the hops add.
+"""``make bench``: what a request costs on the local stack, and how that grows.
 
-The hops are measured with stages that do nothing. Prints a table, and writes the same figures to
-out/bench/request.json.
+Time per stage, and what the gateway and the hops add, by stages that do nothing; what a picture moves between
+processes; how soon a first step comes and a place is free; time and memory by pictures, size, steps and queue.
+Prints tables, and writes the same figures to out/bench/request.json, and growth.png beside it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import statistics
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -23,7 +25,12 @@ from deploy.local.settings import load_stack_settings
 from gateway.environment import load_settings
 from gateway.server import Gateway
 from gateway.settings import Settings
-from tests.bench.results import keep
+from services.bundles.bundle import ROOT
+from tests.bench.apart import apart
+from tests.bench.growth import Point, growth, plot
+from tests.bench.results import keep, show
+from tests.bench.traffic import traffic
+from tests.bench.waits import Waits, waits
 from tests.fakes.stages import serve_fake_stages
 from unclip.v1 import image_service_pb2 as pb
 from unclip.v1 import image_service_pb2_grpc
@@ -83,11 +90,14 @@ def summary(values: Sequence[float]) -> dict[str, float]:
 @click.command()
 @click.option("--repeats", type=click.IntRange(1), default=10, show_default=True)
 def main(repeats: int) -> None:
-    """Run both benchmarks, print a table and write out/bench/request.json."""
+    """Print tables, and write out/bench/request.json."""
     no_op = asyncio.run(overhead(repeats * 10))
     settings = load_stack_settings()
     with stages_running(settings=settings) as stages, gateway_running(stages, load_settings()) as address:
-        one, four = (asyncio.run(generate(address, repeats, n)) for n in (1, 4))
+        one, four = (apart(generate, address, repeats, n) for n in (1, 4))
+        moved = apart(traffic, address)
+        waited: Waits = apart(waits, address, stages)
+        points: list[Point] = apart(growth, address)
     groups = {"one picture": one, "four pictures": four, "no-op stages": no_op}
     report = {
         name: {key: summary(values) for key, values in figures.items()} for name, figures in groups.items()
@@ -99,7 +109,19 @@ def main(repeats: int) -> None:
     share = report["no-op stages"]["request"]["median_ms"] / report["one picture"]["request"]["median_ms"]
     Console().print(table)
     click.echo(f"gateway and hops: {100 * share:.1f} % of a one-picture request")
-    keep("request", repeats=repeats, overhead_share=share, figures=report)
+    click.echo(f"between processes: {moved} times the picture's own bytes")
+    show([waited], "the decoder, busy: seconds of a step; a first step, and a freed place, in steps")
+    show(points, "growth; MiB of the decoder's process")
+    plot(points, ROOT / "out/bench/growth.png")
+    keep(
+        "request",
+        repeats=repeats,
+        overhead_share=share,
+        figures=report,
+        traffic=moved,
+        waits=asdict(waited),
+        growth=[asdict(point) for point in points],
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""``python -m tests.bench.startup``: from ``make serve`` to ready, and what the stack then holds.
+"""``python -m tests.bench.startup``: from ``make serve`` to ready, what the stack then holds, and a picture.
 
 Once for this tree and once for an earlier commit, in turn, on the same machine with the same packages.
 Memory is the sum of the processes' shares (PSS): a page that several map counts once. The table goes to the
@@ -35,6 +35,7 @@ class Start:
     """Seconds until the stack is ready, CPU seconds of the machine meanwhile, and MiB of all processes.
 
     replicas: of the four stages' processes alone. resident: with shared pages counted for each process.
+    picture, four: seconds of requests for one picture and for four, of 256 px, with the model's defaults.
     """
 
     seconds: float
@@ -42,6 +43,8 @@ class Start:
     memory: float
     replicas: float
     resident: float
+    picture: float
+    four: float
 
 
 def started(tree: Path) -> Start:
@@ -61,9 +64,8 @@ def started(tree: Path) -> Start:
             capture_output=True,
         )
         found = json.loads(Path(file.name).read_text())
-    return Start(
-        found["time"] - begun, found["cpu"] - cpu, found["memory"], found["replicas"], found["resident"]
-    )
+    times = {"seconds": found.pop("time") - begun, "cpu": found.pop("cpu") - cpu}
+    return Start(**times, **found)
 
 
 @contextlib.contextmanager
@@ -83,7 +85,7 @@ def checked_out(commit: str) -> Iterator[Path]:
 def median(starts: list[Start]) -> Start:
     """Of each figure."""
     columns = zip(*(asdict(start).values() for start in starts), strict=True)
-    return Start(*(round(statistics.median(column), 1) for column in columns))
+    return Start(*(round(statistics.median(column), 2) for column in columns))
 
 
 @click.command()
@@ -101,9 +103,11 @@ def main(against: str, repeats: int) -> None:
     ratios = {
         key: round(value / asdict(medians[against])[key], 3) for key, value in asdict(medians["this"]).items()
     }
-    table = Table("tree", "seconds", "CPU seconds", "MiB", "of these replicas", "resident")
+    table = Table(
+        "tree", "seconds", "CPU seconds", "MiB", "of these replicas", "resident", "one picture, s", "four, s"
+    )
     for name, start in medians.items():
-        table.add_row(name, *(f"{value:.1f}" for value in asdict(start).values()))
+        table.add_row(name, *(f"{value:.2f}" for value in asdict(start).values()))
     table.add_row("ratio", *(f"{value:.2f}" for value in ratios.values()))
     Console(width=120).print(table)
     keep("startup", ratios=ratios, **{name: asdict(start) for name, start in medians.items()})
