@@ -1,7 +1,7 @@
 """``make bench``: what a request costs on the local stack, and how that grows.
 
 Time per stage, and what the gateway and the hops add, by stages that do nothing; what a picture moves between
-processes; how soon a first step comes and a place is free; time and memory by pictures, size, steps and queue.
+processes; how soon a first step comes, and a place is free; time and memory by pictures, size, steps, queue.
 Prints tables, and writes the same figures to out/bench/request.json, and growth.png beside it.
 """
 

@@ -41,9 +41,8 @@ def drawn(count: int) -> float:
     from unclip.v1 import image_service_pb2_grpc
 
     times = []
-    with grpc.insecure_channel(
-        os.environ["UNCLIP_ADDRESS"], [("grpc.max_receive_message_length", -1)]
-    ) as channel:
+    any_length = [("grpc.max_receive_message_length", -1)]
+    with grpc.insecure_channel(os.environ["UNCLIP_ADDRESS"], any_length) as channel:
         stub = image_service_pb2_grpc.ImageServiceStub(channel)
         for seed in range(REQUESTS):
             options = pb.SamplingOptions(n=count, seed=seed)

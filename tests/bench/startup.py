@@ -103,9 +103,7 @@ def main(against: str, repeats: int) -> None:
     ratios = {
         key: round(value / asdict(medians[against])[key], 3) for key, value in asdict(medians["this"]).items()
     }
-    table = Table(
-        "tree", "seconds", "CPU seconds", "MiB", "of these replicas", "resident", "one picture, s", "four, s"
-    )
+    table = Table("tree", *asdict(medians["this"]))
     for name, start in medians.items():
         table.add_row(name, *(f"{value:.2f}" for value in asdict(start).values()))
     table.add_row("ratio", *(f"{value:.2f}" for value in ratios.values()))
