@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from services.decoder.autoencoder import AutoencoderConfig
 from services.decoder.conditioning import ConditioningConfig, ImageConditioningConfig, conditioning_of
-from services.decoder.unet import UNet, UNetConfig
+from services.decoder.unet import UNet
+from services.decoder.unet_config import UNetConfig
 from services.diffusion.config import DiffusionConfig
 
 MASK_CHANNELS = 4  # the known picture's RGB and the mask
@@ -97,8 +98,14 @@ class Decoder(nn.Module):
         x: (B, C, h, w). known: (B, C + 1, h, w), as ``known_channels`` makes it. The rest is as in
         ``Conditioning``. Returns the U-Net's output.
         """
+        return self.denoise(x, timesteps, known, *self.project(image, text, states, mask))
+
+    def project(
+        self, image: Tensor, text: Tensor, states: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What the U-Net takes of the conditioning in every step: (time_extra, context, context_bias)."""
         time_extra, context, bias = self.conditioning(image, text, states, mask)
-        return self.denoise(x, timesteps, known, time_extra, context, bias)
+        return time_extra, self.unet.keys_values(context), bias
 
     def denoise(
         self,

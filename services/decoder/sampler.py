@@ -100,10 +100,11 @@ class DecoderSampler:
 
         image, text: (D,); states: (L, W); mask: (L,). edits: something of the picture is known.
         """
-        conditioning = self._bases[self._part(edits)].conditioning
-        dtype = conditioning.null_image.dtype
-        image = conditioning.null_image if image is None else image
-        parts = conditioning(image.to(dtype)[None], text.to(dtype)[None], states.to(dtype)[None], mask[None])
+        base = self._bases[self._part(edits)]
+        null = base.conditioning.null_image
+        dtype = null.dtype
+        image = null if image is None else image
+        parts = base.project(image.to(dtype)[None], text.to(dtype)[None], states.to(dtype)[None], mask[None])
         return parts[0][0], parts[1][0], parts[2][0]
 
     def start(self, task: DecoderTask) -> DecoderRow:

@@ -7,7 +7,7 @@ from typing import Any
 
 from services.bundles.bundle import BundleError
 from services.decoder.autoencoder import AutoencoderConfig
-from services.decoder.unet import UNetConfig
+from services.decoder.unet_config import UNetConfig
 from services.diffusion.config import DiffusionConfig, SamplingConfig, Threshold
 from services.prior.network import EXTRA_TOKENS, PriorConfig
 

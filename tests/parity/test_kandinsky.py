@@ -13,7 +13,8 @@ from services.bundles import kandinsky
 from services.bundles.weights import load_weights
 from services.decoder.autoencoder import Autoencoder, AutoencoderConfig
 from services.decoder.conditioning import ImageConditioning, ImageConditioningConfig
-from services.decoder.unet import UNet, UNetConfig
+from services.decoder.unet import UNet
+from services.decoder.unet_config import UNetConfig
 from tests.parity.test_networks import assert_close, randomised
 
 CROSS = "SimpleCrossAttn"
@@ -73,6 +74,7 @@ def test_the_decoder_matches(in_channels: int) -> None:
     theirs = reference(x, t, encoder_hidden_states=None, added_cond_kwargs={"image_embeds": image}).sample
     nothing = torch.empty(0)
     time_extra, context, bias = conditioning(image, nothing, nothing, nothing)
+    context = unet.keys_values(context)
     assert_close(unet(x, t, time_extra=time_extra, context=context, context_bias=bias), theirs)
     assert torch.equal(conditioning.null_image, null)
 

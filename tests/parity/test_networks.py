@@ -16,7 +16,8 @@ from torch import Tensor
 from services.bundles import karlo
 from services.bundles.weights import load_weights
 from services.decoder.conditioning import Conditioning, ConditioningConfig
-from services.decoder.unet import UNet, UNetConfig
+from services.decoder.unet import UNet
+from services.decoder.unet_config import UNetConfig
 from services.diffusion.attention import padding_bias
 from services.diffusion.config import DiffusionConfig
 from services.prior.network import Prior, PriorConfig
@@ -100,7 +101,7 @@ def test_decoder_unet_matches_diffusers() -> None:
     theirs = reference(
         x, t, encoder_hidden_states=context, class_labels=time_extra, attention_mask=keep
     ).sample
-    mine = ours(x, t, time_extra=time_extra, context=context, context_bias=bias)
+    mine = ours(x, t, time_extra=time_extra, context=ours.keys_values(context), context_bias=bias)
     assert_close(mine, theirs)
 
 

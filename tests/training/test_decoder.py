@@ -9,7 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from services.decoder.unet import UNet, UNetConfig, initialise
+from services.decoder.unet import UNet, initialise
+from services.decoder.unet_config import UNetConfig
 from services.diffusion.pixels import to_signal
 from services.training.data.corpus import Corpus, scene_at
 from services.training.data.scenes import render

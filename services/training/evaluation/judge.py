@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from services.bundles.weights import best_device
-from services.decoder.unet import GroupNorm
+from services.decoder.blocks import GroupNorm
 from services.diffusion.pixels import to_signal
 from services.training.data.artwork import load_vocabulary
 from services.training.data.backgrounds import BACKGROUNDS

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from services.bundles.weights import best_device
 from services.decoder.conditioning import ConditioningConfig
 from services.decoder.network import MASK_CHANNELS, Decoder, DecoderConfig, known_channels
-from services.decoder.unet import UNetConfig, initialise
+from services.decoder.unet import initialise
+from services.decoder.unet_config import UNetConfig
 from services.diffusion.config import DiffusionConfig, SamplingConfig
 from services.diffusion.pixels import to_signal
 from services.diffusion.prediction import x0_weight

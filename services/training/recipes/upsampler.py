@@ -19,7 +19,8 @@ from torchvision.transforms.functional import gaussian_blur
 
 from services.bundles.weights import best_device
 from services.decoder.network import MASK_CHANNELS, Upsampler, UpsamplerConfig, known_channels, raise_to
-from services.decoder.unet import UNetConfig, initialise
+from services.decoder.unet import initialise
+from services.decoder.unet_config import UNetConfig
 from services.diffusion.config import DiffusionConfig, SamplingConfig
 from services.diffusion.pixels import to_signal
 from services.diffusion.prediction import x0_weight
