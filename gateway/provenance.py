@@ -134,8 +134,8 @@ class Signer:
         with self._lock:
             try:
                 return self._signed(data, form, made, made.given)
-            except c2pa.C2paError:
-                logger.warning("a given picture cannot be named as an ingredient", exc_info=True)
+            except c2pa.C2paError as error:
+                logger.warning("a given picture cannot be named as an ingredient: %s", error)
                 return self._signed(data, form, made, ())
 
     def _signed(self, data: bytes, form: OutputFormat, made: Made, given: tuple[bytes, ...]) -> bytes:

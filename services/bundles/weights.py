@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from services.bundles.bundle import BundleError
+from services.bundles.packing import pack
 
 Network = TypeVar("Network", bound=nn.Module)
 PIECE_BYTES = 32 * 2**20
@@ -56,7 +57,7 @@ def load_network(
     belongs: Callable[[str], bool] = bool,
     dtype: torch.dtype | None = None,
 ) -> Network:
-    """A network on the device, ready for inference: in its best type, channels last, frozen.
+    """A network on the device, ready for inference: in its best type, channels last, packed, frozen.
 
     build: makes it. Its weights come from a safetensors file one by one, each at once in its type, so that
     memory holds little more than the network. belongs: which of the file's keys are meant; all, as a rule.
@@ -69,7 +70,11 @@ def load_network(
         require_fit(network, {key: torch.Size(file.get_slice(key).get_shape()) for key in keys})
     state = {key: _placed(source, key, device, dtype) for key in network.state_dict()}
     network.load_state_dict(state, assign=True)
-    return network.eval().requires_grad_(False)
+    del state
+    network.eval().requires_grad_(False)
+    if device.type == "cpu" and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        pack(network)
+    return network
 
 
 def read_tensors(source: Path, *names: str) -> list[Tensor]:

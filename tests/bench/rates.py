@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, conv_flop_count, register_flop_formula
 
 from services.bundles.bundle import ROOT, Bundle
 from services.bundles.clip import load_image_tower, load_text_tower
@@ -27,6 +27,9 @@ from services.prior.sampler import PriorConditioning, PriorSampler, Text
 from tests.bench.results import keep, show
 
 SIDE = 2048  # of the matrices
+register_flop_formula(torch.ops.mkldnn._convolution_pointwise)(
+    lambda x, weight, *_, out_shape, **__: conv_flop_count(x, weight, out_shape)
+)
 REPEATS = 7
 BATCHES = (1, 2, 4, 8)
 TOKENS = 32  # of a text
