@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -48,7 +49,10 @@ class Row:
 
 @dataclass(eq=False)
 class Job:
-    """The rows of one request: admitted, run and dropped together. Times are the scheduler's clock's."""
+    """The rows of one request: admitted, run and dropped together. Times are the scheduler's clock's.
+
+    paced: when its tenant is no longer ahead of its quota.
+    """
 
     rows: list[Row]
     arrived: float
@@ -56,10 +60,15 @@ class Job:
     due: float
     number: int
     priority: Priority = "interactive"
+    paced: float = -math.inf
     began: float | None = None  # when it was picked for its first step; from then on its rows hold memory
     batches: int = 0  # steps it was part of
     row_steps: int = 0  # the same, counted once for each of its rows
     occupancy: float = 0.0  # the sum of these steps'
+
+    def can_wait(self, now: float) -> bool:
+        """Whether others' steps should not take longer for its sake."""
+        return self.priority == "batch" or now < self.paced
 
     @property
     def order(self) -> tuple[float, int]:

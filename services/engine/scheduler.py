@@ -5,8 +5,10 @@ scheduler knows only counts of steps and a clock that it is given, so its rules 
 
 Jobs are served in the order of ``due``: the caller's deadline, or sooner, a multiple of what the job needs by
 itself. So a caller without a deadline waits a bounded multiple of its own work, a short job does not wait
-behind long ones, nor one tenant's few behind another's many, which lag. A job that has begun holds memory
-until it ends. So few may, and batch jobs only in half of the places, which leaves room for interactive ones.
+behind long ones, nor one tenant's few behind another's many, which lag. Batch jobs and those that lag share
+calls of others only where these hardly take longer for it, as on a GPU that is not full. A job that has begun
+holds memory until it ends. So few may, and batch jobs only in half of the places, which leaves room for
+interactive ones.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ from services.engine.costs import CostModel, Segment, Timeline
 from services.engine.errors import DeadlineMissed, DeadlineUnreachable, QueueFull
 from services.engine.jobs import Batch, Job, Plan, Priority, Row, count_rows
 
+# How many times as long a step may take for the sake of rows that can wait.
+SLOWER = 1.1
 # How many times its own duration a job is let wait before it goes ahead of whatever came later.
 STRETCH: dict[Priority, float] = {"interactive": 10.0, "batch": 100.0}
 
@@ -86,7 +90,7 @@ class Scheduler:
         due = now + lag + STRETCH[priority] * alone
         if priority == "interactive":
             due = min(due, deadline)
-        job = Job(rows, now, deadline, due, next(self._numbers), priority)
+        job = Job(rows, now, deadline, due, next(self._numbers), priority, now + lag)
         self._require_room(job)
         self._require_time(job, now)
         self.jobs.append(job)
@@ -98,17 +102,24 @@ class Scheduler:
         ready = [(j, i) for j in self._ready() for i, r in enumerate(j.rows) if not r.finished]
         if not ready:
             return None
+        now = self.clock()
         first = _segment(*ready[0])
+        most = math.inf  # seconds that the step may take with rows that can wait
         chosen: list[tuple[Job, int]] = []
         evaluations = 0
         for job, i in ready:
             segment = _segment(job, i)
             more = evaluations + segment.evaluations
             same_call = (segment.network, segment.shape) == (first.network, first.shape)
-            if same_call and self.costs.sizes.has_room(first.network, len(chosen) + 1, more):
-                chosen.append((job, i))
-                evaluations = more
-        now = self.clock()
+            if not same_call or not self.costs.sizes.has_room(first.network, len(chosen) + 1, more):
+                continue
+            seconds = self.costs.seconds(first.network, more)
+            if not job.can_wait(now) and not ready[0][0].can_wait(now):
+                most = SLOWER * seconds
+            elif seconds > most:
+                continue
+            chosen.append((job, i))
+            evaluations = more
         for job, _ in chosen:
             job.began = now if job.began is None else job.began
         seconds = self.costs.seconds(first.network, evaluations)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from services.engine import (
@@ -113,6 +115,37 @@ def test_many_that_fit_one_call_are_admitted_where_one_would_be() -> None:
     device.run()
     assert len(device.ended) == 8
     assert not device.missed
+
+
+@pytest.mark.parametrize(("seconds", "shared"), [(1.05, True), (3.0, False)])
+@pytest.mark.parametrize("given", [{"priority": "batch"}, {"lag": 50.0}], ids=["batch", "ahead of its quota"])
+def test_who_can_wait_shares_a_call_only_where_it_hardly_takes_longer(
+    given: dict[str, Any], seconds: float, shared: bool
+) -> None:
+    device = Device(sizes=CallSizes(8, {"base": (2, 4), "up": (1,)}))
+    device.scheduler.costs.measured("base", 2, 1.0)
+    for _ in range(50):
+        device.scheduler.costs.measured("base", 4, seconds)
+    urgent, waiting = device.admit(), device.admit(**given)
+    device.step()
+    assert device.batches[0].jobs == ([urgent, waiting] if shared else [urgent])
+    device.run()
+    assert len(device.ended) == 2
+    assert device.ended[urgent] <= device.ended[waiting]
+
+
+def test_who_can_wait_shares_calls_with_its_like_and_once_its_tenant_is_no_longer_ahead() -> None:
+    device = Device(sizes=CallSizes(8, {"base": (2, 4), "up": (1,)}))
+    device.scheduler.costs.measured("base", 2, 0.3)
+    jobs = [device.admit(lag=5.0) for _ in range(2)]
+    device.step()
+    assert device.batches[-1].jobs == jobs
+    device.now += 5.0
+    urgent = device.admit()
+    device.step()
+    assert len(device.batches[-1].rows) == 2
+    device.run()
+    assert urgent in device.ended
 
 
 def test_what_not_even_an_idle_engine_can_do_is_told_apart_from_what_it_cannot_do_now() -> None:
