@@ -1,8 +1,8 @@
 """``python -m tests.bench.simulation``: whether the simulation says what the live stack then does.
 
 The same requests, at the same times, go to the local stack and through a simulated one, with one decoder and
-with two. The simulated one knows what the live stages tell of their costs. The table goes to the terminal,
-and the same figures to out/bench/simulation-live.json.
+with two, which wait instead of computing. The simulated one knows what the live stages tell of their costs.
+The table goes to the terminal, and the same figures to out/bench/simulation-live.json.
 """
 
 from __future__ import annotations
@@ -114,13 +114,15 @@ async def loaded(address: str, rate: float, seconds: float) -> list[Outcome]:
         return await asyncio.gather(*calls)
 
 
-def compared(decoders: int, loads: Sequence[float], seconds: float) -> list[Row]:
-    """Live and simulated, at each load."""
+def compared(decoders: int, loads: Sequence[float], seconds: float, *, computing: bool) -> list[Row]:
+    """Live and simulated, at each load. computing: the decoders do, else they wait."""
     settings = load_stack_settings()
     config = serve_config(STAGES, settings)
     for application in config["applications"]:
         if application["name"] == "decoder":
             application["args"]["threads"] = 1
+            if not computing:
+                application["import_path"] = "tests.fakes.waiting_decoder:build"
             scaling = application["deployments"][0]["autoscaling_config"]
             scaling |= {"min_replicas": decoders, "max_replicas": decoders}
     rows = []
@@ -162,12 +164,15 @@ def row(scenario: Scenario, load: float, what: str, report: Report) -> Row:
 )
 @click.option("--loads", default="0.5,0.8,1.5", show_default=True, help="Of what full calls would carry.")
 @click.option("--decoders", default="1,2", show_default=True)
-def main(seconds: float, loads: str, decoders: str) -> None:
+@click.option(
+    "--computing", is_flag=True, help="Decoders compute, and so slow one another down on one machine."
+)
+def main(seconds: float, loads: str, decoders: str, computing: bool) -> None:
     """Print a table, and write out/bench/simulation-live.json."""
     stop_on_signals()
     rows: list[Row] = []
     for count in map(int, decoders.split(",")):
-        rows += compared(count, [float(load) for load in loads.split(",")], seconds)
+        rows += compared(count, [float(load) for load in loads.split(",")], seconds, computing=computing)
     show(rows)
     keep("simulation-live", rows=[asdict(line) for line in rows])
 
