@@ -1,8 +1,9 @@
 """``make bench-batching``: requests that arrive at random, here and at ``diffusers`` behind ``@serve.batch``.
 
 Both sides have the same weights, the same machine and the same requests at the same times: two sizes and
-three step counts. First the peer's capacity, with as many callers as fill its batches twice; then both at
-multiples of that. The table goes to the terminal, and the same figures to out/bench/batching.json.
+three step counts. First how long each kind takes the peer by itself, and its capacity, with as many callers
+as fill its batches twice; then both at multiples of that. An objective is so many times what a request's kind
+takes the peer by itself. The table goes to the terminal, and the same figures to out/bench/batching.json.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import random
 import tempfile
 import time
 import urllib.request
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -47,7 +48,10 @@ Draw = Callable[[str, Kind], Awaitable[Any]]
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. load: of the peer's capacity. Times in s, of pictures that were drawn."""
+    """One line of the table. load: of the peer's capacity. Times in s, of pictures that were drawn.
+
+    within_2 and so on: the share of requests that took at most so many times what the peer takes by itself.
+    """
 
     side: str
     load: float
@@ -56,6 +60,9 @@ class Row:
     pictures_a_second: float
     p50: float
     p99: float
+    within_2: float
+    within_4: float
+    within_8: float
 
 
 def quantile(values: Sequence[float], share: float) -> float:
@@ -72,10 +79,11 @@ class Callers:
         self._dice = random.Random(SEED)
         self.asked = 0
         self.times: list[float] = []
+        self.kinds: list[Kind] = []
 
-    async def one(self) -> None:
-        """One picture of a kind by chance."""
-        kind = self._dice.choice(KINDS)
+    async def one(self, kind: Kind | None = None) -> None:
+        """One picture, of a kind by chance if none is given."""
+        kind = kind or self._dice.choice(KINDS)
         prompt = self._dice.choice(PROMPTS)
         self.asked += 1
         started = time.monotonic()
@@ -84,6 +92,12 @@ class Callers:
         except (OSError, grpc.aio.AioRpcError):
             return
         self.times.append(time.monotonic() - started)
+        self.kinds.append(kind)
+
+    def attained(self, scale: float, alone: Mapping[Kind, float]) -> float:
+        """The share of those asked for that took at most so many times what their kind takes alone."""
+        pairs = zip(self.kinds, self.times, strict=True)
+        return round(sum(seconds <= scale * alone[kind] for kind, seconds in pairs) / self.asked, 3)
 
     async def closed_loop(self, callers: int, seconds: float) -> float:
         """Pictures a second that so many callers get who each wait for theirs."""
@@ -107,32 +121,52 @@ class Callers:
 
 
 @dataclass(frozen=True)
+class Found:
+    """Of one side. capacity: pictures a second when always busy; alone: seconds of each kind by itself."""
+
+    capacity: float
+    alone: Mapping[Kind, float]
+    rows: Sequence[Row]
+
+
+@dataclass(frozen=True)
 class Trial:
-    """What a side is asked for. capacity: the peer's; 0: it is to be found."""
+    """What a side is asked for. peer: what was found of it before; none: this is the peer."""
 
     side: str
     loads: Sequence[float]
     seconds: float
-    capacity: float = 0.0
+    peer: Found | None = None
 
 
-async def tried(draw: Draw, trial: Trial) -> tuple[float, list[Row]]:
-    """The capacity, and a row for each load."""
+async def tried(draw: Draw, trial: Trial) -> Found:
+    """Each kind by itself, the capacity, and each load."""
     await Callers(draw).closed_loop(2 * BATCH, trial.seconds / 4)  # to warm up
-    most = await Callers(draw).closed_loop(2 * BATCH, trial.seconds)
-    Console(stderr=True).print(f"{trial.side}: {most:.2f} pictures a second when always busy")
-    capacity = trial.capacity or most
+    alone = {kind: await seconds_alone(draw, kind) for kind in KINDS}
+    capacity = await Callers(draw).closed_loop(2 * BATCH, trial.seconds)
+    Console(stderr=True).print(f"{trial.side}: {capacity:.2f} pictures a second when always busy", alone)
+    peer = trial.peer or Found(capacity, alone, ())
     rows = []
     for load in trial.loads:
         callers = Callers(draw)
-        rate = await callers.open_loop(load * capacity, trial.seconds)
+        rate = await callers.open_loop(load * peer.capacity, trial.seconds)
         waits = quantile(callers.times, 0.5), quantile(callers.times, 0.99)
-        rows.append(Row(trial.side, load, callers.asked, len(callers.times), round(rate, 3), *waits))
+        attained = (callers.attained(scale, peer.alone) for scale in (2, 4, 8))
+        drawn = len(callers.times)
+        rows.append(Row(trial.side, load, callers.asked, drawn, round(rate, 3), *waits, *attained))
         Console(stderr=True).print(rows[-1])
-    return most, rows
+    return Found(capacity, alone, rows)
 
 
-async def of_peer(address: str, trial: Trial) -> tuple[float, list[Row]]:
+async def seconds_alone(draw: Draw, kind: Kind) -> float:
+    """The least of a few pictures, one after another."""
+    callers = Callers(draw)
+    for _ in range(3):
+        await callers.one(kind)
+    return round(min(callers.times), 3)
+
+
+async def of_peer(address: str, trial: Trial) -> Found:
     """Over HTTP."""
     with ThreadPoolExecutor(256) as threads:
 
@@ -148,7 +182,7 @@ async def of_peer(address: str, trial: Trial) -> tuple[float, list[Row]]:
         return await tried(draw, trial)
 
 
-async def of_service(address: str, trial: Trial) -> tuple[float, list[Row]]:
+async def of_service(address: str, trial: Trial) -> Found:
     """Over gRPC."""
     async with grpc.aio.insecure_channel(address, options=OPTIONS) as channel:
         stub: Any = image_service_pb2_grpc.ImageServiceStub(channel)
@@ -167,7 +201,7 @@ async def of_service(address: str, trial: Trial) -> tuple[float, list[Row]]:
         return await tried(draw, trial)
 
 
-def peer_tried(folder: Path, trial: Trial) -> tuple[float, list[Row]]:
+def peer_tried(folder: Path, trial: Trial) -> Found:
     """On a Ray of its own."""
     settings = load_stack_settings()
 
@@ -178,17 +212,17 @@ def peer_tried(folder: Path, trial: Trial) -> tuple[float, list[Row]]:
         serve.run(build(folder, best_dtype()), name="peer", route_prefix="/peer")
 
     with cluster_running(serve_config(("decoder",), settings), settings, deploy, cpus=2):
-        found: tuple[float, list[Row]] = apart(of_peer, f"http://127.0.0.1:{settings.http_port}/peer", trial)
+        found: Found = apart(of_peer, f"http://127.0.0.1:{settings.http_port}/peer", trial)
     return found
 
 
-def service_tried(folder: Path, trial: Trial) -> tuple[float, list[Row]]:
+def service_tried(folder: Path, trial: Trial) -> Found:
     """The whole local stack with the imported bundle."""
     models = local_models([str(folder / "bundle")])
     with stages_running(settings=load_stack_settings(), models=models) as stages:
         chosen = {"port": free_port(), "models": gateway_table(models, stages)}
         with gateway_running(stages, load_settings().model_copy(update=chosen)) as address:
-            found: tuple[float, list[Row]] = apart(of_service, address, trial)
+            found: Found = apart(of_service, address, trial)
     return found
 
 
@@ -202,12 +236,14 @@ def main(seconds: float, loads: str) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make(folder)
-        peers, rows = peer_tried(folder, Trial("diffusers, @serve.batch", shares, seconds))
-        own, more = service_tried(folder, Trial("this service", shares, seconds, peers))
-    show(rows + more)
-    Console().print(f"when always busy: {own:.2f} pictures a second, over the peer's: {own / peers:.2f}")
-    capacities = {"diffusers, @serve.batch": peers, "this service": own}
-    keep("batching", capacities=capacities, rows=[asdict(row) for row in rows + more])
+        peer = peer_tried(folder, Trial("diffusers, @serve.batch", shares, seconds))
+        own = service_tried(folder, Trial("this service", shares, seconds, peer))
+    rows = [*peer.rows, *own.rows]
+    show(rows)
+    ratio = own.capacity / peer.capacity
+    Console().print(f"when always busy: {own.capacity:.2f} pictures a second, over the peer's: {ratio:.2f}")
+    capacities = {"diffusers, @serve.batch": peer.capacity, "this service": own.capacity}
+    keep("batching", capacities=capacities, rows=[asdict(row) for row in rows])
 
 
 if __name__ == "__main__":
