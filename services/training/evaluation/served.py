@@ -52,6 +52,7 @@ class ServedStages(
         self.prior = PriorStage(PriorSettings(bundle=path, threads=threads, engine=ENGINE))
         decoder = DecoderSettings(bundle=path, threads=threads, engine=ENGINE, upsampler_call_sizes=(1,))
         self.decoder = DecoderStage(decoder)
+        torch.set_num_threads(threads)  # of this thread too, in which pictures are judged
 
     async def EncodeText(self, request: Any, context: Any) -> Any:
         """Embed texts."""
