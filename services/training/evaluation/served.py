@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc.aio
+import torch
 
 from gateway.settings import SHIPPED
 from gateway.settings import Settings as GatewaySettings
