@@ -106,8 +106,8 @@ CAPACITY = Board(
                 Panel(
                     "Load",
                     "percentunit",
-                    "Share of the time in which full calls are computed, and rows over places: the larger of"
-                    " them is what scaling follows.",
+                    "Work over what full calls would do in the time, and rows over places: the larger of them"
+                    " is what scaling follows.",
                     (
                         Query(
                             f"sum by (application) (rate(ray_unclip_full_seconds_total[{WINDOW}]))"

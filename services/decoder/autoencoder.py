@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, model_validator
 from torch import Tensor, nn
@@ -60,12 +59,10 @@ class SpatialNorm(nn.Module):
 
     def forward(self, x: Tensor, latents: Tensor) -> Tensor:
         """x: (B, C, H, W); latents: (B, L, h, w). Returns x's shape."""
-        # They depend on a place's latent alone, so are computed at the latents' size and then raised.
-        scale, shift = (
-            F.interpolate(conv(latents), size=x.shape[-2:], mode="nearest")
-            for conv in (self.scale, self.shift)
-        )
-        return torch.addcmul(shift, self.norm(x), scale)
+        # Scale and shift depend on a place's latent alone: they are computed at its size, and raised.
+        normalised: Tensor = self.norm(x)
+        normalised = normalised * F.interpolate(self.scale(latents), size=x.shape[-2:], mode="nearest")
+        return normalised + F.interpolate(self.shift(latents), size=x.shape[-2:], mode="nearest")
 
 
 class PlainNorm(nn.GroupNorm):

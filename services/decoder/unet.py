@@ -84,7 +84,8 @@ class UNet(nn.Module):
 
         It does not change from step to step.
         """
-        return torch.cat([layer.keys_values(context) for layer in self._attending()], dim=-1)
+        nothing = context[..., :0]
+        return torch.cat([nothing, *(layer.keys_values(context) for layer in self._attending())], dim=-1)
 
     def forward(
         self,

@@ -17,7 +17,7 @@ class Calls:
     """Splits evaluations into calls of these sizes; a call that is not full is filled up with repeats.
 
     Kernels may round differently at another batch size. So the first size's bits count, and another size is
-    used for a kind of evaluation only once it has given the same: its first calls are made both ways.
+    used for a kind of evaluation only once it has given the same: its first call is made both ways.
     """
 
     def __init__(self, sizes: Sequence[int] = ()) -> None:
@@ -40,9 +40,10 @@ class Calls:
         sizes = split(len(rows), usable)
         found = _called(network, evaluations, sizes)
         if all(size == first or (kind, size) in self._agrees for size in sizes):
-            return found
-        expected = _called(network, evaluations, split(len(rows), [first]))
-        self._compare(found, expected, sizes, kind)
+            return found[: len(rows)]
+        expected = _called(network, evaluations, split(len(rows), [first]))[: len(rows)]
+        repeats = [expected[0]] * (len(found) - len(rows))
+        self._compare(found, [*expected, *repeats], sizes, kind)
         return expected
 
     def _compare(
@@ -61,20 +62,25 @@ class Calls:
 
 
 def split(count: int, sizes: Sequence[int]) -> list[int]:
-    """So many evaluations as calls of these sizes: large ones first, and none filled up that need not be."""
+    """So many evaluations as calls of these sizes, large ones first.
+
+    One call is filled up if no more than half of it would be repeats, since many small ones cost more.
+    """
     found = []
     while count > 0:
-        found.append(max((size for size in sizes if size <= count), default=min(sizes)))
+        whole = min((size for size in sizes if size >= count), default=0)
+        fitting = max((size for size in sizes if size <= count), default=whole)
+        found.append(whole if 0 < whole <= 2 * count else fitting)
         count -= found[-1]
     return found
 
 
 def _called(network: Network, evaluations: Sequence[Evaluation], sizes: Sequence[int]) -> list[Tensor]:
-    """The outputs, from calls of exactly these sizes."""
+    """The outputs from calls of exactly these sizes; those of repeats come last."""
     padding = sum(sizes) - len(evaluations)
     padded = [*evaluations, *[evaluations[0]] * padding]
     outputs: list[Tensor] = []
     for size in sizes:
         rows, conditional = zip(*padded[len(outputs) : len(outputs) + size], strict=True)
         outputs += network(rows, conditional).unbind()
-    return outputs[: len(evaluations)]
+    return outputs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -30,6 +31,10 @@ def segments(network: str, evaluations: Sequence[int], shape: tuple[int, ...] = 
     return [
         Segment(network, len(list(steps)), count, shape) for count, steps in itertools.groupby(evaluations)
     ]
+
+
+# A network, and whether the rows of its call can wait.
+Call = tuple[str, bool]
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,11 @@ class CallSizes:
         """The evaluations of a full call."""
         return max(self.by_network.get(network) or (self.max_batch,))
 
+    def call(self, network: str, *, can_wait: bool) -> Call:
+        """Which calls a row may be in. Where all are of one size, whoever can wait fills up others' calls."""
+        sizes = self.by_network.get(network) or (1, self.max_batch)
+        return network, can_wait and min(sizes) < max(sizes)
+
 
 class CostModel:
     """Seconds of a step, by its network and its evaluations.
@@ -80,7 +90,7 @@ class CostModel:
 
     def measured_sizes(self, network: str) -> Iterable[int]:
         """The evaluations of its calls that were measured, up to a full one's."""
-        return (size for size in self._seconds[network] if size <= self.sizes.full(network))
+        return (size for size in self._seconds.get(network, ()) if size <= self.sizes.full(network))
 
     def measured(self, network: str, evaluations: int, seconds: float) -> None:
         """Learn from a step."""
@@ -119,31 +129,34 @@ class Timeline:
     the device.
     """
 
-    def __init__(self, costs: CostModel) -> None:
+    def __init__(self, costs: CostModel, crowd: Mapping[Call, int] | None = None) -> None:
+        """crowd: evaluations of all rows that share calls, also of those that are added later, if any are."""
         self._costs = costs
-        self._lanes: dict[str, list[int]] = {}
-        self._evaluations: dict[str, int] = {}
+        self._crowd = crowd or {}
+        self._lanes: dict[Call, list[int]] = {}
+        self._evaluations: Counter[Call] = Counter()
 
-    def add(self, segments: Iterable[Segment], beside: int) -> None:
+    def add(self, segments: Iterable[Segment], beside: int, *, can_wait: bool = False) -> None:
         """Append a row that still has these segments to go.
 
         beside: how many rows like it may run beside each other, which is how many lanes it may choose from.
         """
         for segment in segments:
-            lanes = self._lanes.setdefault(segment.network, [])
+            call = self._costs.sizes.call(segment.network, can_wait=can_wait)
+            lanes = self._lanes.setdefault(call, [])
             allowed = min(self._costs.sizes.rows(segment), beside)
             lanes += [0] * (allowed - len(lanes))
             free = min(range(allowed), key=lanes.__getitem__)
             lanes[free] += segment.steps
-            count = self._evaluations.get(segment.network, 0)
-            self._evaluations[segment.network] = count + segment.steps * segment.evaluations
+            self._evaluations[call] += segment.steps * segment.evaluations
 
     @property
     def seconds(self) -> float:
         """Until the last row has ended."""
         total = 0.0
-        for network, lanes in self._lanes.items():
+        for call, lanes in self._lanes.items():
             calls = max(lanes)
             if calls:
-                total += calls * self._costs.seconds(network, self._evaluations[network] / calls)
+                shared = min(self._crowd.get(call, 0), self._costs.sizes.full(call[0]))
+                total += calls * self._costs.seconds(call[0], max(shared, self._evaluations[call] / calls))
         return total

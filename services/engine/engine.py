@@ -61,7 +61,8 @@ class StepEngine(Generic[R]):
         self._admitted: dict[Job, Admitted[R]] = {}
         self._failures: Counter[str] = Counter()  # of each kind, since the last success
         self._hangs = False
-        self._warm: set[tuple[str, int]] = set()  # calls whose first, which takes longer, is over
+        # Network, shape and evaluations of steps of which the first, which takes longer, is over.
+        self._warm: set[tuple[str, tuple[int, ...], int]] = set()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="step", initializer=prepare)
         self._loop: asyncio.Task[None] | None = None
 
@@ -159,7 +160,10 @@ class StepEngine(Generic[R]):
         started = time.monotonic()
         future, hung = await self._in_worker(batch, take_step, self._advance, work)
         seconds = time.monotonic() - started
-        self._tell(self._watcher.stepped, batch.network, len(batch.rows), batch.occupancy, seconds)
+        full_seconds = self._scheduler.in_full_calls(batch, seconds)
+        self._tell(
+            self._watcher.stepped, batch.network, len(batch.rows), batch.occupancy, seconds, full_seconds
+        )
         tasks = list(dict.fromkeys(admitted for admitted, _ in work))
         if (error := future.exception()) is not None:
             self._failures["a step"] += 1
@@ -177,7 +181,7 @@ class StepEngine(Generic[R]):
             self._scheduler.failed(batch)
             return
         del self._failures["a step"], self._failures["the start of a task"]
-        call = batch.network, batch.evaluations
+        call = batch.network, batch.shape, batch.evaluations
         usual = not hung and call in self._warm
         self._warm.add(call)
         finished = self._scheduler.stepped(batch, seconds, usual=usual)

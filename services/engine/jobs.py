@@ -86,6 +86,7 @@ class Batch:
     """One step: the rows that share a network call."""
 
     network: str
+    shape: tuple[int, ...]
     rows: tuple[tuple[Job, int], ...]  # each a job, and the row's place in it
     evaluations: int
     occupancy: float  # its evaluations over those of a full call

@@ -6,7 +6,7 @@ scheduler knows only counts of steps and a clock that it is given, so its rules 
 Jobs are served in the order of ``due``: the caller's deadline, or sooner, a multiple of what the job needs by
 itself. So a caller without a deadline waits a bounded multiple of its own work, a short job does not wait
 behind long ones, nor one tenant's few behind another's many, which lag. Batch jobs and those that lag share
-calls of others only where these hardly take longer for it, as on a GPU that is not full. A job that has begun
+calls of others only where these have one size, and would be filled up with nothing. A job that has begun
 holds memory until it ends. So few may, and batch jobs only in half of the places, which leaves room for
 interactive ones.
 """
@@ -16,16 +16,15 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from services.engine.capacity import Capacity, EngineLimits
-from services.engine.costs import CostModel, Segment, Timeline
+from services.engine.costs import Call, CostModel, Segment, Timeline
 from services.engine.errors import DeadlineMissed, DeadlineUnreachable, QueueFull
 from services.engine.jobs import Batch, Job, Plan, Priority, Row, count_rows
 
-# How many times as long a step may take for the sake of rows that can wait.
-SLOWER = 1.1
 # How many times its own duration a job is let wait before it goes ahead of whatever came later.
 STRETCH: dict[Priority, float] = {"interactive": 10.0, "batch": 100.0}
 
@@ -84,7 +83,7 @@ class Scheduler:
         """
         now = self.clock()
         rows = [Row(plan) for plan in plans]
-        alone = self._seconds(rows)
+        alone = self._alone(rows)
         if now + alone > deadline:
             raise DeadlineMissed(f"it takes about {alone:.1f} s, more than the deadline leaves")
         due = now + lag + STRETCH[priority] * alone
@@ -104,29 +103,23 @@ class Scheduler:
             return None
         now = self.clock()
         first = _segment(*ready[0])
-        most = math.inf  # seconds that the step may take with rows that can wait
+        shared = self._call(ready[0][0], first.network, now)
         chosen: list[tuple[Job, int]] = []
         evaluations = 0
         for job, i in ready:
             segment = _segment(job, i)
             more = evaluations + segment.evaluations
-            same_call = (segment.network, segment.shape) == (first.network, first.shape)
-            if not same_call or not self.costs.sizes.has_room(first.network, len(chosen) + 1, more):
-                continue
-            seconds = self.costs.seconds(first.network, more)
-            if not job.can_wait(now) and not ready[0][0].can_wait(now):
-                most = SLOWER * seconds
-            elif seconds > most:
-                continue
-            chosen.append((job, i))
-            evaluations = more
+            same_call = (self._call(job, segment.network, now), segment.shape) == (shared, first.shape)
+            if same_call and self.costs.sizes.has_room(first.network, len(chosen) + 1, more):
+                chosen.append((job, i))
+                evaluations = more
         for job, _ in chosen:
             job.began = now if job.began is None else job.began
         seconds = self.costs.seconds(first.network, evaluations)
         self._busy_until = now + seconds
         self._load = None
         occupancy = min(1.0, evaluations / self.costs.sizes.full(first.network))
-        return Batch(first.network, tuple(chosen), evaluations, occupancy, seconds)
+        return Batch(first.network, first.shape, tuple(chosen), evaluations, occupancy, seconds)
 
     def stepped(self, batch: Batch, seconds: float, *, usual: bool = True) -> list[Job]:
         """A step was taken; returns the jobs that it finished, which are gone from here on.
@@ -135,7 +128,7 @@ class Scheduler:
         """
         if usual:
             self.costs.measured(batch.network, batch.evaluations, seconds)
-        self.full_seconds += min(seconds, self._full_seconds(batch))
+        self.full_seconds += self.in_full_calls(batch, seconds)
         self._ended()
         for job, i in batch.rows:
             job.rows[i].advance()
@@ -185,15 +178,16 @@ class Scheduler:
                 for evaluations in sorted({*self.costs.measured_sizes(network), sizes.full(network)})
             )
             running = count_rows(self._begun())
-            backlog = self._seconds(row for job in self._line(self.jobs) for row in job.rows)
             waiting = count_rows(self.jobs) - running
-            self._load = Load(running, waiting, self.steps, backlog, self.full_seconds, prices)
+            self._load = Load(running, waiting, self.steps, self._backlog(), self.full_seconds, prices)
         return self._load
 
-    def _full_seconds(self, batch: Batch) -> float:
-        """What its evaluations take in full calls, in which each costs least."""
+    def in_full_calls(self, batch: Batch, seconds: float) -> float:
+        """What the evaluations of a step of so many seconds take in full calls, where each costs least."""
         full = self.costs.sizes.full(batch.network)
-        return batch.evaluations / full * self.costs.seconds(batch.network, full)
+        if full not in self.costs.measured_sizes(batch.network):
+            return batch.occupancy * seconds
+        return min(seconds, batch.evaluations / full * self.costs.seconds(batch.network, full))
 
     def _ended(self) -> None:
         self.steps += 1
@@ -241,10 +235,21 @@ class Scheduler:
             heapq.heappush(holders, (turns[job], job))
         return sorted(jobs, key=lambda job: turns[job])
 
-    def _seconds(self, rows: Iterable[Row]) -> float:
+    def _call(self, job: Job, network: str, now: float) -> Call:
+        return self.costs.sizes.call(network, can_wait=job.can_wait(now))
+
+    def _alone(self, rows: Iterable[Row]) -> float:
         timeline = Timeline(self.costs)
         for row in rows:
             timeline.add(row.left(), self.limits.max_running)
+        return timeline.seconds
+
+    def _backlog(self) -> float:
+        now = self.clock()
+        timeline = Timeline(self.costs)
+        for job in self._line(self.jobs):
+            for row in job.rows:
+                timeline.add(row.left(), self.limits.max_running, can_wait=job.can_wait(now))
         return timeline.seconds
 
     def _require_room(self, job: Job) -> None:
@@ -271,12 +276,21 @@ class Scheduler:
                 raise DeadlineUnreachable(late)
 
     def _ends(self, jobs: Sequence[Job]) -> dict[Job, float]:
-        """When each job ends, in seconds from now."""
-        timeline = Timeline(self.costs)
+        """When each job ends, in seconds from now, if those after it share its calls.
+
+        One that lags shares them too, once it no longer does.
+        """
+        now = self.clock()
+        crowd: Counter[Call] = Counter()
+        for job in jobs:
+            for segment in (segment for row in job.rows for segment in row.left()):
+                calls = {self._call(job, segment.network, at) for at in (now, math.inf)}
+                crowd.update(dict.fromkeys(calls, segment.evaluations))
+        timeline = Timeline(self.costs, crowd)
         ends = {}
         for job in self._line(jobs):
             for row in job.rows:
-                timeline.add(row.left(), self.limits.rows(job.priority))
+                timeline.add(row.left(), self.limits.rows(job.priority), can_wait=job.can_wait(now))
             ends[job] = timeline.seconds
         return ends
 

@@ -36,8 +36,11 @@ class Watcher:
     def started(self, rows: int, waited: float) -> None:
         """A task's rows take their first step, ``waited`` seconds after they came."""
 
-    def stepped(self, network: str, rows: int, occupancy: float, seconds: float) -> None:
-        """One step of ``rows`` rows took ``seconds``; occupancy: how full it was, in [0, 1]."""
+    def stepped(self, network: str, rows: int, occupancy: float, seconds: float, full_seconds: float) -> None:
+        """One step of ``rows`` rows took ``seconds``; occupancy: how full it was, in [0, 1].
+
+        full_seconds: what its work takes in full calls.
+        """
 
     def busy(self, running: int, waiting: int) -> None:
         """How many rows have begun and how many wait, whenever that changes."""

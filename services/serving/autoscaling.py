@@ -35,8 +35,8 @@ class ScalingContext(Protocol):
 class LoadRecorder:
     """A replica's load, from one look to the next; 1 is as much as it can do.
 
-    It is the share of the time in which calls were computed, each counted by how full it was; or, if that is
-    more, rows over places.
+    It is the time that its work takes in full calls, over the time that went by; or, if that is more, rows
+    over places.
     """
 
     def __init__(self, limits: EngineLimits, clock: Callable[[], float] = time.monotonic) -> None:

@@ -88,7 +88,7 @@ class EngineMetrics(Watcher):
             ("network",),
         )
         self._full = metrics.Counter(
-            "unclip_full_seconds", "Seconds of steps, each counted by how full it was."
+            "unclip_full_seconds", "Seconds that the work of all steps takes in full calls."
         )
         self._steps = metrics.Counter(
             "unclip_row_steps", "Steps taken, counted once for each row.", tag_keys=("network",)
@@ -110,13 +110,13 @@ class EngineMetrics(Watcher):
         """Note the wait."""
         self._wait.observe(waited)
 
-    def stepped(self, network: str, rows: int, occupancy: float, seconds: float) -> None:
+    def stepped(self, network: str, rows: int, occupancy: float, seconds: float, full_seconds: float) -> None:
         """Note what the step cost and how full it was."""
         tags = {"network": network}
         self._step.observe(seconds, tags)
         self._occupancy.observe(occupancy, tags)
-        if seconds:
-            self._full.inc(occupancy * seconds)
+        if full_seconds:
+            self._full.inc(full_seconds)
         self._steps.inc(rows, tags)
         self._memory.set(torch.cuda.memory_allocated() if torch.cuda.is_available() else 0)
 

@@ -54,10 +54,18 @@ def least_seconds(step: Step) -> float:
     """Of a few: the time without what else the machine did."""
     times = []
     for _ in range(REPEATS):
+        wait_for_device()
         started = time.perf_counter()
         step()
+        wait_for_device()
         times.append(time.perf_counter() - started)
     return min(times)
+
+
+def wait_for_device() -> None:
+    """Until a GPU has done what it was told."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def matrix_rate() -> float:

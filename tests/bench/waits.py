@@ -70,7 +70,7 @@ async def cancelled(stub: Any, describing: Any, seed: int, beside: int) -> float
 
 
 async def waits(gateway: str, stages: str) -> Waits:
-    """Probes beside pictures that are always being drawn, then cancelled ones on an idle decoder."""
+    """Probes, then cancelled pictures, beside others that are always being drawn."""
     seeds = itertools.count()
     async with (
         grpc.aio.insecure_channel(gateway, options=OPTIONS) as channel,
@@ -91,11 +91,11 @@ async def waits(gateway: str, stages: str) -> Waits:
             drawn, times = await probed(stub, next(seeds))
             steps += [later - sooner for sooner, later in itertools.pairwise(times)]
             firsts.append(times[0] - drawn)
+        freed = [await cancelled(stub, describing, next(seeds), BESIDE) for _ in range(PROBES)]
+        assert not any(task.done() for task in beside), "the decoder was not always busy"
         for task in beside:
             task.cancel()
         await asyncio.gather(*beside, return_exceptions=True)
-        await asyncio.sleep(2)
-        freed = [await cancelled(stub, describing, next(seeds), 0) for _ in range(PROBES)]
     step = statistics.median(steps)
     # The first step's end is seen, which is a step after it began.
     first = statistics.median(firsts) / step - 1

@@ -13,9 +13,14 @@ COSTS = {"base": 1.0, "up": 3.0}
 
 @dataclass
 class Device:
-    """A scheduler on a device whose calls cost what ``COSTS`` says, and what became of its jobs."""
+    """A scheduler on a device, and what became of its jobs.
+
+    A network's smallest calls cost what ``COSTS`` says, and others so much more for each evaluation as
+    ``growth`` says: 0, nothing; 1, in proportion.
+    """
 
     sizes: CallSizes = field(default_factory=lambda: CallSizes(8, {"base": (2,), "up": (1,)}))
+    growth: float = 0.0
     limits: EngineLimits = field(default_factory=lambda: EngineLimits(100, 100))
     now: float = 0.0
     ended: dict[Job, float] = field(default_factory=dict)
@@ -24,8 +29,15 @@ class Device:
 
     def __post_init__(self) -> None:
         self.scheduler = Scheduler(self.limits, CostModel(self.sizes), lambda: self.now)
-        for network, seconds in COSTS.items():
-            self.scheduler.costs.measured(network, self.sizes.full(network), seconds)
+        for network in COSTS:
+            for evaluations in self.sizes.by_network.get(network) or (self.sizes.full(network),):
+                self.scheduler.costs.measured(network, evaluations, self.seconds(network, evaluations))
+
+    def seconds(self, network: str, evaluations: int) -> float:
+        """What a call costs."""
+        smallest = min(self.sizes.by_network.get(network) or (evaluations,))
+        more = self.sizes.padded(network, evaluations) / smallest - 1
+        return COSTS[network] * (1 + self.growth * more)
 
     def admit(
         self,
@@ -42,8 +54,9 @@ class Device:
         if batch is None:
             return False
         self.batches.append(batch)
-        self.now += COSTS[batch.network]
-        for job in self.scheduler.stepped(batch, COSTS[batch.network]):
+        seconds = self.seconds(batch.network, batch.evaluations)
+        self.now += seconds
+        for job in self.scheduler.stepped(batch, seconds):
             self.ended[job] = self.now
         return True
 

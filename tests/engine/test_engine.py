@@ -144,7 +144,7 @@ class Diary(Watcher):
     def started(self, rows: int, waited: float) -> None:
         self.notes.append(("started", rows))
 
-    def stepped(self, network: str, rows: int, occupancy: float, seconds: float) -> None:
+    def stepped(self, network: str, rows: int, occupancy: float, seconds: float, full_seconds: float) -> None:
         self.notes.append(("stepped", network, rows))
 
     def ended(self, ending: str, stay: Stay) -> None:

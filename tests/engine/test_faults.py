@@ -166,7 +166,7 @@ async def test_a_step_that_hangs_makes_it_unhealthy_and_keeps_nobody_waiting() -
 
 
 class Broken(Watcher):
-    def stepped(self, network: str, rows: int, occupancy: float, seconds: float) -> None:
+    def stepped(self, network: str, rows: int, occupancy: float, seconds: float, full_seconds: float) -> None:
         raise RuntimeError("the metrics are gone")
 
     def ended(self, ending: str, stay: Stay) -> None:

@@ -9,7 +9,7 @@ import random
 
 import pytest
 
-from services.engine import DeadlineMissed, EngineLimits, Overloaded, Priority
+from services.engine import CallSizes, DeadlineMissed, EngineLimits, Overloaded, Priority
 from services.engine.jobs import Job
 from tests.engine.device import COSTS, Device, picture
 
@@ -83,6 +83,28 @@ def test_whoever_is_admitted_is_in_time_however_few_may_run(places: int, seed: i
     device.run()
     assert not device.missed
     assert not device.scheduler.jobs
+
+
+@pytest.mark.parametrize("growth", [0.0, 0.7, 1.0])
+@pytest.mark.parametrize("seed", range(6))
+def test_whoever_is_admitted_is_in_time_where_company_makes_calls_longer(growth: float, seed: int) -> None:
+    dice = random.Random(seed)
+    sizes = CallSizes(8, {"base": (2, 4, 6, 8), "up": (1,)})
+    device = Device(sizes, growth, EngineLimits(max_running=32, max_waiting=40))
+    admitted = 0
+    for _ in range(80):
+        within = math.inf if dice.random() < 0.3 else dice.uniform(5, 120)
+        plan = picture(dice.randint(1, 12), dice.randint(1, 3), dice.randint(1, 2))
+        priority: Priority = "batch" if dice.random() < 0.3 else "interactive"
+        with contextlib.suppress(DeadlineMissed, Overloaded):
+            device.admit(plan, within=within, priority=priority)
+            admitted += 1
+        for _ in range(dice.randint(1, 8)):
+            device.step()
+    device.run()
+    assert not device.missed
+    assert not device.scheduler.jobs
+    assert admitted > 30
 
 
 @pytest.mark.parametrize("seed", range(3))

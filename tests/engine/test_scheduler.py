@@ -61,7 +61,7 @@ def test_a_short_job_does_not_wait_behind_long_ones() -> None:
 def test_one_tenants_few_do_not_wait_behind_anothers_many() -> None:
     """Each of the many lags by what those before it need; the few come later, and are next."""
     device = Device()
-    each = device.scheduler._seconds([Row(picture())])
+    each = device.scheduler._alone([Row(picture())])
     many = [device.admit(lag=i * each) for i in range(10)]
     device.run(until=2.5 * each)
     few = device.admit()
@@ -117,26 +117,21 @@ def test_many_that_fit_one_call_are_admitted_where_one_would_be() -> None:
     assert not device.missed
 
 
-@pytest.mark.parametrize(("seconds", "shared"), [(1.05, True), (3.0, False)])
+@pytest.mark.parametrize(("sizes", "shared"), [((4,), True), ((2, 4), False)], ids=["one size", "two"])
 @pytest.mark.parametrize("given", [{"priority": "batch"}, {"lag": 50.0}], ids=["batch", "ahead of its quota"])
-def test_who_can_wait_shares_a_call_only_where_it_hardly_takes_longer(
-    given: dict[str, Any], seconds: float, shared: bool
+def test_who_can_wait_only_fills_up_what_others_leave_of_a_call(
+    given: dict[str, Any], sizes: tuple[int, ...], shared: bool
 ) -> None:
-    device = Device(sizes=CallSizes(8, {"base": (2, 4), "up": (1,)}))
-    device.scheduler.costs.measured("base", 2, 1.0)
-    for _ in range(50):
-        device.scheduler.costs.measured("base", 4, seconds)
+    device = Device(sizes=CallSizes(8, {"base": sizes, "up": (1,)}))
     urgent, waiting = device.admit(), device.admit(**given)
     device.step()
     assert device.batches[0].jobs == ([urgent, waiting] if shared else [urgent])
     device.run()
-    assert len(device.ended) == 2
     assert device.ended[urgent] <= device.ended[waiting]
 
 
 def test_who_can_wait_shares_calls_with_its_like_and_once_its_tenant_is_no_longer_ahead() -> None:
     device = Device(sizes=CallSizes(8, {"base": (2, 4), "up": (1,)}))
-    device.scheduler.costs.measured("base", 2, 0.3)
     jobs = [device.admit(lag=5.0) for _ in range(2)]
     device.step()
     assert device.batches[-1].jobs == jobs

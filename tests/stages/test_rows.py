@@ -14,7 +14,7 @@ from services.decoder.sampler import BASE, UPSAMPLERS, DecoderSampler
 from services.decoder.tasks import DecoderRow, DecoderTask, Picture
 from services.prior.sampler import PriorConditioning, PriorRow, PriorSampler, Text
 
-CALL_SIZES = (2, 4, 8)  # as in deploy/serve
+CALL_SIZES = (2, 4, 6, 8)  # as in deploy/serve
 
 
 @pytest.fixture(scope="module")
