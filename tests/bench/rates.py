@@ -39,10 +39,10 @@ Step = Callable[[], Any]
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. batch: rows of the best step; rates in GFLOP/s."""
+    """One line of the table. rows: that share a step; milliseconds: of a step, for each; rates in GFLOP/s."""
 
     network: str
-    batch: int
+    rows: int
     milliseconds: float
     gflop: float
     rate: float
@@ -75,8 +75,8 @@ def matrix_rate() -> float:
     return 2 * SIDE**3 / least_seconds(lambda: matrix @ matrix)
 
 
-def best(network: str, step_of: Callable[[int], Step]) -> Row:
-    """The batch with the highest rate. step_of(batch): a step of so many rows, which may be taken again."""
+def measured(network: str, step_of: Callable[[int], Step]) -> list[Row]:
+    """Of each batch. step_of(batch): a step of so many rows, which may be taken again."""
     rows = []
     for batch in BATCHES:
         step = step_of(batch)
@@ -87,9 +87,9 @@ def best(network: str, step_of: Callable[[int], Step]) -> Row:
         rate = matrix_rate()
         seconds = least_seconds(step)
         share = flops / seconds / rate
-        figures = (1000 * seconds, flops / 1e9, flops / seconds / 1e9, rate / 1e9, share)
+        figures = (1000 * seconds / batch, flops / 1e9, flops / seconds / 1e9, rate / 1e9, share)
         rows.append(Row(network, batch, *(round(figure, 2) for figure in figures)))
-    return max(rows, key=lambda row: row.share)
+    return rows
 
 
 def towers() -> list[Row]:
@@ -105,10 +105,13 @@ def towers() -> list[Row]:
         return lambda batch: lambda: network(given.expand(batch, *given.shape[1:]).contiguous())
 
     with torch.inference_mode():
-        return [best("text tower", of(text.tower, tokens)), best("image tower", of(image.tower, pixels))]
+        return [
+            *measured("text tower", of(text.tower, tokens)),
+            *measured("image tower", of(image.tower, pixels)),
+        ]
 
 
-def prior() -> Row:
+def prior() -> list[Row]:
     """A step of guided rows."""
     sampler = PriorSampler(Bundle(BUNDLE, "prior"))
     config = sampler.config
@@ -125,10 +128,10 @@ def prior() -> Row:
         ]
         return lambda: sampler.advance(rows)
 
-    return best("prior", step_of)
+    return measured("prior", step_of)
 
 
-def decoder(size: int, evaluated: str) -> Row:
+def decoder(size: int, evaluated: str) -> list[Row]:
     """A step of guided rows in the base network, or of rows in the upsampler to this size."""
     sampler = DecoderSampler(Bundle(BUNDLE, *PARTS))
     config = sampler.config.conditioning
@@ -147,14 +150,14 @@ def decoder(size: int, evaluated: str) -> Row:
             sampler.advance(rows)
         return lambda: sampler.advance(rows)
 
-    return best(evaluated, step_of)
+    return measured(evaluated, step_of)
 
 
 @click.command()
 def main() -> None:
     """Print a table, and write out/bench/rates.json."""
     torch.set_num_threads(os.cpu_count() or 1)
-    rows = [*towers(), prior(), decoder(64, "decoder"), decoder(256, "upsampler-256")]
+    rows = [*towers(), *prior(), *decoder(64, "decoder"), *decoder(256, "upsampler-256")]
     show(rows)
     keep("rates", dtype=str(best_dtype(best_device())), rows=[asdict(row) for row in rows])
 
