@@ -18,7 +18,6 @@ from services.diffusion.pixels import to_pixels, to_signal
 from services.engine import Event, Finished, Plan, Queued, Shown, StepEngine, Stepped, Watcher
 from services.serving import describe
 from services.serving.engine import deadline_of, load_message, priority_of
-from services.serving.threads import compute_elsewhere
 from services.wire.conditioning import MAX_STEPS, TextArrays, check_task, text_arrays
 from services.wire.errors import InvalidInput
 from services.wire.tensors import Array, from_message, to_message
@@ -129,7 +128,7 @@ class DecoderStage:
     """One replica's decoder: its networks and its engine."""
 
     def __init__(self, settings: Settings, replica: str = "", watcher: Watcher | None = None) -> None:
-        prepare = compute_elsewhere(settings.threads)
+        torch.set_num_threads(settings.threads)
         self.bundle = Bundle(settings.bundle, *PARTS)
         self._settings = settings
         self._replica = replica
@@ -145,7 +144,6 @@ class DecoderStage:
             settings.engine.limits,
             call_sizes,
             watcher,
-            prepare=prepare,
             hang_seconds=settings.engine.hang_seconds,
         )
 

@@ -48,11 +48,9 @@ class StepEngine(Generic[R]):
         sizes: CallSizes,
         watcher: Watcher | None = None,
         *,
-        prepare: Callable[[], object] = lambda: None,
         hang_seconds: float = 30.0,
         heartbeat_seconds: float = HEARTBEAT_SECONDS,
     ) -> None:
-        """prepare: is called in the thread in which steps are taken, before the first."""
         self._advance = advance
         self._scheduler = Scheduler(limits, CostModel(sizes), time.monotonic)
         self._watcher = watcher or Watcher()
@@ -63,7 +61,7 @@ class StepEngine(Generic[R]):
         self._hangs = False
         # Network, shape and evaluations of steps of which the first, which takes longer, is over.
         self._warm: set[tuple[str, tuple[int, ...], int]] = set()
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix="step", initializer=prepare)
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="step")
         self._loop: asyncio.Task[None] | None = None
 
     @property

@@ -13,7 +13,6 @@ from services.prior.sampler import PART, PriorConditioning, PriorRow, PriorSampl
 from services.prior.settings import MAX_CANDIDATES, Settings
 from services.serving import describe
 from services.serving.engine import deadline_of, load_message, priority_of
-from services.serving.threads import compute_elsewhere
 from services.wire.conditioning import TextArrays, check_task, text_arrays
 from services.wire.errors import InvalidInput
 from services.wire.tensors import to_message
@@ -73,7 +72,7 @@ class PriorStage:
     """One replica's prior: its network and its engine."""
 
     def __init__(self, settings: Settings, replica: str = "", watcher: Watcher | None = None) -> None:
-        prepare = compute_elsewhere(settings.threads)
+        torch.set_num_threads(settings.threads)
         self.bundle = Bundle(settings.bundle, PART)
         self._settings = settings
         self._replica = replica
@@ -84,7 +83,6 @@ class PriorStage:
             settings.engine.limits,
             sizes,
             watcher,
-            prepare=prepare,
             hang_seconds=settings.engine.hang_seconds,
         )
 

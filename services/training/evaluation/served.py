@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import grpc.aio
-import torch
 
 from gateway.settings import SHIPPED
 from gateway.settings import Settings as GatewaySettings
@@ -53,7 +52,6 @@ class ServedStages(
         self.prior = PriorStage(PriorSettings(bundle=path, threads=threads, engine=ENGINE))
         decoder = DecoderSettings(bundle=path, threads=threads, engine=ENGINE, upsampler_call_sizes=(1,))
         self.decoder = DecoderStage(decoder)
-        torch.set_num_threads(threads)  # of this thread too, in which pictures are judged
 
     async def EncodeText(self, request: Any, context: Any) -> Any:
         """Embed texts."""
