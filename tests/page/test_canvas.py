@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -138,9 +139,10 @@ async def test_zoom_pan_and_pictures_dropped_anywhere(browser: Browser, tmp_path
         assert box
         place = {"clientX": box["x"] + 0.9 * box["width"], "clientY": box["y"] + 0.5 * box["height"]}
         await page.dispatch_event("#stage", "drop", {"dataTransfer": data, "bubbles": True, **place})
-        await page.wait_for_timeout(500)
-        found = await exported(page, tmp_path)
-        assert found.shape[1] > 300
+        deadline = time.monotonic() + 15
+        while (found := await exported(page, tmp_path)).shape[1] <= 300:
+            assert time.monotonic() < deadline, "the dropped picture does not lie beside the other"
+            await page.wait_for_timeout(250)
         assert (found[..., 3] == 0).any()
 
 
