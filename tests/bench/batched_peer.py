@@ -21,7 +21,7 @@ from starlette.responses import Response
 from tests.bench.peers_model import PARTS
 
 BATCH = 8
-WAIT_SECONDS = 0.05
+WAIT = 0.05  # seconds that a batch is waited for
 GUIDANCE = 4.0
 PRIOR_STEPS = 5
 
@@ -78,7 +78,7 @@ def build(folder: Path, dtype: str) -> Any:
         def __init__(self) -> None:
             self._pipelines = Pipelines(folder, dtype, channels_last=True)
 
-        @serve.batch(max_batch_size=BATCH, batch_wait_timeout_s=WAIT_SECONDS)  # type: ignore[untyped-decorator]
+        @serve.batch(max_batch_size=BATCH, batch_wait_timeout_s=WAIT)  # type: ignore[untyped-decorator]
         async def draw(self, asked: list[tuple[str, Kind]]) -> list[bytes]:
             return await asyncio.to_thread(self._drawn, asked)
 

@@ -24,20 +24,16 @@ import click
 import grpc.aio
 from rich.console import Console
 
-from deploy.local.cluster import cluster_running, serve_config, stages_running
-from deploy.local.gateway import gateway_running
-from deploy.local.models import gateway_table, local_models
-from deploy.local.ports import free_port
+from deploy.local.cluster import cluster_running, serve_config
 from deploy.local.settings import load_stack_settings
 from deploy.local.signals import stop_on_signals
-from gateway.environment import load_settings
 from tests.bench.apart import apart
-from tests.bench.batched_peer import BATCH, GUIDANCE, PRIOR_STEPS, Kind, build
+from tests.bench.batched_peer import BATCH, Kind, build
 from tests.bench.machine import best_dtype
 from tests.bench.overload import OPTIONS, PROMPTS
 from tests.bench.peers_model import make
+from tests.bench.peers_service import request, service_running
 from tests.bench.results import keep, show
-from unclip.v1 import image_service_pb2 as pb
 from unclip.v1 import image_service_pb2_grpc
 
 KINDS = (Kind(256, 4), Kind(256, 8), Kind(256, 12), Kind(384, 6))
@@ -188,15 +184,7 @@ async def of_service(address: str, trial: Trial) -> Found:
         stub: Any = image_service_pb2_grpc.ImageServiceStub(channel)
 
         async def draw(prompt: str, kind: Kind) -> Any:
-            options = pb.SamplingOptions(
-                prior_steps=PRIOR_STEPS,
-                prior_guidance=GUIDANCE,
-                prior_candidates=1,
-                decoder_steps=kind.steps,
-                decoder_guidance=GUIDANCE,
-            )
-            request = pb.GenerateRequest(prompt=prompt, size=kind.size, options=options)
-            return await stub.Generate(request, timeout=TIMEOUT)
+            return await stub.Generate(request(prompt, kind), timeout=TIMEOUT)
 
         return await tried(draw, trial)
 
@@ -218,11 +206,8 @@ def peer_tried(folder: Path, trial: Trial) -> Found:
 
 def service_tried(folder: Path, trial: Trial) -> Found:
     """The whole local stack with the imported bundle."""
-    models = local_models([str(folder / "bundle")])
-    with stages_running(settings=load_stack_settings(), models=models) as stages:
-        chosen = {"port": free_port(), "models": gateway_table(models, stages)}
-        with gateway_running(stages, load_settings().model_copy(update=chosen)) as address:
-            found: Found = apart(of_service, address, trial)
+    with service_running(folder) as address:
+        found: Found = apart(of_service, address, trial)
     return found
 
 

@@ -20,18 +20,13 @@ import grpc.aio
 from rich.console import Console
 from rich.table import Table
 
-from deploy.local.cluster import stages_running
-from deploy.local.gateway import gateway_running
-from deploy.local.models import gateway_table, local_models
-from deploy.local.ports import free_port
-from deploy.local.settings import load_stack_settings
 from deploy.local.signals import stop_on_signals
-from gateway.environment import load_settings
 from tests.bench.apart import apart
-from tests.bench.batched_peer import GUIDANCE, PRIOR_STEPS, Kind, Pipelines
+from tests.bench.batched_peer import Kind, Pipelines
 from tests.bench.machine import best_dtype
 from tests.bench.overload import OPTIONS
 from tests.bench.peers_model import make
+from tests.bench.peers_service import request, service_running
 from tests.bench.results import keep
 from unclip.v1 import image_service_pb2 as pb
 from unclip.v1 import image_service_pb2_grpc
@@ -87,12 +82,9 @@ def of_diffusers(folder: Path, work: Work, dtype: str, *, channels_last: bool, c
 
 def of_service(folder: Path, work: Work) -> Row:
     """The local stack with the imported bundle."""
-    models = local_models([str(folder / "bundle")])
-    port = free_port()
-    with stages_running(settings=load_stack_settings(), models=models) as stages:
-        chosen = {"port": port, "models": gateway_table(models, stages)}
-        with gateway_running(stages, load_settings().model_copy(update=chosen)) as address:
-            return apart(_ask, address, work)
+    with service_running(folder) as address:
+        row: Row = apart(_ask, address, work)
+    return row
 
 
 def _ask(address: str, work: Work) -> Row:
@@ -102,17 +94,7 @@ def _ask(address: str, work: Work) -> Row:
         stub: Any = image_service_pb2_grpc.ImageServiceStub(channel)
 
         def draw(count: int) -> Any:
-            options = pb.SamplingOptions(
-                n=count,
-                seed=1,
-                prior_steps=PRIOR_STEPS,
-                prior_guidance=GUIDANCE,
-                prior_candidates=1,
-                decoder_steps=work.steps,
-                decoder_guidance=GUIDANCE,
-            )
-            request = pb.GenerateRequest(prompt=PROMPT, size=work.size, options=options)
-            return runner.run(_generate(stub, request))
+            return runner.run(_generate(stub, request(PROMPT, Kind(work.size, work.steps), count)))
 
         row = Row("this service", *timed(draw, work))
         runner.run(channel.close())
@@ -123,8 +105,8 @@ async def _channel(address: str) -> grpc.aio.Channel:
     return grpc.aio.insecure_channel(address, options=OPTIONS)
 
 
-async def _generate(stub: Any, request: pb.GenerateRequest) -> Any:
-    return await stub.Generate(request, timeout=600)
+async def _generate(stub: Any, asked: pb.GenerateRequest) -> Any:
+    return await stub.Generate(asked, timeout=600)
 
 
 def rows_of(folder: Path, work: Work) -> list[Row]:
