@@ -62,20 +62,20 @@ class Admission:
         Raises Overloaded for one that cannot, before any stage works for it.
         """
         number = next(self._numbers)
-        entries = self._entries(demands, pictures, budget)
+        entries, slack = self._entries(demands, pictures, budget)
         plans = {demand.stage: self._plan(demand) for demand in demands}
         for stage, entry in entries.items():
             self.ledgers[stage].entries[number] = entry
         try:
-            yield Ticket(entries, plans)
+            yield Ticket(entries, plans, slack)
         finally:
             for stage in entries:
                 del self.ledgers[stage].entries[number]
 
     def _entries(
         self, demands: tuple[Demand, ...], pictures: int, budget: Budget
-    ) -> dict[SamplingStage, Entry]:
-        """The books' entries for a request, if it may start."""
+    ) -> tuple[dict[SamplingStage, Entry], float]:
+        """The books' entries for a request, if it may start, and the seconds that it could start later."""
         now = self._clock()
         alone = 0.0  # seconds it takes by itself
         forecast = 0.0  # seconds it takes beside the others, whose work goes on while it is in another stage
@@ -97,10 +97,10 @@ class Admission:
             self._require_patience(ledger, due, pictures * each, now)
             left = dict.fromkeys(range(pictures), each)
             entries[demand.stage] = Entry(due, now + budget.seconds_left, demand.rows, left)
-        self._require_time(alone, forecast, budget.seconds_left)
-        return entries
+        return entries, self._slack(alone, forecast, budget.seconds_left)
 
-    def _require_time(self, alone: float, forecast: float, left: float) -> None:
+    def _slack(self, alone: float, forecast: float, left: float) -> float:
+        """Seconds that a request has to spare. Raises DeadlineMissed, or Overloaded, if they are too few."""
         if alone > left:
             reason = f"it takes about {alone:.1f} s by itself, and the deadline leaves {left:.1f} s"
             raise DeadlineMissed(reason)
@@ -108,6 +108,7 @@ class Admission:
         late = forecast + OVERHEAD_SECONDS - (SHARE_BESIDE_OTHERS if others else SHARE) * left
         if forecast and late > 0:
             raise refusal("deadline", "the deadline cannot be met now", late)
+        return max(0.0, -late)
 
     def _require_rows(self, ledger: Ledger, demand: Demand, pictures: int) -> None:
         if ledger.rows_free() < pictures * demand.rows and ledger.busy:

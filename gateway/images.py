@@ -14,10 +14,11 @@ from gateway.admission import Admission
 from gateway.calls import identify, note, require, tell, tenant
 from gateway.checks import Checks
 from gateway.content import ContentRules
-from gateway.events import Drawn, Indexed, Warned, text_cut
+from gateway.events import Drawn, Indexed, Queued, Warned, text_cut
 from gateway.flows.flow import Flow, decode
 from gateway.flows.rank import rank_captions
 from gateway.memory import held_bytes
+from gateway.pacing import Pacing
 from gateway.places import Places
 from gateway.provenance import Signer
 from gateway.quotas import Quotas, headers_of
@@ -55,6 +56,7 @@ class Images:
         self.admission = admission
         self.signer = signer
         self._stages = stages
+        self._pacing = Pacing(admission.ledgers)
         self._places = places
         self._quotas = quotas
         self._rules = rules
@@ -103,6 +105,9 @@ class Images:
                 with self.admission.admitted(flow.demands(), n, budget) as ticket:
                     for warned in flow.options.warnings:
                         yield 0, warned
+                    async with aclosing(self._pacing.turn(flow.demands(), ticket, budget)) as turn:
+                        async for ahead in turn:
+                            yield 0, Queued("decoder", ahead)
                     async with aclosing(flow.run(self._stages, budget, ticket.observe)) as events:
                         async for index, event in events:
                             if isinstance(event, Drawn):

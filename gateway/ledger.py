@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from gateway.events import Drawn, Event, Progressed, Queued
@@ -35,7 +36,7 @@ class Entry:
     """An admitted request's work at one stage.
 
     rows: of each of its pictures. left: seconds still to do for each picture. arrived: of these, what the
-    stage has, which is one frame at a time.
+    stage has, which is one frame at a time. waits: it is not yet on its way to any stage.
     """
 
     due: float
@@ -43,6 +44,7 @@ class Entry:
     rows: int
     left: dict[int, float]
     arrived: dict[int, float] = field(default_factory=dict)
+    waits: bool = False
 
     @property
     def seconds(self) -> float:
@@ -82,12 +84,15 @@ class Ledger:
         """Whether anything is there or on its way."""
         return bool(self.entries) or self.backlog.rows > 0
 
+    @property
+    def rows(self) -> int:
+        """Rows that the stage has, or that are on their way to it."""
+        coming = (e.rows * (len(e.left) - len(e.arrived)) for e in self.entries.values() if not e.waits)
+        return self.backlog.rows + sum(coming)
+
     def rows_free(self) -> float:
         """Rows that the stage would still take."""
-        if not self.backlog.known:
-            return math.inf
-        coming = sum(e.rows * (len(e.left) - len(e.arrived)) for e in self.entries.values())
-        return self.backlog.max_rows - self.backlog.rows - coming
+        return self.backlog.max_rows - self.rows if self.backlog.known else math.inf
 
     def lateness(self, due: float, seconds: float, now: float) -> float:
         """How late the latest of the others would be if this work went ahead of them.
@@ -107,14 +112,31 @@ class Ledger:
 
 
 class Ticket:
-    """An admitted request: it tells the ledgers how far its pictures are."""
+    """An admitted request: it tells the ledgers how far its pictures are.
 
-    def __init__(self, entries: Mapping[SamplingStage, Entry], plans: Mapping[SamplingStage, Plan]) -> None:
+    slack: seconds that it might begin later, by the forecast, and be in time.
+    """
+
+    def __init__(
+        self, entries: Mapping[SamplingStage, Entry], plans: Mapping[SamplingStage, Plan], slack: float
+    ) -> None:
+        self.slack = slack
         self._entries = entries
         self._plans = plans
         self._ended: dict[
             tuple[SamplingStage, int], int
         ] = {}  # by stage and picture: frames that it has ended
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """It is not yet on its way to any stage."""
+        for entry in self._entries.values():
+            entry.waits = True
+        try:
+            yield
+        finally:
+            for entry in self._entries.values():
+                entry.waits = False
 
     def observe(self, index: int, event: Event) -> None:
         """Something has happened to picture ``index``."""

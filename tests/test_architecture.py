@@ -55,6 +55,7 @@ ORDER = (
     "gateway.replays",
     "gateway.quotas",
     "gateway.admission",
+    "gateway.pacing",
     "gateway.flows",
     "gateway.readiness",
     "gateway.content",

@@ -83,6 +83,11 @@ class Backlog:
         seconds = float(np.interp(steps.evaluations, sizes, costs))
         return steps.steps * seconds * max(1.0, steps.evaluations / sizes[-1])
 
+    def rows_of_a_call(self, steps: Steps) -> int:
+        """How many such rows share a full call; 1 while costs are unknown."""
+        sizes, _ = self._costs(steps.size)
+        return max(1, sizes[-1] // steps.evaluations)
+
     def _costs(self, size: int) -> tuple[list[int], list[float]]:
         """Evaluations in calls of that size's network, and seconds of these, by the last word on them.
 
