@@ -31,8 +31,9 @@ RAY_ENVIRONMENT = {
     # The gateway goes first: it refuses, cancels and answers probes while stages compute.
     "RAY_worker_niceness": "10",
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "deploy.local.loopback.bind_serve_to_loopback",
-    # A busy machine takes longer than 5 s to start a proxy.
+    # A busy machine takes longer than 5 s to start a proxy, and than 60 s to start Ray's own API.
     "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "120",
+    "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "240",
 }
 
 
@@ -128,20 +129,11 @@ def cluster_running(
 
     with _stops_ray_late(ray, serve):
         console.print("starting Ray ...")
-        on_sigterm = signal.getsignal(signal.SIGTERM)
-        ray.init(
-            address="local",
+        _start_ray(
             num_cpus=cpus or max(os.cpu_count() or 1, len(config["applications"])),
             num_gpus=gpus,
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="ERROR",
-            namespace="unclip",
-            object_store_memory=256 * 2**20,
-            _node_ip_address=NODE_ADDRESS,
             _metrics_export_port=settings.metrics_port or None,
         )
-        signal.signal(signal.SIGTERM, on_sigterm)  # Ray sets its own, which aborts the process
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         serve.start(
             http_options=config["http_options"],
@@ -154,6 +146,28 @@ def cluster_running(
         yield f"127.0.0.1:{settings.grpc_port}"
 
 
+def _start_ray(**options: Any) -> None:
+    """Start an embedded Ray on loopback. Raises StackError."""
+    import ray
+
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(
+            address="local",
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            namespace="unclip",
+            object_store_memory=256 * 2**20,
+            _node_ip_address=NODE_ADDRESS,
+            **options,
+        )
+    except Exception as error:  # Ray says no more precisely what it raises
+        raise StackError(f"Ray does not start: {error}") from error
+    finally:
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray sets its own, which aborts the process
+
+
 @contextlib.contextmanager
 def _stops_ray_late(ray: Any, serve: Any) -> Iterator[None]:
     try:
@@ -162,8 +176,9 @@ def _stops_ray_late(ray: Any, serve: Any) -> Iterator[None]:
         console.print("stopping Ray ...")
         # Serve kills its controller while that still answers it, which Ray tells as an error of a task.
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            with contextlib.suppress(Exception):
-                serve.shutdown()
+            if ray.is_initialized():  # if it did not start, Serve would start another to shut down
+                with contextlib.suppress(Exception):
+                    serve.shutdown()
             ray.shutdown()
 
 
