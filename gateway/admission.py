@@ -51,9 +51,12 @@ class Admission:
         """Seconds until all that was admitted is done."""
         return max(ledger.wait(math.inf) for ledger in self.ledgers.values())
 
-    def check(self, demands: tuple[Demand, ...], pictures: int, budget: Budget) -> None:
-        """Raises what ``admitted`` would raise for a request that needs at least this."""
-        self._entries(demands, pictures, budget)
+    def check(self, demands: tuple[Demand, ...], pictures: int, budget: Budget) -> float:
+        """Raises what ``admitted`` would raise for a request that needs at least this.
+
+        Returns the seconds that it could start later.
+        """
+        return self._entries(demands, pictures, budget)[1]
 
     @contextlib.contextmanager
     def admitted(self, demands: tuple[Demand, ...], pictures: int, budget: Budget) -> Iterator[Ticket]:
@@ -62,12 +65,12 @@ class Admission:
         Raises Overloaded for one that cannot, before any stage works for it.
         """
         number = next(self._numbers)
-        entries, slack = self._entries(demands, pictures, budget)
+        entries, _ = self._entries(demands, pictures, budget)
         plans = {demand.stage: self._plan(demand) for demand in demands}
         for stage, entry in entries.items():
             self.ledgers[stage].entries[number] = entry
         try:
-            yield Ticket(entries, plans, slack)
+            yield Ticket(entries, plans)
         finally:
             for stage in entries:
                 del self.ledgers[stage].entries[number]

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 import jwt
 
 from gateway.callers import SCOPES, Caller, refused
+from services.wire.errors import ProviderUnavailable
 
 logger = logging.getLogger(__name__)
 MAX_TOKEN = 8192  # characters
@@ -55,13 +56,16 @@ class IdentityProvider:
     def __init__(self, keys: str, expected: Expected) -> None:
         self._source = keys
         self._expected = expected
-        self._keys: dict[str, jwt.PyJWK] = {}
+        self._keys: dict[str, jwt.PyJWK] = {}  # none until they could be read once
         self._wanted = asyncio.Event()
 
     def caller(self, token: str) -> Caller:
-        """Whom a token names. Raises Unauthenticated."""
+        """Whom a token names. Raises Unauthenticated, or ProviderUnavailable while no keys are known."""
         if len(token) > MAX_TOKEN:
             raise refused("malformed")
+        if not self._keys:
+            self._wanted.set()
+            raise ProviderUnavailable("the identity provider's keys are not known yet; try again")
         expected = self._expected
         try:
             return self._named(
@@ -95,7 +99,9 @@ class IdentityProvider:
 
     def _named(self, claims: Mapping[str, Any]) -> Caller:
         name = str(claims["sub"])
-        tenant = str(claims.get(self._expected.tenant_claim, ""))
+        tenant = claims.get(self._expected.tenant_claim)
+        if not isinstance(tenant, str) or not tenant:
+            raise refused("malformed")  # else all who have none would be one tenant
         given = claims.get(self._expected.scope_claim, "")
         words = given.split() if isinstance(given, str) else [str(word) for word in given]
         allowed = {word.removeprefix("unclip:") for word in words}

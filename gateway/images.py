@@ -6,7 +6,7 @@ Everything wrong with a request is found before any stage works. What is raised 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from typing import Any
 
 from gateway import convert, metrics
@@ -14,7 +14,7 @@ from gateway.admission import Admission
 from gateway.calls import identify, note, require, tell, tenant
 from gateway.checks import Checks
 from gateway.content import ContentRules
-from gateway.events import Drawn, Indexed, Queued, Warned, text_cut
+from gateway.events import Drawn, Indexed, Warned, text_cut
 from gateway.flows.flow import Flow, decode
 from gateway.flows.rank import rank_captions
 from gateway.memory import held_bytes
@@ -46,6 +46,7 @@ class Images:
         stages: Stages,
         watch: StageWatch,
         admission: Admission,
+        pacing: Pacing,
         places: Places,
         quotas: Quotas,
         rules: ContentRules,
@@ -54,9 +55,9 @@ class Images:
         self.settings = settings
         self.watch = watch
         self.admission = admission
+        self.pacing = pacing
         self.signer = signer
         self._stages = stages
-        self._pacing = Pacing(admission.ledgers)
         self._places = places
         self._quotas = quotas
         self._rules = rules
@@ -65,6 +66,10 @@ class Images:
     def name(self) -> str:
         """The model's."""
         return self.watch.name
+
+    def at_work(self) -> bool:
+        """Whether requests are under way, or wait for their tenant's quota."""
+        return self.admission.at_work or self.pacing.waits
 
     @property
     def ready(self) -> bool:
@@ -95,26 +100,35 @@ class Images:
         """
         budget = self._budget(time_left, flow.request_id, flow.options.priority)
         n = flow.options.n
-        with self._places.holding(flow.held_bytes, own=2 * size):
-            self.admission.check(flow.demands(), n, budget)
-            flow = await flow.prepared()
-            note(pictures=flow.cost.pictures, megapixel_steps=flow.cost.megapixel_steps)
-            async with self._quotas.spending(tenant(), flow.cost) as spending:
+        with ExitStack() as held:
+            ready = await self._prepared(flow, budget, size, held)
+            demands = ready.demands()
+            note(pictures=ready.cost.pictures, megapixel_steps=ready.cost.megapixel_steps)
+            async with self._quotas.spending(tenant(), ready.cost) as spending:
                 tell(headers_of(spending.left))
                 budget.lags(spending.lag)
-                with self.admission.admitted(flow.demands(), n, budget) as ticket:
+                slack = self.admission.check(demands, n, budget)
+                if self.pacing.holds_back(demands, budget):
+                    del ready
+                    held.close()  # its bytes are others' while it waits
+                    await self.pacing.turn(demands, budget, slack)
+                    ready = await self._prepared(flow, budget, size, held)
+                with self.admission.admitted(demands, n, budget) as ticket:
                     for warned in flow.options.warnings:
                         yield 0, warned
-                    async with aclosing(self._pacing.turn(flow.demands(), ticket, budget)) as turn:
-                        async for ahead in turn:
-                            yield 0, Queued("decoder", ahead)
-                    async with aclosing(flow.run(self._stages, budget, ticket.observe)) as events:
+                    async with aclosing(ready.run(self._stages, budget, ticket.observe)) as events:
                         async for index, event in events:
                             if isinstance(event, Drawn):
                                 spending.used = True
                                 self._measure(event)
                             if (judged := await self._rules.judged(index, event)) is not None:
                                 yield index, judged
+
+    async def _prepared(self, flow: Flow, budget: Budget, size: int, held: ExitStack) -> Flow:
+        """A flow that may start, with what has to be known of it; its bytes are ``held``."""
+        held.enter_context(self._places.holding(flow.held_bytes, own=2 * size))
+        self.admission.check(flow.demands(), flow.options.n, budget)
+        return await flow.prepared()
 
     async def rank(self, request: pb.RankCaptionsRequest, time_left: float | None) -> pb.RankCaptionsResponse:
         """Order captions by how well they fit a picture."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import math
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gateway.events import Drawn, Event, Progressed, Queued
@@ -36,7 +35,7 @@ class Entry:
     """An admitted request's work at one stage.
 
     rows: of each of its pictures. left: seconds still to do for each picture. arrived: of these, what the
-    stage has, which is one frame at a time. waits: it is not yet on its way to any stage.
+    stage has, which is one frame at a time.
     """
 
     due: float
@@ -44,7 +43,6 @@ class Entry:
     rows: int
     left: dict[int, float]
     arrived: dict[int, float] = field(default_factory=dict)
-    waits: bool = False
 
     @property
     def seconds(self) -> float:
@@ -87,8 +85,8 @@ class Ledger:
     @property
     def rows(self) -> int:
         """Rows that the stage has, or that are on their way to it."""
-        coming = (e.rows * (len(e.left) - len(e.arrived)) for e in self.entries.values() if not e.waits)
-        return self.backlog.rows + sum(coming)
+        coming = sum(e.rows * (len(e.left) - len(e.arrived)) for e in self.entries.values())
+        return self.backlog.rows + coming
 
     def rows_free(self) -> float:
         """Rows that the stage would still take."""
@@ -112,31 +110,14 @@ class Ledger:
 
 
 class Ticket:
-    """An admitted request: it tells the ledgers how far its pictures are.
+    """An admitted request: it tells the ledgers how far its pictures are."""
 
-    slack: seconds that it might begin later, by the forecast, and be in time.
-    """
-
-    def __init__(
-        self, entries: Mapping[SamplingStage, Entry], plans: Mapping[SamplingStage, Plan], slack: float
-    ) -> None:
-        self.slack = slack
+    def __init__(self, entries: Mapping[SamplingStage, Entry], plans: Mapping[SamplingStage, Plan]) -> None:
         self._entries = entries
         self._plans = plans
         self._ended: dict[
             tuple[SamplingStage, int], int
         ] = {}  # by stage and picture: frames that it has ended
-
-    @contextlib.contextmanager
-    def waiting(self) -> Iterator[None]:
-        """It is not yet on its way to any stage."""
-        for entry in self._entries.values():
-            entry.waits = True
-        try:
-            yield
-        finally:
-            for entry in self._entries.values():
-                entry.waits = False
 
     def observe(self, index: int, event: Event) -> None:
         """Something has happened to picture ``index``."""

@@ -9,6 +9,7 @@ from gateway.admission import Admission
 from gateway.calls import serving
 from gateway.content import ContentRules
 from gateway.images import Images
+from gateway.pacing import Pacing
 from gateway.places import Places
 from gateway.provenance import Signer
 from gateway.quotas import Quotas
@@ -41,7 +42,11 @@ class Models:
         stages = self._clients.of(name)
         watch = StageWatch(name, stages, self.settings.sleeping(name), self.settings.borrowed(name))
         admission = Admission(stages.backlogs)
-        return Images(self.settings, stages, watch, admission, self.places, self._quotas, self._rules, signer)
+        # What waits never takes more than half of the places.
+        waiting = max(1, self.settings.max_requests // (2 * len(self.settings.models)))
+        pacing = Pacing(admission.ledgers, waiting)
+        shared = (self.places, self._quotas, self._rules, signer)
+        return Images(self.settings, stages, watch, admission, pacing, *shared)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -52,11 +57,6 @@ class Models:
     def ready(self) -> bool:
         """Whether a model is known, so that its requests can be checked."""
         return any(images.ready for images in self._images.values())
-
-    @property
-    def at_work(self) -> bool:
-        """Whether requests that were admitted are under way."""
-        return any(images.admission.at_work for images in self._images.values())
 
     def of(self, name: str) -> Images:
         """What does a model's work; that of the default for an empty name. Raises InvalidInput."""
@@ -86,8 +86,13 @@ class Models:
         for images in self._images.values():
             loops.append(keep_looking(images.watch, self.settings.look_interval, told))
             for stage in images.admission.ledgers:
-                loops.append(keep_listening(images.watch, stage, images.admission))
+                loops.append(keep_listening(images.watch, stage, images.at_work))
         self._watching = [asyncio.create_task(loop) for loop in loops]
+
+    def stop(self) -> None:
+        """Let what waits for its tenant's quota go on."""
+        for images in self._images.values():
+            images.pacing.stop()
 
     async def close(self) -> None:
         """Look no more, and leave the stages."""

@@ -84,7 +84,8 @@ class Quotas:
         )
         self._in_flight: Counter[str] = Counter()
         self._clock_offset = _clock_offset()
-        self._spread_until: dict[str, float] = {}  # by tenant: when its quota has made good for what it got
+        # By tenant and bound: when its quota has made good for what it got.
+        self._spread_until: dict[tuple[str, str], float] = {}
 
     @contextlib.asynccontextmanager
     async def spending(self, tenant: str, cost: Cost) -> AsyncIterator[Spending]:
@@ -105,20 +106,19 @@ class Quotas:
         }
         self._require_room(tenant, quota)
         taken: dict[str, int] = {}
-        spread = 0.0
+        spread: dict[str, float] = {}  # by bound: seconds that the quota needs for this
         self._in_flight[tenant] += 1
         try:
             for name, (most, amount) in bounds.items():
                 if most is not None:
                     spending.left.append(await self._take(tenant, name, most, amount, taken))
-            spread = max(
-                (WINDOW_SECONDS * amount / most for most, amount in bounds.values() if most), default=0.0
-            )
+            spread = {name: WINDOW_SECONDS * amount / most for name, (most, amount) in bounds.items() if most}
             spending.lag = self._spread(tenant, spread)
             yield spending
         except Exception:
             if not spending.used:
-                self._spread_until[tenant] = self._spread_until.get(tenant, 0.0) - spread
+                for name, seconds in spread.items():
+                    self._spread_until[tenant, name] = self._spread_until.get((tenant, name), 0.0) - seconds
                 for name, amount in taken.items():
                     await self._add(tenant, name, -amount)
             raise
@@ -133,13 +133,19 @@ class Quotas:
             bridge: Any = self._storage.bridge
             await bridge.get_connection().aclose()
 
-    def _spread(self, tenant: str, seconds: float) -> float:
-        """The tenant's lag, before work for which its quota needs so many seconds is added to it."""
+    def _spread(self, tenant: str, spread: Mapping[str, float]) -> float:
+        """The tenant's lag, before work is added to it.
+
+        spread: by bound, the seconds that its quota needs for that work.
+        """
         now = time.monotonic()
         self._spread_until = {owner: until for owner, until in self._spread_until.items() if until > now}
-        until = max(now, self._spread_until.get(tenant, now))
-        self._spread_until[tenant] = until + seconds
-        return 0.0 if self._shadow else until - now
+        lag = 0.0
+        for name, seconds in spread.items():
+            until = max(now, self._spread_until.get((tenant, name), now))
+            self._spread_until[tenant, name] = until + seconds
+            lag = max(lag, until - now)
+        return 0.0 if self._shadow else lag
 
     def _require_room(self, tenant: str, quota: Quota) -> None:
         if quota.in_flight is not None and self._in_flight[tenant] >= quota.in_flight:

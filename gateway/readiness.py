@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 
 from gateway import metrics
-from gateway.admission import Admission
 from gateway.sizes import Sizes
 from gateway.stages import Stages
 from gateway.stages.channel import StageChannel
@@ -191,11 +190,11 @@ class StageWatch:
             self._shown = decoder.model_version
 
 
-async def keep_listening(watch: StageWatch, name: StageName, admission: Admission) -> None:
+async def keep_listening(watch: StageWatch, name: StageName, at_work: Callable[[], bool]) -> None:
     """Hear of a stage's load often while this gateway is at work, since others may be, too."""
     while True:
         await asyncio.sleep(LISTEN_SECONDS)
-        if admission.at_work:
+        if at_work():
             await watch.listen(name)
 
 

@@ -151,6 +151,7 @@ class Gateway:
         """
         await self._health.enter_graceful_shutdown()
         self._draining.stop()
+        self.models.stop()
         await asyncio.gather(self._server.stop(grace), self.http.stop(grace))
         for looking in self._looking:
             looking.cancel()

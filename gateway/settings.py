@@ -41,7 +41,10 @@ class StageTarget(NamedTuple):
 class Settings(BaseSettings):
     """Each field is an environment variable: its name in capitals after ``UNCLIP_``, such as UNCLIP_PORT."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+    # Values are not repeated in errors: a Redis URL may hold a password.
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True
+    )
 
     host: str = "127.0.0.1"
     port: int = Field(default=50051, ge=0, le=65535)

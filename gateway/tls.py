@@ -44,6 +44,10 @@ class ServerTls:
         # What sockets are made with; each handshake then goes on with the context of that moment.
         self.context = self._new_context()
         self.context.sni_callback = self._on_hello
+        if self._client_ca is not None:
+            # A session that is resumed is not checked against the CA of now. TLS 1.3 resumes by tickets only.
+            self.context.minimum_version = ssl.TLSVersion.TLSv1_3
+            self.context.num_tickets = 0
 
     def server_credentials(self) -> grpc.ServerCredentials:
         """For gRPC, which asks for the certificate of the moment at each handshake."""

@@ -92,7 +92,7 @@ class Authenticator:
         self._failures = Failures(clock)
         self._clock = clock
         self._looked = clock()
-        self._seen = clock()  # when the file was last as it should be
+        self._blind_since: float | None = None  # when the file first was not as it should be
         self._stamp: tuple[int, int, int] | None = None
         self._tokens: dict[str, Token] = {}
         if self._path:
@@ -147,11 +147,12 @@ class Authenticator:
                 self._tokens = {token.id: token for token in read_tokens(path)}
                 self._stamp = stamp
                 logger.info("%d tokens read", len(self._tokens))
-            self._seen = now
+            self._blind_since = None
         except (OSError, ValueError) as error:
             logger.error("the tokens cannot be read: %s", error)
             self._stamp = None
-            if now - self._seen > BLIND_SECONDS:
+            self._blind_since = now if self._blind_since is None else self._blind_since
+            if now - self._blind_since > BLIND_SECONDS:
                 self._tokens = {}
 
 

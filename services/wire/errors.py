@@ -102,6 +102,12 @@ class StageUnavailable(ServiceError):
     code = code_pb2.UNAVAILABLE
 
 
+class ProviderUnavailable(ServiceError):
+    """The identity provider's keys are not known, so nobody can be told by its tokens; try again."""
+
+    code = code_pb2.UNAVAILABLE
+
+
 class StageMismatch(ServiceError):
     """The stages do not fit together (another model's embeddings, say); nothing a caller can change."""
 

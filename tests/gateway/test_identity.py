@@ -24,7 +24,7 @@ from gateway import identity
 from gateway.callers import Caller
 from gateway.identity import Expected, IdentityProvider, KeysUnreadable
 from gateway.settings import Settings
-from services.wire.errors import Unauthenticated
+from services.wire.errors import ProviderUnavailable, Unauthenticated
 from tests.fakes.stages import FakeStages
 from tests.gateway.conftest import FOX, fronting, refusal, until
 from unclip.v1 import image_service_pb2 as pb
@@ -82,6 +82,11 @@ def test_a_good_token_names_its_caller(provider: IdentityProvider) -> None:
     assert len(odd.name) == 16
 
 
+def test_while_no_keys_are_known_a_good_token_may_come_again(file: Path) -> None:
+    with pytest.raises(ProviderUnavailable):
+        IdentityProvider(str(file), EXPECTED).caller(token())
+
+
 def plain(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
@@ -107,6 +112,8 @@ def forged() -> dict[str, str]:
         "another key's name": token(kid="two"),
         "an unknown key": token(kid="three"),
         "no key's name": token(kid=None),
+        "no tenant": token(tenant=None),
+        "a tenant that is no name": token(tenant=["acme"]),
         "an algorithm that is not allowed": token(algorithm="RS512"),
         "expired": token(exp=now - 60),
         "not yet valid": token(nbf=now + 600),

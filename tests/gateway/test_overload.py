@@ -46,11 +46,11 @@ def test_useful_work_stays_near_the_peak_and_little_is_in_vain(
     assert simulation.missed <= 1
 
 
-def test_the_simulations_world_is_a_hard_one() -> None:
+def test_the_simulations_world_is_a_hard_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the doors, most of what is begun there is in vain."""
     simulation = Simulation(2)
     for gateway in simulation.doors:
-        gateway.door._require_time = lambda *_: None  # type: ignore[method-assign]
-        gateway.door._require_patience = lambda *_: None  # type: ignore[method-assign]
+        monkeypatch.setattr(gateway.door, "_slack", lambda *_: 0.0)
+        monkeypatch.setattr(gateway.door, "_require_patience", lambda *_: None)
     simulation.run(10 / ALONE, DEADLINES["8 s"], SECONDS)
     assert simulation.in_vain > 0.2 * simulation.row_steps

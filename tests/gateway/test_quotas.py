@@ -73,6 +73,15 @@ async def test_who_uses_a_minute_at_once_lags_as_if_it_were_spread() -> None:
     assert await lag("acme", 1, 1) == pytest.approx(7.0, abs=0.5)  # what got nothing is no work
 
 
+async def test_a_tenant_within_every_bound_does_not_lag_more_and_more() -> None:
+    quotas = Quotas({"acme": Quota(pictures=60, megapixel_steps=600)}, shadow=False, open_on_failure=True)
+    for pictures, steps in (*[(1, 1)] * 30, (1, 300)):  # together half a minute of each bound
+        async with quotas.spending("acme", Cost(pictures, steps)):
+            pass
+    async with quotas.spending("acme", Cost(1, 1)) as spending:
+        assert spending.lag == pytest.approx(33.0, abs=0.5)  # the larger of the two, not their sum
+
+
 async def test_what_got_nothing_is_given_back_and_what_got_something_is_not() -> None:
     quotas = books()
     for used, left in ((False, 2), (True, 0)):

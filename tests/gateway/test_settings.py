@@ -30,6 +30,13 @@ def test_a_bad_value_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         load_settings()
 
 
+def test_no_error_repeats_a_password() -> None:
+    for bad in ({"shared_store": "Redis://:swordfish@redis"}, {"host": "0.0.0.0"}):
+        with pytest.raises(ValidationError) as failure:
+            Settings(**{"shared_store": "redis://:swordfish@redis", **bad})  # type: ignore[arg-type]
+        assert "swordfish" not in str(failure.value)
+
+
 @pytest.mark.parametrize(
     ("host", "listening", "reachable"),
     [

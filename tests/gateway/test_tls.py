@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 import urllib.request
 from collections.abc import AsyncIterator
@@ -133,6 +134,39 @@ async def test_new_certificates_come_into_use_and_no_call_is_lost(
         assert await status(gateway, context_of(new, caller)) == 200
         with pytest.raises(httpx.HTTPError):
             await status(gateway, context_of(new, Authority(tmp_path, "stranger").issue("stranger")))
+
+
+def asked(port: int, context: ssl.SSLContext, session: ssl.SSLSession | None = None) -> Any:
+    """The session of a connection that was answered, begun with another one's."""
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=5) as plain,
+        context.wrap_socket(plain, server_hostname="127.0.0.1", session=session) as connection,
+    ):
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        if not connection.recv(4096):
+            raise ConnectionResetError
+        return connection.session
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_whom_a_new_ca_does_not_know_cannot_go_on_with_a_session_from_before(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: ssl.TLSVersion
+) -> None:
+    monkeypatch.setattr(tls, "LOOK_SECONDS", 0.05)
+    callers = Authority(tmp_path, "callers")
+    async with secured(**listener(authority, tls_client_ca=str(callers.ca))) as gateway:
+        server = gateway._tls
+        assert server is not None
+        context = context_of(authority, callers.issue("caller"))
+        context.maximum_version = version
+        session = None
+        with contextlib.suppress(ssl.SSLError):  # TLS 1.2 is not spoken with certificates
+            session = await asyncio.to_thread(asked, gateway.http.port, context)
+        before = server._pems
+        callers.ca.write_bytes(Authority(tmp_path, "new").ca.read_bytes())
+        await until(lambda: server._pems != before)
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            await asyncio.to_thread(asked, gateway.http.port, context, session)
 
 
 async def test_files_that_do_not_fit_together_change_nothing(authority: Authority) -> None:
