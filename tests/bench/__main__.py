@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import statistics
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
 
 import click
-import grpc.aio
 from rich.console import Console
 from rich.table import Table
 
@@ -23,58 +20,13 @@ from deploy.local.cluster import stages_running
 from deploy.local.gateway import gateway_running
 from deploy.local.settings import load_stack_settings
 from gateway.environment import load_settings
-from gateway.server import Gateway
-from gateway.settings import Settings
 from services.bundles.bundle import ROOT
 from tests.bench.apart import apart
 from tests.bench.growth import Point, growth, plot
+from tests.bench.request import generate, overhead
 from tests.bench.results import keep, show
 from tests.bench.traffic import traffic
 from tests.bench.waits import Waits, waits
-from tests.fakes.stages import serve_fake_stages
-from unclip.v1 import image_service_pb2 as pb
-from unclip.v1 import image_service_pb2_grpc
-
-PROMPT = "a red apple on a wooden table"
-Figures = dict[str, list[float]]
-
-
-async def generate(address: str, repeats: int, n: int) -> Figures:
-    """Seconds of whole requests and of their stages, by name, at one gateway.
-
-    One request first to warm up.
-    """
-    seconds: Figures = {}
-    async with grpc.aio.insecure_channel(
-        address, options=[("grpc.max_receive_message_length", -1)]
-    ) as channel:
-        stub: Any = image_service_pb2_grpc.ImageServiceStub(channel)
-        for i in range(repeats + 1):
-            started = time.perf_counter()
-            response = await stub.Generate(
-                pb.GenerateRequest(prompt=PROMPT, options=pb.SamplingOptions(seed=i, n=n))
-            )
-            whole = time.perf_counter() - started
-            if i:
-                seconds.setdefault("request", []).append(whole)
-                for stage in response.pictures[0].stage_times:
-                    name = pb.Stage.Name(stage.stage).removeprefix("STAGE_").lower()
-                    seconds.setdefault(name, []).append(stage.duration.ToNanoseconds() / 1e9)
-    return seconds
-
-
-async def overhead(repeats: int) -> Figures:
-    """The same against stages that answer at once: what is left is the gateway, the hops and the PNG."""
-    async with serve_fake_stages() as address:
-        addresses: dict[str, Any] = {
-            f"{stage}_address": address for stage in ("text_encoder", "image_encoder", "prior", "decoder")
-        }
-        gateway = Gateway(Settings(port=0, **addresses))
-        await gateway.start()
-        try:
-            return await generate(f"127.0.0.1:{gateway.port}", repeats, 1)
-        finally:
-            await gateway.stop(0)
 
 
 def summary(values: Sequence[float]) -> dict[str, float]:
