@@ -19,7 +19,7 @@ from gateway.places import refusal
 from gateway.stages.backlog import SamplingStage
 from gateway.stages.budget import Budget
 
-CALLS = 2  # full ones of each replica, whose rows keep a stage busy: one under way, and the next
+CALLS = 1  # full ones of each replica, whose rows keep a stage busy
 LOOK_SECONDS = 0.05
 
 

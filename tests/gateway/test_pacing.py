@@ -26,6 +26,7 @@ from unclip.v1 import image_service_pb2 as pb
 
 DEMANDS = (Demand("decoder", ((Steps(64, 4, 2),),)),)  # of 0.4 s
 CALL = 4  # rows
+BUSY = pacing.CALLS * CALL
 PLACES = 16
 MOST = 40
 
@@ -96,13 +97,13 @@ async def test_one_that_lags_goes_at_once_to_an_idle_stage() -> None:
         assert house.went == ["noisy"]
 
 
-async def test_one_that_lags_waits_until_the_stage_has_less_than_two_calls_to_do() -> None:
+async def test_one_that_lags_waits_until_the_stage_has_less_to_do() -> None:
     house = House()
-    house.decoder_has(2 * CALL)
+    house.decoder_has(BUSY)
     with house.requests(noisy=30.0):
         await soon()
         assert house.went == []
-        house.decoder_has(2 * CALL - 1)
+        house.decoder_has(BUSY - 1)
         await soon()
         assert house.went == ["noisy"]
 
@@ -119,7 +120,7 @@ async def test_one_that_no_longer_lags_goes_however_busy_the_stage() -> None:
 
 async def test_nobody_waits_until_it_is_too_late_for_the_deadline() -> None:
     house = House()
-    house.decoder_has(2 * CALL)
+    house.decoder_has(BUSY)
     task = asyncio.create_task(house.request("noisy", 30.0, seconds=1.0))
     await soon()
     assert house.went == []
@@ -130,10 +131,10 @@ async def test_nobody_waits_until_it_is_too_late_for_the_deadline() -> None:
 
 async def test_those_due_first_go_first_and_as_many_as_there_is_room_for() -> None:
     house = House()
-    house.decoder_has(2 * CALL)
+    house.decoder_has(BUSY)
     with house.requests(third=30.0, first=10.0, second=20.0):
         await soon()
-        house.decoder_has(2 * CALL - 1)  # room for one
+        house.decoder_has(BUSY - 1)  # room for one
         await soon()
         assert house.went == ["first"]
         house.decoder_has(0)
@@ -143,11 +144,11 @@ async def test_those_due_first_go_first_and_as_many_as_there_is_room_for() -> No
 
 async def test_interactive_requests_go_before_batch_ones() -> None:
     house = House()
-    house.decoder_has(2 * CALL)
+    house.decoder_has(BUSY)
     tasks = [asyncio.create_task(house.request("batch", 5.0, priority="batch"))]
     tasks.append(asyncio.create_task(house.request("interactive", 30.0)))
     await soon()
-    house.decoder_has(2 * CALL - 1)
+    house.decoder_has(BUSY - 1)
     await soon()
     assert house.went == ["interactive"]
     for task in tasks:
@@ -156,7 +157,7 @@ async def test_interactive_requests_go_before_batch_ones() -> None:
 
 async def test_a_caller_that_leaves_frees_its_turn() -> None:
     house = House()
-    house.decoder_has(2 * CALL)
+    house.decoder_has(BUSY)
     leaving = asyncio.create_task(house.request("leaving", 10.0))
     with house.requests(staying=20.0):
         await soon()
@@ -169,18 +170,18 @@ async def test_a_caller_that_leaves_frees_its_turn() -> None:
 
 async def test_an_idle_stage_gets_all_of_a_long_line_that_it_has_room_for_at_once() -> None:
     house = House()
-    house.decoder_has(2 * CALL)
+    house.decoder_has(BUSY)
     with house.requests(**{f"noisy{i:02}": 10.0 + i for i in range(MOST)}):
         await soon()
         assert house.went == []
         house.decoder_has(0)
         await soon()
-        assert house.went == [f"noisy{i:02}" for i in range(2 * CALL)]
+        assert house.went == [f"noisy{i:02}" for i in range(BUSY)]
 
 
 async def test_only_so_many_may_wait_and_the_others_hear_when_to_come_again() -> None:
     house = House()
-    house.decoder_has(2 * CALL)
+    house.decoder_has(BUSY)
     with house.requests(**{f"noisy{i}": 10.0 + i for i in range(MOST)}):
         await soon()
         with pytest.raises(Overloaded, match="ahead of their quota") as refused:
@@ -190,7 +191,7 @@ async def test_only_so_many_may_wait_and_the_others_hear_when_to_come_again() ->
 
 async def test_a_gateway_that_stops_holds_nobody_back() -> None:
     house = House()
-    house.decoder_has(2 * CALL)
+    house.decoder_has(BUSY)
     with house.requests(one=10.0, other=20.0):
         await soon()
         house.pacing.stop()
