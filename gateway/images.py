@@ -107,8 +107,8 @@ class Images:
             async with self._quotas.spending(tenant(), ready.cost) as spending:
                 tell(headers_of(spending.left))
                 budget.lags(spending.lag)
-                slack = self.admission.check(demands, n, budget)
                 if self.pacing.holds_back(demands, budget):
+                    slack = self.admission.check(demands, n, budget)
                     del ready
                     held.close()  # its bytes are others' while it waits
                     await self.pacing.turn(demands, budget, slack)

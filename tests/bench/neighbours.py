@@ -3,16 +3,11 @@
 A quiet tenant's requests arrive at random, the same ones each time, while a noisy one asks for nothing, for
 its quota, and for ten times that. The table goes to the terminal, and the same figures to
 out/bench/neighbours.json.
-
-``--own-core``: the decoder computes on the machine's last core, and everything else on the others, as stages
-do that have machines of their own. Else a burst also slows every process down that shares the cores.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 import random
 import tempfile
 import time
@@ -24,9 +19,8 @@ from typing import Any
 import click
 import grpc
 import grpc.aio
-import psutil
 
-from deploy.local.cluster import cluster_running, serve_config
+from deploy.local.cluster import stages_running
 from deploy.local.gateway import gateway_running
 from deploy.local.ports import free_port
 from deploy.local.settings import load_stack_settings
@@ -34,7 +28,6 @@ from deploy.local.signals import stop_on_signals
 from gateway.environment import load_settings
 from gateway.quota import Quota
 from gateway.tokens import new_token, write_tokens
-from services.wire.stages import STAGES
 from tests.bench.apart import apart
 from tests.bench.overload import OPTIONS, quantile
 from tests.bench.results import keep, show
@@ -130,20 +123,6 @@ async def _peak_at(address: str, secret: str) -> float:
         return await peak(Tenant(image_service_pb2_grpc.ImageServiceStub(channel), secret))
 
 
-def give_own_core(title: str) -> None:
-    """Move all threads of the one process below this one whose command line holds ``title`` to the last core.
-
-    All other processes below this one, and this one, get the other cores; what they start gets these too.
-    """
-    *others, own = sorted(os.sched_getaffinity(0))
-    this = psutil.Process()
-    for process in [this, *this.children(recursive=True)]:
-        with contextlib.suppress(psutil.Error, ProcessLookupError):  # it has ended
-            cores = [own] if title in " ".join(process.cmdline()) else others
-            for thread in process.threads():
-                os.sched_setaffinity(thread.id, cores)
-
-
 def measured(stages: str, seconds: float, in_flights: Sequence[int]) -> tuple[float, list[Row]]:
     """The peak, and a row for each bound and load, by a gateway of its own for each bound."""
     rows = []
@@ -174,21 +153,13 @@ def measured(stages: str, seconds: float, in_flights: Sequence[int]) -> tuple[fl
     "--seconds", type=click.FloatRange(min=5), default=170.0, show_default=True, help="Of each run."
 )
 @click.option("--in-flight", default="2,0", show_default=True, help="The noisy one's bounds; 0: none.")
-@click.option("--own-core", is_flag=True, help="The decoder shares no core with other processes.")
-def main(seconds: float, in_flight: str, own_core: bool) -> None:
+def main(seconds: float, in_flight: str) -> None:
     """Print a table, and write out/bench/neighbours.json."""
     stop_on_signals()
-    settings = load_stack_settings()
-    config = serve_config(STAGES, settings)
-    if own_core:
-        for application in config["applications"]:
-            application["args"]["threads"] = 1
-    with cluster_running(config, settings) as stages:
-        if own_core:
-            give_own_core("ServeReplica:decoder")
+    with stages_running(settings=load_stack_settings()) as stages:
         most, rows = measured(stages, seconds, [int(bound) for bound in in_flight.split(",")])
     show(rows, f"peak {most:.1f} a second")
-    keep("neighbours", peak=most, own_core=own_core, rows=[asdict(row) for row in rows])
+    keep("neighbours", peak=most, rows=[asdict(row) for row in rows])
 
 
 if __name__ == "__main__":
