@@ -34,7 +34,7 @@ WIDTHS = (32, 64, 128, 256)
 NOTHING_WEIGHT = 0.05  # of a place without an object's centre: there are some sixty for every one with
 SOFT_SHARE = 0.4  # of the batches, whose pictures are blurred
 GRAIN = 0.08  # at most
-RUN = RunConfig(steps=3_000, learning_rate=2e-3, batch=96, warmup=60, weight_decay=0.05, ema=0.99)
+RUN = RunConfig(steps=1_800, learning_rate=2e-3, batch=96, warmup=60, weight_decay=0.05, ema=0.99)
 BATCH = 128  # pictures judged at a time
 
 
