@@ -8,6 +8,7 @@ pictures that show something already. At the noisy end it is settled what a pict
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,8 +24,9 @@ from services.diffusion.prediction import x0_weight
 from services.diffusion.schedule import TRAIN_STEPS
 from services.training.data.corpus import Corpus
 from services.training.data.holes import draw_edits
+from services.training.data.scenes import Scene
 from services.training.device import autocast, fast_attention, on_device
-from services.training.loop import Loss, Run, RunConfig
+from services.training.loop import Run, RunConfig
 from services.training.recipes.adversary import Adversary
 from services.training.recipes.decoder import (
     CONFIG,
@@ -44,9 +46,9 @@ ALL_HIDDEN = 0.65  # share of the batch with no known pixels
 SHARPENED = 0.6  # share of the batch that the adversary sees; the rest learns to be guided
 GUIDED_FROM = 0.7  # of the schedule
 GUIDANCE = 3.0
-LEVELS = (60, round(GUIDED_FROM * TRAIN_STEPS))  # timesteps of the pictures that the adversary sees
-OWN = 0.5  # share of these that begin from the network's own prediction, as when it samples
-OWN_FROM = (LEVELS[1], TRAIN_STEPS)  # timesteps of that prediction
+GUIDED = (round(GUIDED_FROM * TRAIN_STEPS), TRAIN_STEPS)  # timesteps
+LEVELS = (60, GUIDED[0])  # timesteps of the pictures that the adversary sees
+OWN = 0.5  # share of these that begin from its own prediction at the noisy end, as when it samples
 PERCEPTUAL = 0.5  # weight of the distance that CLIP sees
 SAMPLING = SamplingConfig(
     sampler="ancestral",
@@ -76,8 +78,8 @@ def train(folder: Path, config: RunConfig) -> None:
 
     load_weights(model, part / "model.safetensors").float().requires_grad_(True)
     run = Run(NAME, model, replace(config, start_from=None), folder)
-    loss_of = _loss(corpus, embedder, teacher, config.batch)
-    ema = run.train(loss_of, save_every=400.0, sample=sample)
+    objective = Objective(corpus, embedder, teacher, config.batch)
+    ema = run.train(objective, save_every=400.0, sample=sample)
     save_part(ema, SHARPENED_CONFIG, part)
 
 
@@ -105,60 +107,87 @@ def guided_target(teacher: Decoder, x: Tensor, t: Tensor, given: Given, blank: G
     return teacher.config.diffusion.bounded(mixed)
 
 
-def _loss(corpus: Corpus, embedder: Embedder, teacher: Decoder, batch_size: int) -> Loss:
-    """The error of all rows, and what the adversary says of those with less noise."""
-    schedule = CONFIG.diffusion.make_schedule()
-    embedded = EmbeddedCorpus(corpus, embedder)
-    blank = embedder.text([""])
-    nothing = (teacher.conditioning.null_image[None], *blank)
-    shares = draw_shares(corpus.scenes)
-    adversary = Adversary(enlarge=2, condition=CONFIG.conditioning.embedding_dim)
-    sharpened = round(SHARPENED * batch_size)
-    own = round(OWN * sharpened)
+class Objective:
+    """The error of all rows of a batch, and what the adversary says of those with less noise."""
 
-    def loss_of(model: nn.Module, draw: int) -> Tensor:
+    def __init__(self, corpus: Corpus, embedder: Embedder, teacher: Decoder, batch_size: int) -> None:
+        self._corpus = corpus
+        self._embedder = embedder
+        self._teacher = teacher
+        self._count = batch_size
+        self._sharpened = round(SHARPENED * batch_size)
+        self._embedded = EmbeddedCorpus(corpus, embedder)
+        self._blank = embedder.text([""])
+        self._shares = draw_shares(corpus.scenes)
+        self._schedule = CONFIG.diffusion.make_schedule()
+        self._adversary = Adversary(enlarge=2, condition=CONFIG.conditioning.embedding_dim)
+
+    def __call__(self, model: nn.Module, draw: int) -> Tensor:
+        """The loss of the batch with this number."""
         assert isinstance(model, Decoder)
         rng = np.random.default_rng((7, draw))
         generator = torch.Generator(best_device()).manual_seed(draw)
-        batch = corpus.draw(rng, batch_size, shares)
-        drawn = [corpus.scenes[i] for i in batch]
-        pictures, keep, scenes = draw_edits(rng, corpus.pictures[batch], drawn, ALL_HIDDEN)
-        x0 = to_signal(on_device(pictures))
-        right = embedded.image(batch)
-        dropped = on_device(rng.random(batch_size) < DROP_IMAGE)[:, None]
-        image = torch.where(dropped, model.conditioning.null_image, right)
-        text = drop_text(embedded.text(batch), blank, DROP_TEXT, rng)
-        given = (known_channels(x0, keep), image, *text)
-
-        def timesteps(low: int, high: int, count: int) -> Tensor:
-            return torch.randint(low, high, (count,), device=x0.device, generator=generator)
-
-        def noised(signal: Tensor, t: Tensor) -> Tensor:
-            level, sigma = (part[:, None, None, None] for part in schedule.levels(t))
-            noise = torch.randn(signal.shape, device=signal.device, generator=generator)
-            return level * signal + sigma * noise
-
-        def predicted(x: Tensor, t: Tensor, rows: slice) -> Tensor:
-            with autocast(), fast_attention():
-                output: Tensor = model(x, t, *(part[rows] for part in given)).float()
-            return output
-
-        begun = x0.clone()
-        with torch.no_grad():
-            t = timesteps(*OWN_FROM, own)
-            begun[:own] = predicted(noised(x0[:own], t), t, slice(own)).clamp(-1, 1)
-        t = torch.cat([timesteps(*LEVELS, sharpened), timesteps(*OWN_FROM, batch_size - sharpened)])
-        x = noised(begun, t)
-        rest = slice(sharpened, None)
-        guided = guided_target(teacher, x[rest], t[rest], tuple(part[rest] for part in given), nothing)
-        output = predicted(x, t, slice(None))
-        target = torch.cat([x0[:sharpened], guided])
+        x0, scenes, right, given = self._batch(model, rng)
+        seen = slice(self._sharpened)
+        rest = slice(self._sharpened, None)
+        t = torch.cat(
+            [
+                _timesteps(*LEVELS, self._sharpened, generator),
+                _timesteps(*GUIDED, self._count - self._sharpened, generator),
+            ]
+        )
+        x = self._noised(self._begun(model, x0, given, generator), t, generator)
+        nothing = (self._teacher.conditioning.null_image[None], *self._blank)
+        guided = guided_target(self._teacher, x[rest], t[rest], _rows(given, rest), nothing)
+        output = _predicted(model, x, t, given)
+        target = torch.cat([x0[seen], guided])
         error = ((output - target).square().mean(1) * object_weights(scenes, SIDE)).mean((1, 2))
-        squared = (error * x0_weight(schedule, t)).mean()
-        perceptual = embedder.perceptual_distance(output[:sharpened], x0[:sharpened], rng)
-        return adversary.balanced(squared + PERCEPTUAL * perceptual, output, x0, right, sharpened)
+        squared = (error * x0_weight(self._schedule, t)).mean()
+        perceptual = self._embedder.perceptual_distance(output[seen], x0[seen], rng)
+        loss = squared + PERCEPTUAL * perceptual
+        return self._adversary.balanced(loss, output, x0, right, self._sharpened)
 
-    return loss_of
+    def _batch(
+        self, model: Decoder, rng: np.random.Generator
+    ) -> tuple[Tensor, Sequence[Scene], Tensor, Given]:
+        """Signals, their scenes, their embeddings, and what the decoder is given of each."""
+        batch = self._corpus.draw(rng, self._count, self._shares)
+        drawn = [self._corpus.scenes[i] for i in batch]
+        pictures, keep, scenes = draw_edits(rng, self._corpus.pictures[batch], drawn, ALL_HIDDEN)
+        x0 = to_signal(on_device(pictures))
+        right = self._embedded.image(batch)
+        dropped = on_device(rng.random(self._count) < DROP_IMAGE)[:, None]
+        image = torch.where(dropped, model.conditioning.null_image, right)
+        text = drop_text(self._embedded.text(batch), self._blank, DROP_TEXT, rng)
+        return x0, scenes, right, (known_channels(x0, keep), image, *text)
+
+    @torch.no_grad()
+    def _begun(self, model: Decoder, x0: Tensor, given: Given, generator: torch.Generator) -> Tensor:
+        """The signals, of which a share of those to be sharpened are what the network itself predicts."""
+        own = slice(round(OWN * self._sharpened))
+        begun = x0.clone()
+        t = _timesteps(*GUIDED, len(x0[own]), generator)
+        x = self._noised(x0[own], t, generator)
+        begun[own] = _predicted(model, x, t, _rows(given, own)).clamp(-1, 1)
+        return begun
+
+    def _noised(self, signal: Tensor, t: Tensor, generator: torch.Generator) -> Tensor:
+        level, sigma = (part[:, None, None, None] for part in self._schedule.levels(t))
+        return level * signal + sigma * torch.randn(signal.shape, device=signal.device, generator=generator)
+
+
+def _timesteps(low: int, high: int, count: int, generator: torch.Generator) -> Tensor:
+    return torch.randint(low, high, (count,), device=best_device(), generator=generator)
+
+
+def _rows(given: Given, rows: slice) -> Given:
+    return tuple(part[rows] for part in given)
+
+
+def _predicted(model: Decoder, x: Tensor, t: Tensor, given: Given) -> Tensor:
+    with autocast(), fast_attention():
+        output: Tensor = model(x, t, *given).float()
+    return output
 
 
 RECIPE = Recipe(
