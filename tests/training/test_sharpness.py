@@ -11,10 +11,11 @@ from services.training.evaluation.sharpness import (
     TONE_WIDTH,
     border_ranks,
     edge_width,
+    hole_ranks,
     texture_ratio,
 )
 
-KNOWN = slice(0, 128)
+KNOWN = np.arange(256) < 128
 
 
 def blocks(seed: int = 0) -> np.ndarray:
@@ -59,6 +60,21 @@ def test_a_faint_line_or_step_along_a_border_is_seen_though_each_pixel_hides_it(
 def test_lines_that_are_known_count_so_that_a_wall_of_bricks_hides_one() -> None:
     wall = blocks()
     assert np.mean([rank > 0.9 for rank in border_ranks(wall, 120, KNOWN, EDGE_WIDTH)]) == 0
+
+
+def test_a_holes_borders_are_seen_on_all_four_sides_unless_it_fits() -> None:
+    box = slice(64, 192), slice(96, 192)
+    fits = grass(4)
+    assert np.mean([rank > 0.9 for rank in hole_ranks(fits, box, TONE_WIDTH)]) < 0.25
+    assert len(hole_ranks(fits, box, TONE_WIDTH)) == 2 * (128 + 96) // 32
+    lighter = grass(4)
+    lighter[box] += 6
+    assert np.mean([rank > 0.9 for rank in hole_ranks(lighter, box, TONE_WIDTH)]) > 0.8
+
+
+def test_a_holes_border_that_is_the_pictures_own_is_none() -> None:
+    corner = slice(0, 128), slice(192, 256)
+    assert len(hole_ranks(grass(5), corner, EDGE_WIDTH)) == (128 + 64) // 32
 
 
 def test_soft_texture_is_told_from_like_texture() -> None:

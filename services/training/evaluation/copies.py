@@ -7,11 +7,11 @@ import torch
 
 from services.training.data.corpus import Corpus
 from services.training.evaluation.examiner import Examiner
+from services.training.evaluation.findings import beside
 from services.training.evaluation.measures import reduced
 from services.training.evaluation.painter import Pictures
 
-COUNT = 16
-COLUMNS = 8  # of the sheet
+COUNT = 12
 PART = 2048  # pictures of the corpus that are compared at a time
 
 
@@ -22,11 +22,8 @@ def note_copies(examiner: Examiner, corpus: Corpus) -> None:
     drawn = examiner.painter.generate(prompts, examiner.settings, int(rng.integers(2**31)))
     made = np.stack([reduced(p) for p in drawn])
     nearest, distances = nearest_pictures(made, corpus.pictures)
-    sheet: list[Pictures] = []
-    for start in range(0, COUNT, COLUMNS):
-        part = slice(start, start + COLUMNS)
-        sheet += [*made[part], *corpus.pictures[nearest[part]]]
-    examiner.findings.sheets.append(("nearest-training-pictures", sheet))
+    sheet = beside(list(drawn), list(corpus.pictures[nearest]))
+    examiner.findings.sheet("nearest-training-pictures", sheet)
     name = f"Root mean squared difference (of 255) of {COUNT} pictures to their nearest training picture"
     examiner.findings.lists[name] = [f"{d:.0f}" for d in distances]
 

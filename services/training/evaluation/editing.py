@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
@@ -15,28 +16,38 @@ from services.training.data.scenes import Scene, render
 from services.training.evaluation.examiner import Examiner
 from services.training.evaluation.findings import Figure
 from services.training.evaluation.painter import Pictures
-from services.training.evaluation.sharpness import EDGE_WIDTH, TONE_WIDTH, border_ranks, texture_ratio
+from services.training.evaluation.sharpness import (
+    EDGE_WIDTH,
+    TONE_WIDTH,
+    border_ranks,
+    hole_ranks,
+    texture_ratio,
+)
 
 Hole = npt.NDArray[np.bool_]  # (side, side), true where it is to be painted
 SIDES = (512, 1024)
 SHARES = (0.02, 0.05, 0.15, 0.3)  # of the picture's area
 EACH = 8  # a part of the pictures of other figures is painted for each size, share and shape
-SHOWN = 4  # pictures of each on a sheet
+SHOWN = 3  # pictures of each on a sheet
 HIDDEN = np.uint8(128)  # how a hole is shown
+PROBED = 256  # px of a square, of which it is found how much a shape covers
 LOOKED_AT = 1.6  # the judge's look at a hole, over the hole's side
 SMALL_GOAL = 0.6  # of the judge's own figure, for holes of the smallest share
 GOAL = 0.8
 EXTENDED = 512  # px of a picture that is extended,
 MARGIN = 128  # to the left and to the right
 TOP = 0.9  # a border that ranks above is seen
+WIDTHS = {"edge or rim": EDGE_WIDTH, "tone": TONE_WIDTH}  # of what is seen of a border
+WIDE_SHOWN = 4  # pictures in a row of a sheet of wider ones
 
 
 @dataclass(frozen=True)
 class Edit:
-    """A scene with one object, which a hole over its place hides."""
+    """A scene with one object, which a hole over its place hides. box: rows and columns around the hole."""
 
     scene: Scene
     hole: Hole
+    box: tuple[slice, slice]
     look: tuple[int, int, int, int]  # where the judge looks: left, top, right, bottom
 
 
@@ -46,22 +57,30 @@ def inpainting(examiner: Examiner) -> None:
     count = 0
     sheet: list[Pictures] = []
     for side in SIDES:
-        for share in SHARES:
-            for shape in (rectangle, stroke):
-                edits = _edits(examiner, side, share, shape)
-                given = [render(replace(e.scene, objects=(), placements=()), side) for e in edits]
-                made = _painted(examiner, edits, given, f"inpainting {side} px, {100 * share:g} %")
-                _note_found(examiner, edits, made, f"{side} px, {100 * share:g} %, {shape.__name__}", share)
-                changed += sum(
-                    int((m != g)[~e.hole].sum()) for e, m, g in zip(edits, made, given, strict=True)
-                )
-                count += len(made)
-                if shape is rectangle:
-                    sheet += made[:SHOWN]
+        ranks: dict[str, list[float]] = {name: [] for name in WIDTHS}
+        for share, shape in product(SHARES, (rectangle, stroke)):
+            edits = _edits(examiner, side, share, shape)
+            given = [render(replace(e.scene, objects=(), placements=()), side) for e in edits]
+            what = f"inpainting, {side} px, {100 * share:g} %, {shape.__name__}"
+            made = _painted(examiner, edits, given, what)
+            _note_found(examiner, edits, made, what, share)
+            changed += sum(int((m != g)[~e.hole].sum()) for e, m, g in zip(edits, made, given, strict=True))
+            count += len(made)
+            if shape is rectangle:
+                sheet += made[:SHOWN]
+                _add_ranks(ranks, edits, made)
+        for name, found in ranks.items():
+            _note_seen(examiner, f"inpainting, {side} px", name, found, len(SHARES) * len(edits))
     examiner.findings.figures.append(
         Figure("inpainting: values outside the hole changed", changed, 0, count, at_most=0)
     )
-    examiner.findings.sheets.append(("inpaint", sheet))
+    examiner.findings.sheet("inpaint", sheet)
+
+
+def _add_ranks(ranks: dict[str, list[float]], edits: Sequence[Edit], made: Sequence[Pictures]) -> None:
+    for name, width in WIDTHS.items():
+        for edit, picture in zip(edits, made, strict=True):
+            ranks[name] += hole_ranks(picture, edit.box, width)
 
 
 def _edits(
@@ -69,7 +88,7 @@ def _edits(
 ) -> list[Edit]:
     """Scenes whose object is where the hole is."""
     rng = np.random.default_rng((examiner.seed, side, round(1000 * share)))
-    length = share**0.5
+    length = (share / shape(rng, PROBED).mean()) ** 0.5
     scenes = examiner.scenes("one", 3)[: max(4, examiner.count // EACH)]
     edits = []
     for scene in scenes:
@@ -79,7 +98,7 @@ def _edits(
         hole = np.zeros((side, side), np.bool_)
         height, width = hole[box].shape
         hole[box] = shape(rng, max(height, width))[:height, :width]
-        edits.append(Edit(replace(scene, placements=(place,)), hole, _look(x, y, length, side)))
+        edits.append(Edit(replace(scene, placements=(place,)), hole, box, _look(x, y, length, side)))
     return edits
 
 
@@ -130,7 +149,7 @@ def _note_found(
     found = _first_in_look(examiner, edits, made)
     ceiling = float(np.mean(_first_in_look(examiner, edits, real)))
     goal = (SMALL_GOAL if share == SHARES[0] else GOAL) * ceiling
-    examiner.findings.share(f"inpainting, {what}: asked object found in the hole", found, ceiling, goal)
+    examiner.findings.share(f"{what}: asked object found in the hole", found, ceiling, goal)
 
 
 def _first_in_look(examiner: Examiner, edits: Sequence[Edit], pictures: Sequence[Pictures]) -> list[bool]:
@@ -154,26 +173,33 @@ def outpainting(examiner: Examiner) -> None:
         margins = Margins(MARGIN, 0, MARGIN, 0)
         made += examiner.painter.outpaint(given[part], margins, prompts, examiner.settings, seed)
     _note_borders(examiner, made)
-    examiner.findings.sheets.append(("outpaint", made[: 4 * SHOWN]))
+    examiner.findings.sheet("outpaint", made[: 4 * WIDE_SHOWN], WIDE_SHOWN)
 
 
 def _note_borders(examiner: Examiner, made: Sequence[Pictures]) -> None:
-    known = slice(MARGIN, MARGIN + EXTENDED)
-    for name, width in (("edge or rim", EDGE_WIDTH), ("tone", TONE_WIDTH)):
+    start, stop = MARGIN, MARGIN + EXTENDED
+    known = np.zeros(stop + MARGIN, np.bool_)
+    known[start:stop] = True
+    for name, width in WIDTHS.items():
         ranks = [
             rank
             for picture in made
-            for border in (known.start, known.stop)
+            for border in (start, stop)
             for rank in border_ranks(picture, border, known, width)
         ]
-        seen = float(np.mean([rank > TOP for rank in ranks]))
-        text = f"outpainting: border in the top tenth of its picture's lines, {name}"
-        examiner.findings.figures.append(Figure(text, seen, 1 - TOP, len(made), at_most=0.2))
+        _note_seen(examiner, "outpainting", name, ranks, len(made))
     textures = [
         texture_ratio(picture, border, painted_is_right)
         for picture in made
-        for border, painted_is_right in ((known.start, False), (known.stop, True))
+        for border, painted_is_right in ((start, False), (stop, True))
     ]
     name = "outpainting: texture beside the border, painted over known"
     median = float(np.median(textures))
     examiner.findings.figures.append(Figure(name, median, 1.0, len(made), at_least=0.8, at_most=1.25))
+
+
+def _note_seen(examiner: Examiner, what: str, name: str, ranks: Sequence[float], count: int) -> None:
+    """How many stretches of a border rank high among the lines of their pictures, which are ``count``."""
+    seen = float(np.mean([rank > TOP for rank in ranks]))
+    text = f"{what}: border in the top tenth of its picture's lines, {name}"
+    examiner.findings.figures.append(Figure(text, seen, 1 - TOP, count, at_most=0.2))

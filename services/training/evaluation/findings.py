@@ -10,7 +10,25 @@ import numpy as np
 
 from services.training.evaluation.painter import Pictures
 
-Sheet = tuple[str, list[Pictures]]  # the name of its file, and its pictures
+COLUMNS = 6  # of a sheet
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A contact sheet: the name of its file, and its pictures, row by row."""
+
+    name: str
+    pictures: Sequence[Pictures]
+    columns: int = COLUMNS
+
+
+def beside(made: Sequence[Pictures], real: Sequence[Pictures]) -> list[Pictures]:
+    """Rows of pictures for a sheet, each above a row of the real ones that it is compared with."""
+    rows: list[Pictures] = []
+    for start in range(0, len(made), COLUMNS):
+        part = slice(start, start + COLUMNS)
+        rows += [*made[part], *real[part]]
+    return rows
 
 
 @dataclass(frozen=True)
@@ -58,3 +76,7 @@ class Findings:
         noise = math.sqrt(value * (1 - value) / count) if count else 0.0
         self.figures.append(Figure(name, value, real, count, at_least=goal, noise=noise))
         return value
+
+    def sheet(self, name: str, pictures: Sequence[Pictures], columns: int = COLUMNS) -> None:
+        """Note a contact sheet."""
+        self.sheets.append(Sheet(name, pictures, columns))

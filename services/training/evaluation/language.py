@@ -27,7 +27,7 @@ UNKNOWN = (
     "a telescope",
 )
 KNOWN = 0.5  # how likely an object is in a place, that counts as seen there
-SHOWN = 32  # pictures on a sheet
+SHOWN = 24  # pictures on a sheet
 
 
 def paraphrases(examiner: Examiner) -> None:
@@ -43,7 +43,7 @@ def paraphrases(examiner: Examiner) -> None:
     findings.share("paraphrases: object and background right", both, None, 0.85)
     missed = [prompt for (_, _, prompt), right in zip(rows, both, strict=True) if not right]
     findings.lists["Paraphrases that were drawn wrong (the first 20)"] = missed[:20]
-    findings.sheets.append(("paraphrases", pictures[:SHOWN]))
+    findings.sheet("paraphrases", pictures[:SHOWN])
 
 
 def unknown_beside_known(examiner: Examiner) -> None:
@@ -60,8 +60,8 @@ def unknown_beside_known(examiner: Examiner) -> None:
     seen = (verdicts.places.amax((2, 3)) > KNOWN).sum(1).tolist()
     findings = examiner.findings
     findings.share("unknown beside known: the known right", right, None, 0.8)
-    findings.share("unknown beside known: no other object seen", [count <= 1 for count in seen], None)
-    findings.sheets.append(("unknown-beside-known", pictures[:SHOWN]))
+    findings.share("unknown beside known: no other object seen", [count <= 1 for count in seen], None, 0.8)
+    findings.sheet("unknown-beside-known", pictures[:SHOWN])
 
 
 def _drawn(examiner: Examiner, prompts: Sequence[str], what: str) -> tuple[Verdicts, list[np.ndarray]]:

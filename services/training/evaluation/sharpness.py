@@ -18,6 +18,7 @@ TONE_WIDTH = 12  # px on each side of a line: a difference in tone
 VISIBLE = 1.5  # of 255: a fainter difference is seen by nobody
 TEXTURE = (2, 34)  # px beside a border in which texture is compared
 Values = npt.NDArray[np.float32]
+Columns = npt.NDArray[np.bool_]
 
 
 def edge_width(pictures: Sequence[Pictures] | Pictures) -> float:
@@ -75,17 +76,34 @@ def lines(picture: Pictures, width: int) -> Values:
     return found
 
 
-def border_ranks(picture: Pictures, border: int, known: slice, width: int) -> list[float]:
+def border_ranks(picture: Pictures, border: int, known: Columns, width: int) -> list[float]:
     """How the border between columns ``border - 1`` and ``border`` ranks among the picture's known lines.
 
-    For each stretch, the share of the lines inside the known columns of its own rows that are weaker: a faint
-    line in the sky is seen, whatever lies below. By chance it is uniform. What is too faint to be seen has
-    rank 0.
+    known: (W,), of its columns. For each stretch, the share of the lines inside the known columns of its own
+    rows that are weaker: a faint line in the sky is seen, whatever lies below. By chance it is uniform. What
+    is too faint to be seen has rank 0.
     """
     found = lines(picture, width)
-    others = found[:, known.start + width : known.stop - width - 1]
+    inside = [x for x in range(width, len(known) - width) if known[x - width : x + width].all()]
+    others = found[:, np.array(inside, int) - 1]
     ranks = (others < found[:, border - 1, None]).mean(1)
     return np.where(found[:, border - 1] < VISIBLE, 0, ranks).tolist()
+
+
+def hole_ranks(picture: Pictures, box: tuple[slice, slice], width: int) -> list[float]:
+    """The same of the four borders of a rectangle that was painted, where the picture goes on past them.
+
+    box: its rows and columns.
+    """
+    rows, columns = box
+    ranks: list[float] = []
+    for part, across in ((picture[rows], columns), (picture[:, columns].swapaxes(0, 1), rows)):
+        known = np.ones(part.shape[1], np.bool_)
+        known[across] = False
+        for border in (across.start, across.stop):
+            if width < border < part.shape[1] - width:
+                ranks += border_ranks(part, border, known, width)
+    return ranks
 
 
 def texture_ratio(picture: Pictures, border: int, painted_is_right: bool) -> float:

@@ -7,13 +7,13 @@ from itertools import pairwise
 import numpy as np
 
 from services.training.evaluation.examiner import Examiner
-from services.training.evaluation.findings import Figure
+from services.training.evaluation.findings import Figure, beside
 from services.training.evaluation.painter import Pictures
 
 SIMILARITY = 0.3
 SIMILARITIES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 COMPARED = 40  # pictures, at most, that are varied at each of SIMILARITIES
-SHOWN = 16  # pictures on a sheet
+SHOWN = 12  # pictures on a sheet
 
 
 def variations(examiner: Examiner) -> None:
@@ -29,8 +29,7 @@ def variations(examiner: Examiner) -> None:
     kept = examiner.judged(made).objects[:, 0]
     findings = examiner.findings
     findings.share("variations: judge's first object kept", (seen == kept).tolist(), 1.0, 0.85)
-    pairs = zip(given[:SHOWN], made[:SHOWN], strict=True)
-    findings.sheets.append(("vary", [picture for pair in pairs for picture in pair]))
+    findings.sheet("vary", beside(list(made[:SHOWN]), list(given[:SHOWN])))
     _note_distances(examiner, given[: min(examiner.count, COMPARED)])
 
 
