@@ -6,6 +6,8 @@ In Karlo's layout it computes what ``diffusers`` calls ``PriorTransformer``; wit
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict
@@ -60,15 +62,35 @@ class Block(nn.Module):
         self.expand = nn.Linear(width, 4 * width)
         self.contract = nn.Linear(4 * width, width)
 
-    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
-        """x: (B, S, width); bias: (B, 1, S, S), added to the attention logits."""
+    def forward(
+        self, x: Tensor, bias: Tensor, earlier: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The tokens after this block, (B, S, width), and their keys and values, (B, heads, S, head_dim).
+
+        x: (B, S, width). bias: (B, 1, S, T), added to the attention logits. earlier: keys and values of T - S
+        tokens before these.
+        """
         h = self.norm1(x)
         query, key, value = (
             p(h).unflatten(-1, (self.heads, -1)).transpose(1, 2) for p in (self.query, self.key, self.value)
         )
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype))
+        keys, values = key, value
+        if earlier is not None:
+            keys, values = (torch.cat(parts, dim=2) for parts in zip(earlier, (key, value), strict=True))
+        attended = F.scaled_dot_product_attention(query, keys, values, attn_mask=bias.to(query.dtype))
         x = x + self.out(attended.transpose(1, 2).flatten(2))
-        return x + self.contract(F.gelu(self.expand(self.norm2(x))))
+        return x + self.contract(F.gelu(self.expand(self.norm2(x)))), key, value
+
+
+class TextMemory(NamedTuple):
+    """What the blocks know of texts. They look at nothing that follows, so no step changes it.
+
+    keys, values: (layers, B, heads, S, head_dim). visible: (B, S), false at padding.
+    """
+
+    keys: Tensor
+    values: Tensor
+    visible: Tensor
 
 
 class Prior(nn.Module):
@@ -96,24 +118,41 @@ class Prior(nn.Module):
     def forward(self, x: Tensor, timesteps: Tensor, text: Tensor, states: Tensor, mask: Tensor) -> Tensor:
         """One evaluation for a batch of rows, each at its own timestep. Returns (B, D), still standardised.
 
-        x: (B, D), noisy and standardised. timesteps: (B,). text: (B, D). states: (B, L, D).
-        mask: (B, L), true at real tokens.
+        x: (B, D), noisy and standardised. timesteps: (B,). The rest: as ``read`` takes it.
         """
-        single = [self.text_in(text), self.image_in(x), self.query_token.to(x.dtype).expand(len(x), -1)]
+        return self.predict(x, timesteps, self.read(text, states, mask))
+
+    def read(self, text: Tensor, states: Tensor, mask: Tensor) -> TextMemory:
+        """Read texts, once for all of their steps.
+
+        text: (B, D). states: (B, L, D). mask: (B, L), true at real tokens.
+        """
+        h = torch.cat([self.states_in(states), self.text_in(text)[:, None]], dim=1)
+        h = h + self.positions[: h.shape[1]]
+        visible = F.pad(mask.bool(), (0, 1), value=True)
+        bias = padding_bias(visible, torch.float32) + causal_bias(visible.shape[1], mask.device)
+        keys = []
+        values = []
+        for block in self.blocks:
+            h, key, value = block(h, bias)
+            keys.append(key)
+            values.append(value)
+        return TextMemory(torch.stack(keys), torch.stack(values), visible)
+
+    def predict(self, x: Tensor, timesteps: Tensor, memory: TextMemory) -> Tensor:
+        """What follows the text: the prediction, (B, D). x, timesteps: as ``forward`` takes them."""
+        tokens = [self.image_in(x), self.query_token.to(x.dtype).expand(len(x), -1)]
         if self.config.timed:
             time = self.time_embed(timestep_embedding(timesteps, self.config.width).to(x.dtype))
-            single.insert(1, time)
-        h = torch.cat([self.states_in(states), torch.stack(single, dim=1)], dim=1) + self.positions
-        bias = self._bias(mask)
-        for block in self.blocks:
-            h = block(h, bias)
+            tokens.insert(0, time)
+        h = torch.stack(tokens, dim=1) + self.positions[-len(tokens) :]
+        visible = F.pad(memory.visible, (0, len(tokens)), value=True)
+        causal = causal_bias(visible.shape[1], x.device)[-len(tokens) :]
+        bias = padding_bias(visible, torch.float32) + causal
+        for block, key, value in zip(self.blocks, memory.keys, memory.values, strict=True):
+            h, _, _ = block(h, bias, (key, value))
         output: Tensor = self.project(self.norm_out(h[:, -1]))
         return output
-
-    def _bias(self, mask: Tensor) -> Tensor:
-        """Causal and padding bias together, (B, 1, S, S). The extra tokens are no padding."""
-        visible = F.pad(mask.bool(), (0, self.config.extra_tokens), value=True)
-        return padding_bias(visible, torch.float32) + causal_bias(visible.shape[1], mask.device)
 
     def standardise(self, embedding: Tensor) -> Tensor:
         """A CLIP image embedding to what the network works on."""

@@ -18,7 +18,7 @@ from services.diffusion.row import Row
 from services.diffusion.samplers import make_sampler, with_x0
 from services.diffusion.schedule import spaced_timesteps
 from services.engine import Segment, segments
-from services.prior.network import Prior, PriorConfig
+from services.prior.network import Prior, PriorConfig, TextMemory
 
 PART = "prior"
 
@@ -34,10 +34,11 @@ class Text:
 
 @dataclass(frozen=True)
 class PriorConditioning:
-    """The text asked for, and the one guidance is measured against."""
+    """The text asked for, (D,), and what the network has read: it, and what guidance is measured against."""
 
-    text: Text
-    unconditional: Text
+    embedding: Tensor
+    text: TextMemory
+    unconditional: TextMemory
 
 
 PriorRow = Row[PriorConditioning]
@@ -61,6 +62,21 @@ class PriorSampler:
         sampling = self.config.diffusion.sampling
         scale = self._guidance(guidance)
         return segments(PART, [sampling.evaluations_at(t, scale) for t in self._timesteps(steps)])
+
+    @torch.inference_mode()
+    def project(self, text: Text, unconditional: Text) -> PriorConditioning:
+        """The conditioning of a request, read once for all rows and steps."""
+        dtype = next(self._network.parameters()).dtype
+        both = (text, unconditional)
+        memory = self._network.read(
+            torch.stack([t.embedding for t in both]).to(dtype),
+            torch.stack([t.states for t in both]).to(dtype),
+            torch.stack([t.mask for t in both]),
+        )
+        memories = (
+            TextMemory(memory.keys[:, i], memory.values[:, i], memory.visible[i]) for i in range(len(both))
+        )
+        return PriorConditioning(text.embedding, *memories)
 
     def start(
         self, conditioning: PriorConditioning, *, seed: int, candidate: int, steps: int, guidance: float
@@ -99,25 +115,27 @@ class PriorSampler:
             row.advance(Prediction(to_x0(output, x, self._schedule.at(t), self.config.diffusion.prediction)))
 
     def _evaluate(self, rows: Sequence[PriorRow], conditional: Sequence[bool]) -> Tensor:
-        texts = [
+        memories = [
             r.conditioning.text if c else r.conditioning.unconditional
             for r, c in zip(rows, conditional, strict=True)
         ]
         pending = [row.evaluation for row in rows]
         dtype = next(self._network.parameters()).dtype
-        output: Tensor = self._network(
+        output = self._network.predict(
             torch.stack([p.x for p in pending]).to(dtype),
             torch.tensor([p.t for p in pending], device=self.device),
-            torch.stack([t.embedding for t in texts]).to(dtype),
-            torch.stack([t.states for t in texts]).to(dtype),
-            torch.stack([t.mask for t in texts]),
+            TextMemory(
+                torch.stack([m.keys for m in memories], dim=1),
+                torch.stack([m.values for m in memories], dim=1),
+                torch.stack([m.visible for m in memories]),
+            ),
         )
         return output.float()
 
     def best(self, rows: Sequence[PriorRow]) -> tuple[Tensor, float]:
         """The embedding (D,) with the highest cosine to its text, and that cosine (paper, section 2.2)."""
         embeddings = [row.result * self._std + self._mean for row in rows if row.result is not None]
-        texts = [row.conditioning.text.embedding for row in rows]
+        texts = [row.conditioning.embedding for row in rows]
         cosines = [
             float(torch.cosine_similarity(e, t.float(), dim=0))
             for e, t in zip(embeddings, texts, strict=True)

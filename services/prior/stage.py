@@ -9,7 +9,7 @@ import torch
 
 from services.bundles.bundle import Bundle
 from services.engine import CallSizes, Event, Finished, Plan, Queued, StepEngine, Stepped, Watcher
-from services.prior.sampler import PART, PriorConditioning, PriorRow, PriorSampler, Text
+from services.prior.sampler import PART, PriorRow, PriorSampler, Text
 from services.prior.settings import MAX_CANDIDATES, Settings
 from services.serving import describe
 from services.serving.engine import deadline_of, load_message, priority_of
@@ -46,7 +46,8 @@ class PriorTask:
 
     def start(self) -> Sequence[PriorRow]:
         """A row for each candidate."""
-        conditioning = PriorConditioning(self._on_device(self._text), self._on_device(self._unconditional))
+        texts = (self._on_device(arrays) for arrays in (self._text, self._unconditional))
+        conditioning = self._sampler.project(*texts)
         task = self._request.task
         self._rows = [
             self._sampler.start(

@@ -23,7 +23,7 @@ from services.bundles.weights import best_device, best_dtype
 from services.decoder.conditioning import ConditioningConfig
 from services.decoder.sampler import PARTS, DecoderSampler
 from services.decoder.tasks import DecoderTask
-from services.prior.sampler import PriorConditioning, PriorSampler, Text
+from services.prior.sampler import PriorSampler, Text
 from tests.bench.results import keep, show
 
 SIDE = 2048  # of the matrices
@@ -122,8 +122,9 @@ def prior() -> list[Row]:
             torch.randn(config.text_tokens, config.embedding_dim, device=sampler.device),
             torch.arange(config.text_tokens, device=sampler.device) < 9,
         )
+        conditioning = sampler.project(text, text)
         rows = [
-            sampler.start(PriorConditioning(text, text), seed=seed, candidate=0, steps=100, guidance=3.0)
+            sampler.start(conditioning, seed=seed, candidate=0, steps=100, guidance=3.0)
             for seed in range(batch)
         ]
         return lambda: sampler.advance(rows)

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from services.bundles.bundle import Bundle
 from services.diffusion.noise import generator_for
 from services.importing.__main__ import main
-from services.prior.sampler import PriorConditioning, PriorSampler
+from services.prior.sampler import PriorSampler
 from services.prior.settings import Settings
 from services.prior.stage import PriorStage
 from tests.closeness import assert_within
@@ -56,7 +56,7 @@ def test_the_embedding_is_the_references(tmp_path: Path, family: str) -> None:
 
     sampler = PriorSampler(Bundle(bundle, "prior"))
     text, unconditional = texts(bundle)
-    conditioning = PriorConditioning(text, unconditional)
+    conditioning = sampler.project(text, unconditional)
     row = sampler.start(conditioning, seed=SEED, candidate=0, steps=25, guidance=4.0)
     assert [segment.steps for segment in sampler.plan(25, 4.0)] == [1]
     sampler.advance([row])

@@ -22,7 +22,7 @@ from services.decoder.tasks import DecoderTask, Picture
 from services.diffusion.noise import generator_for
 from services.diffusion.pixels import to_pixels, to_signal
 from services.importing.__main__ import main
-from services.prior.sampler import PriorConditioning, PriorSampler, Text
+from services.prior.sampler import PriorSampler, Text
 from services.text_encoder.encoder import TextEncoder
 from tests.closeness import assert_within
 from tests.importing.checkpoints import DIM, kandinsky_decoder, kandinsky_prior, seeded
@@ -66,7 +66,7 @@ def texts(bundle: Path) -> tuple[Text, Text]:
 def test_the_prior_draws_what_the_reference_draws(pipelines: tuple[Path, Any, Any]) -> None:
     bundle, reference, _ = pipelines
     sampler = PriorSampler(Bundle(bundle, "prior"))
-    row = sampler.start(PriorConditioning(*texts(bundle)), seed=SEED, candidate=0, steps=7, guidance=4.0)
+    row = sampler.start(sampler.project(*texts(bundle)), seed=SEED, candidate=0, steps=7, guidance=4.0)
     while not row.finished:
         sampler.advance([row])
     embedding, _ = sampler.best([row])

@@ -12,7 +12,7 @@ from torch import Tensor
 from services.bundles.bundle import Bundle
 from services.decoder.sampler import BASE, UPSAMPLERS, DecoderSampler
 from services.decoder.tasks import DecoderRow, DecoderTask, Picture
-from services.prior.sampler import PriorConditioning, PriorRow, PriorSampler, Text
+from services.prior.sampler import PriorRow, PriorSampler, Text
 
 CALL_SIZES = (2, 4, 6, 8)  # as in deploy/serve
 
@@ -78,7 +78,7 @@ def test_pictures_are_the_same_alone_and_in_company(decoder: DecoderSampler) -> 
 
 def test_embeddings_are_the_same_alone_and_in_company(prior: PriorSampler) -> None:
     def start(seed: int) -> PriorRow:
-        conditioning = PriorConditioning(Text(*text(seed, prior)), Text(*text(0, prior)))
+        conditioning = prior.project(Text(*text(seed, prior)), Text(*text(0, prior)))
         return prior.start(
             conditioning, seed=seed, candidate=seed % 3, steps=3 + seed % 4, guidance=1.0 + seed % 2
         )
