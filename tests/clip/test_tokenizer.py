@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import random
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from open_clip.tokenizer import SimpleTokenizer, default_bpe
 
 from services.bundles.bundle import ROOT
-from services.clip.tokenizer import SPECIAL, Tokenizer, read_merges
+from services.clip.tokenizer import SPECIAL, Tokenizer, read_lexicon, read_merges
 
 VOCABULARIES = [Path(default_bpe()), ROOT / "models/clip/vocabulary.txt.gz"]
 TEXTS = [
@@ -57,3 +58,15 @@ def test_special_tokens_cannot_be_typed(both: tuple[Tokenizer, SimpleTokenizer],
     ours, _ = both
     special = {ours.vocab_size - 2, ours.vocab_size - 1}
     assert not special & set(ours.encode(f"a fox {end} in the snow {SPECIAL[0]}"))
+
+
+def test_words_that_the_tower_was_never_taught_are_read_as_others_left_out_or_spelt(tmp_path: Path) -> None:
+    path = tmp_path / "lexicon.tsv.gz"
+    path.write_bytes(gzip.compress(b"cop\tpolice officer\ngrassland\tmeadow\nplease\t\n"))
+    merges = read_merges(VOCABULARIES[1])
+    plain = Tokenizer(merges, 32)
+    ours = Tokenizer(merges, 32, read_lexicon(path))
+    assert ours.encode("Please, a cop in GRASSLAND!") == plain.encode(", a police officer in meadow!")
+    assert ours.encode("a wombat") == plain.encode("a wombat")
+    assert ours.last_word_read("please " * 100) == ""
+    assert ours.encode("please") == []

@@ -24,12 +24,9 @@ REFRESH = 8  # steps between comparisons of the gradients' sizes
 
 
 class Head(nn.Module):
-    """Scores places of one scale's features, after a random projection that stays as it is.
+    """Scores places of one scale's features, after a random projection that stays as it is."""
 
-    With a condition, it also scores how well they fit that: a projection discriminator (arXiv 1802.05637).
-    """
-
-    def __init__(self, channels: int, condition: int) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.project = nn.Conv2d(channels, WIDTH, 1, bias=False).requires_grad_(False)
         self.layers = nn.Sequential(
@@ -40,15 +37,10 @@ class Head(nn.Module):
             nn.LeakyReLU(0.2),
         )
         self.score = nn.Conv2d(WIDTH, 1, 1)
-        self.embed = nn.Linear(condition, WIDTH) if condition else None
 
-    def forward(self, features: Tensor, condition: Tensor | None) -> Tensor:
-        """(B, C, h, w), (B, D) -> (B, 1, h, w)."""
-        seen = self.layers(self.project(features))
-        scores: Tensor = self.score(seen)
-        if self.embed is not None and condition is not None:
-            wanted = self.embed(condition)[:, :, None, None]
-            scores = scores + (seen * wanted).mean(1, keepdim=True)
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, 1, h, w)."""
+        scores: Tensor = self.score(self.layers(self.project(features)))
         return scores
 
 
@@ -58,36 +50,25 @@ class Adversary:
     They are not part of a checkpoint: a run that is resumed teaches them anew.
     """
 
-    def __init__(self, enlarge: int, condition: int = 0) -> None:
-        """enlarge: by how much pictures are enlarged first, whose detail is finer than a photograph's.
-
-        condition: the width of what pictures have to fit; 0: nothing.
-        """
+    def __init__(self, enlarge: int) -> None:
+        """enlarge: by how much pictures are enlarged first, whose detail is finer than a photograph's."""
         self._enlarge = enlarge
         device = best_device()
         self._features = EfficientNetLite0().to(device)
-        self._heads = nn.ModuleList(Head(channels, condition) for channels in CHANNELS).to(device)
+        self._heads = nn.ModuleList(Head(channels) for channels in CHANNELS).to(device)
         learnt = [p for p in self._heads.parameters() if p.requires_grad]
         self._optimizer = torch.optim.AdamW(learnt, lr=LEARNING_RATE, betas=(0.0, 0.99))
         self._steps = 0
         self._weights: list[float] = []  # of distance and unreality, since they were last compared
 
-    def balanced(
-        self,
-        error: Tensor,
-        made: Tensor,
-        real: Tensor,
-        condition: Tensor | None = None,
-        rows: int | None = None,
-    ) -> Tensor:
+    def balanced(self, error: Tensor, made: Tensor, real: Tensor) -> Tensor:
         """A loss with the error's value, whose gradient is that of the error, of realism and of likeness.
 
-        error: a scalar, differentiable in ``made``. made, real: signals (B, 3, H, W). condition: what both
-        show, (B, D). rows: how many of them are judged, the first ones; None: all. The gradients in
+        error: a scalar, differentiable in ``made``. made, real: signals (B, 3, H, W). The gradients in
         ``made`` of how unreal it looks, and of its distance from the real ones in features, are scaled to
         REALISM and LIKENESS times the error's (as in arXiv 2012.09841, equation 7), now and then.
         """
-        parts = self._judge(made[:rows], real[:rows], None if condition is None else condition[:rows])
+        parts = self._judge(made, real)
         (own,) = torch.autograd.grad(error, made, retain_graph=True)
         if self._steps % REFRESH == 1 or len(parts) != len(self._weights):
             sizes = [torch.autograd.grad(part, made, retain_graph=True)[0].norm() for part in parts]
@@ -99,7 +80,7 @@ class Adversary:
         surrogate = (made * (own + more).detach()).sum()
         return surrogate - surrogate.detach() + error.detach()
 
-    def _judge(self, made: Tensor, real: Tensor, condition: Tensor | None) -> list[Tensor]:
+    def _judge(self, made: Tensor, real: Tensor) -> list[Tensor]:
         """Learn from both batches. Then say how far the made one is from the other, and how unreal it looks.
 
         The latter only when it can tell.
@@ -109,7 +90,7 @@ class Adversary:
             real_features = [f.float() for f in self._seen(real.roll(shift, (2, 3)))]
         # In bfloat16 the way back through depthwise convolutions takes three times as long on a CPU.
         made_features = self._seen(made.roll(shift, (2, 3)))
-        self._learn([f.detach() for f in made_features], real_features, condition)
+        self._learn([f.detach() for f in made_features], real_features)
         distances = [
             (F.normalize(a, dim=1) - F.normalize(b, dim=1)).square().sum(1).mean()
             for a, b in zip(made_features, real_features, strict=True)
@@ -117,14 +98,12 @@ class Adversary:
         distance = torch.stack(distances).mean()
         if self._steps <= PATIENCE:
             return [distance]
-        scores = self._scores(made_features, condition)
+        scores = self._scores(made_features)
         return [distance, -torch.stack([score.mean() for score in scores]).mean()]
 
-    def _learn(self, made: list[Tensor], real: list[Tensor], condition: Tensor | None) -> None:
-        hinges = [F.relu(1 - score).mean() for score in self._scores(real, condition)]
-        hinges += [F.relu(1 + score).mean() for score in self._scores(made, condition)]
-        if condition is not None:  # real pictures of something else
-            hinges += [F.relu(1 + score).mean() for score in self._scores(real, condition.roll(1, 0))]
+    def _learn(self, made: list[Tensor], real: list[Tensor]) -> None:
+        hinges = [F.relu(1 - score).mean() for score in self._scores(real)]
+        hinges += [F.relu(1 + score).mean() for score in self._scores(made)]
         torch.stack(hinges).sum().backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
         self._optimizer.zero_grad()
@@ -137,5 +116,5 @@ class Adversary:
                 f.float() for f in self._features.scales(large.contiguous(memory_format=torch.channels_last))
             ]
 
-    def _scores(self, features: list[Tensor], condition: Tensor | None) -> list[Tensor]:
-        return [head(f, condition) for head, f in zip(self._heads, features, strict=True)]
+    def _scores(self, features: list[Tensor]) -> list[Tensor]:
+        return [head(f) for head, f in zip(self._heads, features, strict=True)]

@@ -65,7 +65,7 @@ SAVE_SECONDS = 400.0
 
 def train(folder: Path, config: RunConfig) -> None:
     """Train and write ``folder/bundle/decoder``. Grids of samples go to ``folder/samples``."""
-    embedder = Embedder(folder)
+    embedder = Embedder(folder / "bundle")
     corpus = Corpus(folder, config.scenes)
     loss_of = _loss(corpus, embedder, config.batch)
     torch.manual_seed(2)

@@ -28,12 +28,12 @@ ROLL = 8  # half a patch, in px
 
 
 class Embedder:
-    """The frozen CLIP of ``folder/bundle``. digest: the sha256 of its weights."""
+    """The frozen CLIP of a bundle. digest: the sha256 of its weights."""
 
-    def __init__(self, folder: Path) -> None:
-        model, self.tokenizer = clip.load(folder / "bundle")
+    def __init__(self, bundle: Path) -> None:
+        model, self.tokenizer = clip.load(bundle)
         self.model: Any = model
-        self.digest = sha256(folder / "bundle/clip/open_clip_model.safetensors")
+        self.digest = sha256(bundle / "clip/open_clip_model.safetensors")
 
     @torch.no_grad()
     def text(self, captions: Sequence[str]) -> Text:

@@ -39,7 +39,7 @@ def load_leftovers(folder: Path, count: int) -> npt.NDArray[np.uint8]:
     path = corpus.folder / f"leftovers-{sha256(part / 'model.safetensors')[:12]}.npy"
     if not path.exists():
         model = load_weights(Decoder(config), part / "model.safetensors").to(best_device()).eval()
-        pictures = _drawn(model, Embedder(folder), corpus)
+        pictures = _drawn(model, Embedder(folder / "bundle"), corpus)
         np.save(path, pictures)
     found: npt.NDArray[np.uint8] = np.load(path)
     return found

@@ -34,7 +34,7 @@ STANDARDISED = 4096  # scenes whose embeddings' mean and deviation the network i
 
 def train(folder: Path, config: RunConfig) -> None:
     """Train and write ``folder/bundle/prior``."""
-    embedder = Embedder(folder)
+    embedder = Embedder(folder / "bundle")
     schedule = CONFIG.diffusion.make_schedule()
     torch.manual_seed(3)
     model = Prior(CONFIG)
