@@ -140,4 +140,4 @@ def test_the_shipped_bundle_is_whole_and_small() -> None:
     bundle = Bundle("models", "clip", "prior", "decoder", "upsampler-*")
     assert bundle.parts("upsampler-*")
     assert sum(f.stat().st_size for f in (ROOT / "models").rglob("*") if f.is_file()) <= 64 * 2**20
-    assert {licence.identifier for licence in bundle.manifest.licences} == {"MIT"}
+    assert {licence.identifier for licence in bundle.manifest.licences} == {"MIT", "Apache-2.0"}

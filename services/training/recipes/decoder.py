@@ -46,7 +46,7 @@ CONFIG = DecoderConfig(
     conditioning=ConditioningConfig(embedding_dim=192, text_dim=192),
     diffusion=DiffusionConfig(
         prediction="sample",
-        sampling=SamplingConfig(sampler="ancestral", steps=8, guidance=3.0, guidance_interval=(0.4, 1.0)),
+        sampling=SamplingConfig(sampler="ancestral", steps=5, guidance=3.0, guidance_interval=(0.4, 1.0)),
     ),
 )
 ALL_HIDDEN = 0.65  # share of the batch with no known pixels: plain generation

