@@ -133,4 +133,4 @@ async def test_the_model_says_what_it_is(images: Any) -> None:
     assert list(model.sizes) == [64, 256, 1024]
     assert model.limits.max_n == 10
     assert model.defaults.decoder_steps > 0
-    assert {licence.identifier for licence in model.licences} == {"MIT"}
+    assert {licence.identifier for licence in model.licences} == {"MIT", "Apache-2.0"}

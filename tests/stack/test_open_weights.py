@@ -71,7 +71,8 @@ def test_pictures_are_varied_mixed_and_walked_between(
 
 
 def test_captions_are_ranked_by_its_own_towers(stack: Addresses, drawn: Path) -> None:
-    command = ["rank", "fox.png", "a fox", "an owl", "--model"]
+    captions = ["a fox", "an owl", "two ships at sea", "a castle at night", "a lemon", "snow"]
+    command = ["rank", "fox.png", *captions, "--model"]
     ranked = [unclip(drawn, stack.gateway, *command, name) for name in ("kandinsky-2.2", "unclip-emoji")]
     assert [answer.returncode for answer in ranked] == [0, 0]
     assert ranked[0].stdout != ranked[1].stdout

@@ -24,6 +24,7 @@ from services.training.evaluation.sharpness import (
     texture_ratio,
 )
 
+Ranks = dict[str, list[float]]  # of borders, by what is seen of them
 Hole = npt.NDArray[np.bool_]  # (side, side), true where it is to be painted
 SIDES = (512, 1024)
 SHARES = (0.02, 0.05, 0.15, 0.3)  # of the picture's area
@@ -57,7 +58,8 @@ def inpainting(examiner: Examiner) -> None:
     count = 0
     sheet: list[Pictures] = []
     for side in SIDES:
-        ranks: dict[str, list[float]] = {name: [] for name in WIDTHS}
+        ranks: Ranks = {name: [] for name in WIDTHS}
+        real_ranks: Ranks = {name: [] for name in WIDTHS}
         for share, shape in product(SHARES, (rectangle, stroke)):
             edits = _edits(examiner, side, share, shape)
             given = [render(replace(e.scene, objects=(), placements=()), side) for e in edits]
@@ -69,15 +71,18 @@ def inpainting(examiner: Examiner) -> None:
             if shape is rectangle:
                 sheet += made[:SHOWN]
                 _add_ranks(ranks, edits, made)
+                _add_ranks(real_ranks, edits, [render(edit.scene, side) for edit in edits])
         for name, found in ranks.items():
-            _note_seen(examiner, f"inpainting, {side} px", name, found, len(SHARES) * len(edits))
+            seen_in_real = _seen(real_ranks[name])
+            what = f"inpainting, {side} px"
+            _note_seen(examiner, what, name, found, len(SHARES) * len(edits), seen_in_real)
     examiner.findings.figures.append(
         Figure("inpainting: values outside the hole changed", changed, 0, count, at_most=0)
     )
     examiner.findings.sheet("inpaint", sheet)
 
 
-def _add_ranks(ranks: dict[str, list[float]], edits: Sequence[Edit], made: Sequence[Pictures]) -> None:
+def _add_ranks(ranks: Ranks, edits: Sequence[Edit], made: Sequence[Pictures]) -> None:
     for name, width in WIDTHS.items():
         for edit, picture in zip(edits, made, strict=True):
             ranks[name] += hole_ranks(picture, edit.box, width)
@@ -187,7 +192,7 @@ def _note_borders(examiner: Examiner, made: Sequence[Pictures]) -> None:
             for border in (start, stop)
             for rank in border_ranks(picture, border, known, width)
         ]
-        _note_seen(examiner, "outpainting", name, ranks, len(made))
+        _note_seen(examiner, "outpainting", name, ranks, len(made), 1 - TOP)
     textures = [
         texture_ratio(picture, border, painted_is_right)
         for picture in made
@@ -198,8 +203,13 @@ def _note_borders(examiner: Examiner, made: Sequence[Pictures]) -> None:
     examiner.findings.figures.append(Figure(name, median, 1.0, len(made), at_least=0.8, at_most=1.25))
 
 
-def _note_seen(examiner: Examiner, what: str, name: str, ranks: Sequence[float], count: int) -> None:
+def _note_seen(
+    examiner: Examiner, what: str, name: str, ranks: Sequence[float], count: int, real: float
+) -> None:
     """How many stretches of a border rank high among the lines of their pictures, which are ``count``."""
-    seen = float(np.mean([rank > TOP for rank in ranks]))
     text = f"{what}: border in the top tenth of its picture's lines, {name}"
-    examiner.findings.figures.append(Figure(text, seen, 1 - TOP, count, at_most=0.2))
+    examiner.findings.figures.append(Figure(text, _seen(ranks), real, count, at_most=max(0.2, real)))
+
+
+def _seen(ranks: Sequence[float]) -> float:
+    return float(np.mean([rank > TOP for rank in ranks]))
