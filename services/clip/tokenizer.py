@@ -103,15 +103,15 @@ class Tokenizer:
         return bytes(values[symbol] for symbol in joined).decode("utf-8", errors="replace").strip()
 
     def last_word_read(self, text: str) -> str:
-        """The last word that fits whole into the context; empty if all of the text fits."""
-        ids = self.encode(text)
+        """The last word that fits whole into the context, as written; empty if all of the text fits."""
         room = self.context_length - 2
-        if len(ids) <= room:
-            return ""
-        ends = [i for i, token in enumerate(ids[:room]) if self._tokens[token].endswith(END_OF_WORD)]
-        if not ends:
-            return ""
-        return self.decode(ids[ends[-2] + 1 if len(ends) > 1 else 0 : ends[-1] + 1])
+        last = ""
+        for word in WORDS.findall(clean(text)):
+            room -= len(self._ids_of_word(word))
+            if room < 0:
+                return last
+            last = word
+        return ""
 
     def _read_word(self, word: str) -> tuple[int, ...]:
         read_as = self._lexicon.get(word, word)

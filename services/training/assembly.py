@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from services.bundles.bundle import DOCS, MANIFEST, Licence, Manifest, write_manifest
+from services.bundles.clip import LEXICON, PART
 from services.training.recipes.recipe import Recipe
 
 NAME = "unclip-emoji"
@@ -29,6 +30,8 @@ LICENCES = (
         identifier="MIT",
         source="npm emojibase-data, by Miles Johnson",
     ),
+)
+LEXICON_LICENCES = (
     Licence(
         subject="readings of words, by all-MiniLM-L6-v2",
         identifier="Apache-2.0",
@@ -73,9 +76,10 @@ def take_over_needs(recipes: Mapping[str, Recipe], bundle: Path, start_from: Pat
 
 def complete(bundle: Path, version: str) -> Manifest:
     """Write the licences and the manifest of a bundle whose parts are there."""
-    notices = "".join(f"* {x.subject}: {x.identifier}; {x.source}\n" for x in LICENCES)
+    licences = LICENCES + (LEXICON_LICENCES if (bundle / PART / LEXICON).is_file() else ())
+    notices = "".join(f"* {x.subject}: {x.identifier}; {x.source}\n" for x in licences)
     (bundle / "LICENSE.md").write_text(f"# Licences of this bundle\n\n{notices}")
-    return write_manifest(bundle, NAME, version, LICENCES)
+    return write_manifest(bundle, NAME, version, licences)
 
 
 def install(bundle: Path, target: Path, *, whole: bool) -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import click
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -23,11 +22,10 @@ from services.decoder.conditioning import Conditioning
 from services.decoder.network import Decoder, DecoderConfig
 from services.training.data.corpus import Corpus
 from services.training.loop import console
-from services.training.recipes.embedder import Embedder
+from services.training.recipes.embedder import Embedder, embed
 from services.training.recipes.export import save_part
 
 SCENES = 8192
-PART = 512  # scenes embedded at a time
 TESTED = 0.1  # share of the examples that a map is not found on, but told by
 RIDGE = 1e-3
 
@@ -78,14 +76,8 @@ def stitch(conditioning: Conditioning, image: AffineMap, text: AffineMap, states
 
 def embedded(embedder: Embedder, corpus: Corpus) -> Sequence[Tensor]:
     """Of the corpus' scenes: images (N, D), texts (N, D), and the states of all their real tokens (T, W)."""
-    columns: list[list[Tensor]] = [[], [], []]
-    for start in range(0, corpus.count, PART):
-        part = slice(start, start + PART)
-        text, states, mask = embedder.text([scene.caption for scene in corpus.scenes[part]])
-        rows = (embedder.image(np.array(corpus.pictures[part])), text, states[mask])
-        for column, row in zip(columns, rows, strict=True):
-            column.append(row.cpu())
-    return [torch.cat(column) for column in columns]
+    images, texts, states, masks = (torch.cat(parts) for parts in zip(*embed(corpus, embedder), strict=True))
+    return images, texts, states[masks]
 
 
 @click.command()
@@ -113,7 +105,8 @@ def main(source: Path, clip: Path, out: Path, scenes: int, training: Path) -> No
     part = source / "decoder"
     config = DecoderConfig.model_validate_json((part / "config.json").read_text())
     model = load_weights(Decoder(config), part / "model.safetensors").float()
-    assert isinstance(model.conditioning, Conditioning)
+    if not isinstance(model.conditioning, Conditioning):
+        raise click.BadParameter("has a decoder that takes no text", param_hint="SOURCE")
     stitch(model.conditioning, *maps)
     shutil.rmtree(out / "decoder", ignore_errors=True)
     save_part(model, config, out / "decoder")

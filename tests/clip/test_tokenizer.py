@@ -70,3 +70,4 @@ def test_words_that_the_tower_was_never_taught_are_read_as_others_left_out_or_sp
     assert ours.encode("a wombat") == plain.encode("a wombat")
     assert ours.last_word_read("please " * 100) == ""
     assert ours.encode("please") == []
+    assert ours.last_word_read("GRASSLAND " * 100) == "grassland"

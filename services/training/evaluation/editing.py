@@ -208,7 +208,7 @@ def _note_seen(
 ) -> None:
     """How many stretches of a border rank high among the lines of their pictures, which are ``count``."""
     text = f"{what}: border in the top tenth of its picture's lines, {name}"
-    examiner.findings.figures.append(Figure(text, _seen(ranks), real, count, at_most=max(0.2, real)))
+    examiner.findings.figures.append(Figure(text, _seen(ranks), real, count, at_most=0.2))
 
 
 def _seen(ranks: Sequence[float]) -> float:

@@ -83,7 +83,7 @@ class EmbeddedCorpus:
     def __init__(self, corpus: Corpus, embedder: Embedder) -> None:
         path = corpus.folder / f"embeddings-{embedder.digest[:12]}.safetensors"
         if not path.exists():
-            columns = zip(*_embed(corpus, embedder), strict=True)
+            columns = zip(*embed(corpus, embedder), strict=True)
             save_file({name: torch.cat(parts) for name, parts in zip(self.NAMES, columns, strict=True)}, path)
         tensors = load_file(path)
         self._image, *self._text = (tensors[name] for name in self.NAMES)
@@ -98,7 +98,8 @@ class EmbeddedCorpus:
         return text.float(), states.float(), mask
 
 
-def _embed(corpus: Corpus, embedder: Embedder) -> Iterator[tuple[Tensor, ...]]:
+def embed(corpus: Corpus, embedder: Embedder) -> Iterator[tuple[Tensor, ...]]:
+    """Images, texts, their states and masks, in half precision, part by part of a corpus."""
     for start in track(range(0, corpus.count, PART), "embedding scenes", console=console):
         part = slice(start, start + PART)
         text, states, mask = embedder.text([s.caption for s in corpus.scenes[part]])
