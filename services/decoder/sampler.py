@@ -26,6 +26,7 @@ from services.decoder.space import AUTOENCODER, PixelSpace, Space, load_space
 from services.decoder.tasks import DecoderRow, DecoderTask, Shape, starting_level
 from services.diffusion.calls import Calls
 from services.diffusion.guidance import guided
+from services.diffusion.lanes import Lanes
 from services.diffusion.noise import generator_for
 from services.diffusion.pixels import resized
 from services.diffusion.prediction import Prediction, to_x0
@@ -45,7 +46,12 @@ class DecoderSampler:
     """The base network, the upsamplers that follow it, and how rows advance through them."""
 
     def __init__(
-        self, bundle: Bundle, *, call_sizes: Sequence[int] = (), upsampler_call_sizes: Sequence[int] = ()
+        self,
+        bundle: Bundle,
+        *,
+        call_sizes: Sequence[int] = (),
+        upsampler_call_sizes: Sequence[int] = (),
+        lanes: Lanes | None = None,
     ) -> None:
         """Load the networks. The call sizes are those of ``Calls``: the base network's, the upsamplers'."""
         self.device = best_device()
@@ -74,7 +80,7 @@ class DecoderSampler:
         }
         self._call_sizes = dict.fromkeys(self._base_calls, tuple(call_sizes))
         self._call_sizes |= dict.fromkeys(self._upsamplers, tuple(upsampler_call_sizes))
-        self._calls = {network: Calls(sizes) for network, sizes in self._call_sizes.items()}
+        self._calls = {network: Calls(sizes, lanes) for network, sizes in self._call_sizes.items()}
 
     @property
     def sizes(self) -> tuple[int, ...]:

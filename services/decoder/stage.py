@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from services.bundles.bundle import Bundle
+from services.bundles.weights import best_device
 from services.decoder.conditioning import ConditioningConfig, ImageConditioningConfig
 from services.decoder.sampler import PARTS, DecoderSampler
 from services.decoder.settings import Settings
 from services.decoder.tasks import DecoderRow, DecoderTask, Picture, Shape
+from services.diffusion.lanes import Lanes
 from services.diffusion.pixels import to_pixels, to_signal
 from services.engine import Event, Finished, Plan, Queued, Shown, StepEngine, Stepped, Watcher
 from services.serving import describe
@@ -129,11 +131,15 @@ class DecoderStage:
 
     def __init__(self, settings: Settings, replica: str = "", watcher: Watcher | None = None) -> None:
         torch.set_num_threads(settings.threads)
+        lanes = Lanes(settings.lanes if best_device().type == "cpu" else 1)
         self.bundle = Bundle(settings.bundle, *PARTS)
         self._settings = settings
         self._replica = replica
         self.sampler = DecoderSampler(
-            self.bundle, call_sizes=settings.call_sizes, upsampler_call_sizes=settings.upsampler_call_sizes
+            self.bundle,
+            call_sizes=settings.call_sizes,
+            upsampler_call_sizes=settings.upsampler_call_sizes,
+            lanes=lanes,
         )
         sizes = self.sampler.sizes
         if settings.size not in (0, *sizes):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from services.decoder.blocks import AddedKVAttention, Detail, GroupNorm, Level, ResBlock
 from services.decoder.unet_config import NORM_EPS, UNetConfig
+from services.diffusion.row_linear import RowLinear
 from services.diffusion.timestep_embedding import timestep_embedding
 
 
@@ -25,7 +26,7 @@ class UNet(nn.Module):
         widths = config.channels
         folded = config.patch_size**2
         self.time_embed = nn.Sequential(
-            nn.Linear(widths[0], config.time_dim), nn.SiLU(), nn.Linear(config.time_dim, config.time_dim)
+            RowLinear(widths[0], config.time_dim), nn.SiLU(), RowLinear(config.time_dim, config.time_dim)
         )
         self.conv_in = nn.Conv2d(config.in_channels * folded, widths[0], 3, padding=1)
         side = config.positions

@@ -3,27 +3,41 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
+from services.diffusion.lanes import Lanes
+
 logger = logging.getLogger(__name__)
 Network = Callable[[Sequence[int], Sequence[bool]], Tensor]
 Evaluation = tuple[int, bool]  # a row, and whether it is evaluated with its conditioning
+T = TypeVar("T")
+
+
+class Call(NamedTuple):
+    """size: its evaluations. wide: it has all threads, else those of one lane."""
+
+    size: int
+    wide: bool
 
 
 class Calls:
-    """Splits evaluations into calls of these sizes; a call that is not full is filled up with repeats.
+    """Splits evaluations into calls of these sizes, side by side where there are lanes.
 
-    Kernels may round differently at another batch size. So the first size's bits count, and another size is
-    used for a kind of evaluation only once it has given the same: its first call is made both ways.
+    A call that is not full is filled up with repeats. Kernels may round differently at another batch size, or
+    with fewer threads. So the bits of a wide call of the first size count, and another call is used for a
+    kind of evaluation only once it has given the same: its first time is made both ways.
     """
 
-    def __init__(self, sizes: Sequence[int] = ()) -> None:
-        """sizes: evaluations of a call; none: one call holds all that there are."""
+    def __init__(self, sizes: Sequence[int] = (), lanes: Lanes | None = None) -> None:
+        """sizes: evaluations of a call; none: of any number, and it does not matter how they round."""
         self._sizes = tuple(sizes)
-        self._agrees: dict[tuple[Hashable, int], bool] = {}
+        self._lanes = lanes or Lanes()
+        self._agrees: dict[tuple[Hashable, Call], bool] = {}
 
     def outputs(
         self, network: Network, rows: Sequence[int], conditional: Sequence[bool], kind: Hashable = None
@@ -33,32 +47,71 @@ class Calls:
         kind: what decides the shapes of its inputs, but for their number.
         """
         evaluations = list(zip(rows, conditional, strict=True))
-        if not self._sizes:
-            return _called(network, evaluations, [len(rows)])
-        first = self._sizes[0]
-        usable = [size for size in self._sizes if size == first or self._agrees.get((kind, size), True)]
-        sizes = split(len(rows), usable)
-        found = _called(network, evaluations, sizes)
-        if all(size == first or (kind, size) in self._agrees for size in sizes):
+        calls = self._planned(len(evaluations), kind)
+        found = self._made(network, evaluations, calls)
+        if not self._sizes or all(self._known(call, kind) for call in calls):
             return found[: len(rows)]
-        expected = _called(network, evaluations, split(len(rows), [first]))[: len(rows)]
+        first = [Call(size, wide=True) for size in split(len(rows), self._sizes[:1])]
+        expected = self._made(network, evaluations, first)[: len(rows)]
         repeats = [expected[0]] * (len(found) - len(rows))
-        self._compare(found, [*expected, *repeats], sizes, kind)
+        self._compare(found, [*expected, *repeats], calls, kind)
         return expected
 
+    def _planned(self, count: int, kind: Hashable) -> list[Call]:
+        """Calls for so many evaluations: side by side, if that is more than one."""
+        sizes = self._usable(kind, wide=False)
+        shares = _shares(count, self._lanes.count, min(sizes, default=1))
+        if len(shares) > 1 and (sizes or not self._sizes):
+            return [Call(size, wide=False) for share in shares for size in split(share, sizes or [share])]
+        return [Call(size, wide=True) for size in split(count, self._usable(kind, wide=True) or [count])]
+
+    def _usable(self, kind: Hashable, *, wide: bool) -> list[int]:
+        """The sizes of calls that give the right bits, as far as it is known."""
+        return [size for size in self._sizes if self._agrees.get((kind, Call(size, wide)), True)]
+
+    def _known(self, call: Call, kind: Hashable) -> bool:
+        return call == Call(self._sizes[0], wide=True) or (kind, call) in self._agrees
+
+    def _made(
+        self, network: Network, evaluations: Sequence[Evaluation], calls: Sequence[Call]
+    ) -> list[Tensor]:
+        """The outputs from exactly these calls; those of repeats come last."""
+        padding = sum(call.size for call in calls) - len(evaluations)
+        padded = [*evaluations, *[evaluations[0]] * padding]
+        parts = []
+        for part, _ in _parts(padded, calls):
+            rows, conditional = zip(*part, strict=True)
+            parts.append(partial(network, rows, conditional))
+        outputs = self._lanes.run(parts, wide=calls[0].wide)
+        return [output for part in outputs for output in part.unbind()]
+
     def _compare(
-        self, found: Sequence[Tensor], expected: Sequence[Tensor], sizes: Sequence[int], kind: Hashable
+        self, found: Sequence[Tensor], expected: Sequence[Tensor], calls: Sequence[Call], kind: Hashable
     ) -> None:
-        """Learn which sizes give the bits of the first."""
-        place = 0
-        for size in sizes:
-            pairs = zip(found[place : place + size], expected[place : place + size], strict=True)
+        """Learn which calls give the bits of the first."""
+        for pairs, call in _parts(list(zip(found, expected, strict=True)), calls):
             same = all(torch.equal(one, other) for one, other in pairs)
-            self._agrees[kind, size] = self._agrees.get((kind, size), True) and same
-            place += size
-        for size in sorted({*sizes} - {self._sizes[0]}):
-            chosen = "used" if self._agrees[kind, size] else "not used: it rounds differently"
-            logger.info("calls of %d evaluations of %s are %s", size, kind, chosen)
+            self._agrees[kind, call] = self._agrees.get((kind, call), True) and same
+        for call in sorted({*calls}):
+            chosen = "used" if self._agrees[kind, call] else "not used: it rounds differently"
+            where = "all threads" if call.wide else "one lane"
+            logger.info("calls of %d evaluations of %s on %s are %s", call.size, kind, where, chosen)
+
+
+def _parts(items: Sequence[T], calls: Sequence[Call]) -> Iterator[tuple[Sequence[T], Call]]:
+    """The items of each call."""
+    place = 0
+    for call in calls:
+        yield items[place : place + call.size], call
+        place += call.size
+
+
+def _shares(count: int, lanes: int, least: int) -> list[int]:
+    """So many evaluations, shared out among lanes. Each share but the last is a multiple of the least."""
+    units = -(-count // least)
+    each, more = divmod(units, min(lanes, units))
+    shares = [least * (each + (i < more)) for i in range(min(lanes, units))]
+    return [*shares[:-1], count - sum(shares[:-1])]
 
 
 def split(count: int, sizes: Sequence[int]) -> list[int]:
@@ -73,14 +126,3 @@ def split(count: int, sizes: Sequence[int]) -> list[int]:
         found.append(whole if 0 < whole <= 2 * count else fitting)
         count -= found[-1]
     return found
-
-
-def _called(network: Network, evaluations: Sequence[Evaluation], sizes: Sequence[int]) -> list[Tensor]:
-    """The outputs from calls of exactly these sizes; those of repeats come last."""
-    padding = sum(sizes) - len(evaluations)
-    padded = [*evaluations, *[evaluations[0]] * padding]
-    outputs: list[Tensor] = []
-    for size in sizes:
-        rows, conditional = zip(*padded[len(outputs) : len(outputs) + size], strict=True)
-        outputs += network(rows, conditional).unbind()
-    return outputs

@@ -67,20 +67,15 @@ def spaced_timesteps(schedule: Schedule, steps: int, *, start: float = 1.0) -> l
     """``steps`` timesteps from the noisiest down, evenly spaced (arXiv 2305.08891, table 2).
 
     linspace: from T-1 to 0, round(i (T-1) / (N-1)), reversed. leading: multiples of T // N, plus the offset.
-    trailing: T-1 and down from there. start: below 1 the steps begin at timestep start * (T-1). Their spacing
-    stays about the same, so there are fewer of them, at least one. That is how a variation keeps its source.
+    trailing: T-1 and down from there, not to 0. start: below 1 the steps begin at timestep start * (T-1).
+    Their spacing stays about the same, so there are fewer of them, at least one. That is how a variation
+    keeps its source.
     """
     top = round(start * (len(schedule) - 1))
-    if schedule.spacing != "linspace":
-        found = _from_an_end(schedule, steps)
+    if schedule.spacing == "leading":
+        found = [i * (len(schedule) // steps) + schedule.offset for i in reversed(range(steps))]
         return [t for t in found if t <= top] or found[-1:]
     count = max(1, round(start * steps))
+    if schedule.spacing == "trailing":
+        return [round(top + 1 - i * (top + 1) / count) - 1 for i in range(count)]
     return [top] if count == 1 else [round(i * top / (count - 1)) for i in reversed(range(count))]
-
-
-def _from_an_end(schedule: Schedule, steps: int) -> list[int]:
-    """Timesteps that leave out one end of the schedule."""
-    trained = len(schedule)
-    if schedule.spacing == "leading":
-        return [i * (trained // steps) + schedule.offset for i in reversed(range(steps))]
-    return [round(trained - i * trained / steps) - 1 for i in range(steps)]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from services.diffusion.attention import causal_bias, padding_bias
 from services.diffusion.config import DiffusionConfig
+from services.diffusion.row_linear import RowLinear
 from services.diffusion.timestep_embedding import timestep_embedding
 
 EXTRA_TOKENS = 3  # text embedding, noisy image embedding, and the one whose output is the prediction
@@ -102,14 +103,15 @@ class Prior(nn.Module):
         width = config.width
         dim = config.embedding_dim
         length = config.text_tokens + config.extra_tokens
-        self.states_in, self.text_in, self.image_in = (nn.Linear(dim, width) for _ in range(3))
+        self.states_in = nn.Linear(dim, width)
+        self.text_in, self.image_in = (RowLinear(dim, width) for _ in range(2))
         if config.timed:
-            self.time_embed = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
+            self.time_embed = nn.Sequential(RowLinear(width, width), nn.SiLU(), RowLinear(width, width))
         self.positions = nn.Parameter(nn.init.normal_(torch.empty(length, width), std=0.02))
         self.query_token = nn.Parameter(nn.init.normal_(torch.empty(width), std=0.02))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm_out = nn.LayerNorm(width)
-        self.project = nn.Linear(width, dim)
+        self.project = RowLinear(width, dim)
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("std", torch.ones(dim))
         self.mean: Tensor

@@ -12,6 +12,7 @@ from services.bundles.bundle import Bundle
 from services.bundles.weights import best_device, load_network, read_tensors
 from services.diffusion.calls import Calls
 from services.diffusion.guidance import guided
+from services.diffusion.lanes import Lanes
 from services.diffusion.noise import generator_for
 from services.diffusion.prediction import Prediction, to_x0
 from services.diffusion.row import Row
@@ -47,7 +48,7 @@ PriorRow = Row[PriorConditioning]
 class PriorSampler:
     """The prior's network and how rows advance through it."""
 
-    def __init__(self, bundle: Bundle, *, call_sizes: Sequence[int] = ()) -> None:
+    def __init__(self, bundle: Bundle, *, call_sizes: Sequence[int] = (), lanes: Lanes | None = None) -> None:
         self.config = bundle.config(PART, PriorConfig)
         self.device = best_device()
         weights = bundle.weights(PART)
@@ -55,7 +56,7 @@ class PriorSampler:
         # In float32, whatever the network's type is.
         self._mean, self._std = (t.float().to(self.device) for t in read_tensors(weights, "mean", "std"))
         self._schedule = self.config.diffusion.make_schedule()
-        self._calls = Calls(call_sizes)
+        self._calls = Calls(call_sizes, lanes)
 
     def plan(self, steps: int, guidance: float) -> list[Segment]:
         """What a row with so many steps needs of the network."""

@@ -12,6 +12,7 @@ MAX_CANDIDATES = 64
 class Settings(BaseModel):
     """The application's arguments in its Serve config.
 
+    lanes: calls that are computed side by side on a CPU, at most as many as threads, see ``Lanes``.
     candidates: drawn for each picture unless a request says. call_sizes: evaluations of a network call, the
     first of which counts (none: as many as there are), see ``Calls``.
     """
@@ -20,6 +21,7 @@ class Settings(BaseModel):
 
     bundle: str
     threads: int = Field(default=1, ge=1)
+    lanes: int = Field(default=2, ge=1)
     call_sizes: tuple[PositiveInt, ...] = ()
     engine: EngineSettings = EngineSettings()
     candidates: int = Field(default=2, ge=1, le=MAX_CANDIDATES)

@@ -8,6 +8,8 @@ from contextlib import aclosing
 import torch
 
 from services.bundles.bundle import Bundle
+from services.bundles.weights import best_device
+from services.diffusion.lanes import Lanes
 from services.engine import CallSizes, Event, Finished, Plan, Queued, StepEngine, Stepped, Watcher
 from services.prior.sampler import PART, PriorRow, PriorSampler, Text
 from services.prior.settings import MAX_CANDIDATES, Settings
@@ -74,10 +76,11 @@ class PriorStage:
 
     def __init__(self, settings: Settings, replica: str = "", watcher: Watcher | None = None) -> None:
         torch.set_num_threads(settings.threads)
+        lanes = Lanes(settings.lanes if best_device().type == "cpu" else 1)
         self.bundle = Bundle(settings.bundle, PART)
         self._settings = settings
         self._replica = replica
-        self._sampler = PriorSampler(self.bundle, call_sizes=settings.call_sizes)
+        self._sampler = PriorSampler(self.bundle, call_sizes=settings.call_sizes, lanes=lanes)
         sizes = CallSizes(settings.engine.max_batch, {PART: settings.call_sizes})
         self.engine: StepEngine[PriorRow] = StepEngine(
             self._sampler.advance,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 
 import pytest
 import torch
 from torch import Tensor
 
 from services.diffusion.calls import Calls, split
+from services.diffusion.lanes import Lanes, one_thread
 
 
 class Device:
@@ -98,3 +100,90 @@ def test_each_kind_of_evaluation_is_compared_by_itself() -> None:
     drawn(calls, device, 4)
     drawn(calls, device, 4, "256 px")
     assert device.calls == [4, 2, 2]
+
+
+class Side(Device):
+    """A device whose calls note the thread they are computed in, and may round differently in lanes."""
+
+    def __init__(self, lanes_round_differently: bool = False) -> None:
+        super().__init__()
+        self.lanes_round_differently = lanes_round_differently
+        self.in_lanes: list[bool] = []
+        self.threads: set[int] = set()
+
+    def __call__(self, rows: Sequence[int], conditional: Sequence[bool]) -> Tensor:
+        in_lane = threading.current_thread().name.startswith("lane")
+        self.in_lanes.append(in_lane)
+        self.threads.add(torch.get_num_threads())
+        return super().__call__(rows, conditional) + 1e-6 * (in_lane and self.lanes_round_differently)
+
+
+@pytest.fixture
+def lanes() -> Iterator[Lanes]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield Lanes(2)
+    torch.set_num_threads(before)
+
+
+def test_calls_are_made_side_by_side_with_the_threads_shared_out(lanes: Lanes) -> None:
+    calls, device = Calls([1, 2, 3], lanes), Side()
+    drawn(calls, device, 5)
+    device.in_lanes.clear()
+    device.threads.clear()
+    assert drawn(calls, device, 5) == right(5)
+    assert sorted(device.calls) == [2, 3]
+    assert device.in_lanes == [True, True]
+    assert device.threads == {2}
+
+
+def test_one_evaluation_has_all_threads(lanes: Lanes) -> None:
+    device = Side()
+    assert drawn(Calls([1, 2], lanes), device, 1) == right(1)
+    assert device.in_lanes == [False]
+    assert device.threads == {4}
+
+
+def test_lanes_that_round_differently_are_never_seen(lanes: Lanes) -> None:
+    calls, device = Calls([1, 2, 3, 4], lanes), Side(lanes_round_differently=True)
+    for count in (2, 3, 4, 8, 2, 3, 4, 8, 8):
+        device.in_lanes.clear()
+        assert drawn(calls, device, count) == right(count)
+    assert not any(device.in_lanes)
+
+
+def test_where_bits_do_not_matter_all_lanes_have_a_call(lanes: Lanes) -> None:
+    device = Side()
+    assert drawn(Calls((), lanes), device, 7) == right(7)
+    assert sorted(device.calls) == [3, 4]
+    assert drawn(Calls((), lanes), device, 1) == right(1)
+
+
+@pytest.mark.parametrize("sizes", [[2], [2, 4], [4, 2], [3, 1], [8]])
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 13])
+def test_every_evaluation_is_made_whatever_the_sizes(lanes: Lanes, sizes: list[int], count: int) -> None:
+    calls, device = Calls(sizes, lanes), Side()
+    for _ in range(2):
+        assert drawn(calls, device, count) == right(count)
+    assert set(device.calls) <= set(sizes)
+
+
+def test_there_are_no_more_lanes_than_threads() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    assert Lanes(8).count == 1
+    torch.set_num_threads(before)
+
+
+def test_an_error_in_a_lane_is_raised(lanes: Lanes) -> None:
+    def broken(rows: Sequence[int], conditional: Sequence[bool]) -> Tensor:
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        Calls([1, 2], lanes).outputs(broken, range(4), [True] * 4)
+
+
+def test_one_thread_for_a_while(lanes: Lanes) -> None:
+    with one_thread():
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 4

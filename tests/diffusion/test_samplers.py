@@ -135,6 +135,14 @@ def test_a_later_start_skips_the_noisiest_steps() -> None:
     assert lengths[-1] == 20
 
 
+def test_trailing_steps_begin_where_they_are_told_to_and_never_at_the_clean_end() -> None:
+    schedule = make_schedule("cosine", spacing="trailing")
+    assert spaced_timesteps(schedule, 4) == [999, 749, 499, 249]
+    assert spaced_timesteps(schedule, 4, start=0.5) == [500, 249]
+    assert spaced_timesteps(schedule, 4, start=0.7) == [699, 466, 232]
+    assert [spaced_timesteps(schedule, 4, start=s)[0] for s in (0.9, 0.3, 0.1, 0.0)] == [899, 300, 100, 0]
+
+
 def test_noise_belongs_to_seed_and_purpose() -> None:
     draw = [
         torch.randn(4, generator=generator_for(seed, purpose))

@@ -12,21 +12,25 @@ from torch import Tensor
 from services.bundles.bundle import Bundle
 from services.decoder.sampler import BASE, UPSAMPLERS, DecoderSampler
 from services.decoder.tasks import DecoderRow, DecoderTask, Picture
+from services.diffusion.lanes import Lanes
 from services.prior.sampler import PriorRow, PriorSampler, Text
 
-CALL_SIZES = (2, 4, 6, 8)  # as in deploy/serve
+CALL_SIZES = (1, 2, 3, 4, 5, 6, 7, 8)  # as in deploy/serve
 
 
 @pytest.fixture(scope="module")
 def decoder() -> DecoderSampler:
     return DecoderSampler(
-        Bundle("models", BASE, UPSAMPLERS), call_sizes=CALL_SIZES, upsampler_call_sizes=(1,)
+        Bundle("models", BASE, UPSAMPLERS),
+        call_sizes=CALL_SIZES,
+        upsampler_call_sizes=(1, 2),
+        lanes=Lanes(2),
     )
 
 
 @pytest.fixture(scope="module")
 def prior() -> PriorSampler:
-    return PriorSampler(Bundle("models", "prior"), call_sizes=CALL_SIZES)
+    return PriorSampler(Bundle("models", "prior"), call_sizes=(2, 4, 6, 8))
 
 
 def text(seed: int, sampler: DecoderSampler | PriorSampler) -> tuple[Tensor, Tensor, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -61,13 +62,14 @@ SAID_SIZE = 3.0
 # More noise: above timestep 600 it is settled what a picture shows, and small errors below cost little.
 SHIFT = 2.0
 SAVE_SECONDS = 400.0
+SCHEDULE = CONFIG.diffusion.make_schedule()
+Given = tuple[Tensor, ...]  # known channels, image embedding, text embedding, its states and mask
 
 
 def train(folder: Path, config: RunConfig) -> None:
     """Train and write ``folder/bundle/decoder``. Grids of samples go to ``folder/samples``."""
     embedder = Embedder(folder / "bundle")
-    corpus = Corpus(folder, config.scenes)
-    loss_of = _loss(corpus, embedder, config.batch)
+    batches = Batches(Corpus(folder, config.scenes), embedder, config.batch)
     torch.manual_seed(2)
     model = Decoder(CONFIG).to(memory_format=torch.channels_last)
     initialise(model.unet)
@@ -76,41 +78,71 @@ def train(folder: Path, config: RunConfig) -> None:
         assert isinstance(ema, Decoder)
         save_grid(ema, embedder, folder / "samples" / f"decoder-{step:06d}.png")
 
+    loss_of = _loss(batches, embedder)
     ema = Run("decoder", model, config, folder).train(loss_of, save_every=SAVE_SECONDS, sample=sample)
     save_part(ema, CONFIG, folder / "bundle/decoder")
 
 
-def _loss(corpus: Corpus, embedder: Embedder, batch_size: int) -> Loss:
+def _loss(batches: Batches, embedder: Embedder) -> Loss:
     """The error in the picture, weighted by noise and by objects, and how differently CLIP sees it."""
-    schedule = CONFIG.diffusion.make_schedule()
-    embedded = EmbeddedCorpus(corpus, embedder)
-    blank = embedder.text([""])
-    shares = draw_shares(corpus.scenes)
 
     def loss_of(model: nn.Module, draw: int) -> Tensor:
         assert isinstance(model, Decoder)
         rng = np.random.default_rng((2, draw))
         generator = torch.Generator(best_device()).manual_seed(draw)
-        batch = corpus.draw(rng, batch_size, shares)
-        drawn = [corpus.scenes[i] for i in batch]
-        pictures, keep, scenes = draw_edits(rng, corpus.pictures[batch], drawn, ALL_HIDDEN)
-        x0 = to_signal(on_device(pictures))
-        text, states, mask = drop_text(embedded.text(batch), blank, DROP_TEXT, rng)
-        dropped = on_device(rng.random(batch_size) < DROP_IMAGE)[:, None]
-        image = torch.where(dropped, model.conditioning.null_image, embedded.image(batch))
-        t = noisy_timesteps(len(schedule), batch_size, generator)
-        noise = torch.randn(x0.shape, device=x0.device, generator=generator)
-        signal, sigma = (level[:, None, None, None] for level in schedule.levels(t))
-        x = signal * x0 + sigma * noise
+        batch = batches.draw(model, rng)
+        t = noisy_timesteps(torch.rand(batches.count, device=best_device(), generator=generator))
         with autocast(), fast_attention():
-            output = model(x, t, known_channels(x0, keep), image, text, states, mask).float()
-            error = ((output - x0).square().mean(1) * object_weights(scenes, SIDE)).mean((1, 2))
+            output = model(batch.noised(t, generator), t, *batch.given).float()
             # At little noise the squared error says enough. CLIP on all of the batch took 40 % of the time.
-            noisiest = t.argsort(descending=True)[: (batch_size + 1) // 2]
-            perceptual = embedder.perceptual_distance(output[noisiest], x0[noisiest], rng)
-            return (error * x0_weight(schedule, t)).mean() + PERCEPTUAL * perceptual
+            noisiest = t.argsort(descending=True)[: (batches.count + 1) // 2]
+            perceptual = embedder.perceptual_distance(output[noisiest], batch.x0[noisiest], rng)
+            return batch.error(output, batch.x0, t) + PERCEPTUAL * perceptual
 
     return loss_of
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Signals x0, (B, 3, SIDE, SIDE), of scenes, and what a decoder is given of each beside x and t."""
+
+    x0: Tensor
+    scenes: Sequence[Scene]
+    given: Given
+
+    def noised(self, t: Tensor, generator: torch.Generator) -> Tensor:
+        """The signals at timesteps t, (B,)."""
+        signal, sigma = (level[:, None, None, None] for level in SCHEDULE.levels(t))
+        noise = torch.randn(self.x0.shape, device=self.x0.device, generator=generator)
+        return signal * self.x0 + sigma * noise
+
+    def error(self, output: Tensor, target: Tensor, t: Tensor) -> Tensor:
+        """The squared error, weighted by objects and by noise: a scalar."""
+        weights = object_weights(self.scenes, SIDE)
+        error = ((output - target).square().mean(1) * weights).mean((1, 2))
+        return (error * x0_weight(SCHEDULE, t)).mean()
+
+
+class Batches:
+    """Batches of ``count`` scenes, some with holes, some without their caption or embedding."""
+
+    def __init__(self, corpus: Corpus, embedder: Embedder, count: int) -> None:
+        self.count = count
+        self.blank = embedder.text([""])
+        self._corpus = corpus
+        self._embedded = EmbeddedCorpus(corpus, embedder)
+        self._shares = draw_shares(corpus.scenes)
+
+    def draw(self, model: Decoder, rng: np.random.Generator) -> Batch:
+        """A batch. model: whose null embedding stands where the picture's is left out."""
+        chosen = self._corpus.draw(rng, self.count, self._shares)
+        drawn = [self._corpus.scenes[i] for i in chosen]
+        pictures, keep, scenes = draw_edits(rng, self._corpus.pictures[chosen], drawn, ALL_HIDDEN)
+        x0 = to_signal(on_device(pictures))
+        text = drop_text(self._embedded.text(chosen), self.blank, DROP_TEXT, rng)
+        dropped = on_device(rng.random(self.count) < DROP_IMAGE)[:, None]
+        image = torch.where(dropped, model.conditioning.null_image, self._embedded.image(chosen))
+        return Batch(x0, scenes, (known_channels(x0, keep), image, *text))
 
 
 def draw_shares(scenes: Sequence[Scene]) -> Shares:
@@ -134,13 +166,13 @@ def object_weights(scenes: Sequence[Scene], side: int) -> Tensor:
     return on_device(weights)
 
 
-def noisy_timesteps(steps: int, count: int, generator: torch.Generator) -> Tensor:
-    """``count`` timesteps below ``steps``, of which more are noisy.
+def noisy_timesteps(u: Tensor) -> Tensor:
+    """Timesteps of uniform u in [0, 1), of which more are noisy.
 
-    u -> s u / (1 + (s - 1) u) of a uniform u, where s is SHIFT (arXiv 2403.03206, equation 23).
+    u -> s u / (1 + (s - 1) u), where s is SHIFT (arXiv 2403.03206, equation 23).
     """
-    u = torch.rand(count, device=best_device(), generator=generator)
-    return (steps * SHIFT * u / (1 + (SHIFT - 1) * u)).long().clamp_max(steps - 1)
+    shifted = SHIFT * u / (1 + (SHIFT - 1) * u)
+    return (len(SCHEDULE) * shifted).long().clamp_max(len(SCHEDULE) - 1)
 
 
 RECIPE = Recipe(
