@@ -14,8 +14,8 @@ from services.diffusion.lanes import one_thread
 from services.diffusion.row_linear import RowLinear
 
 MANY_PLACES = 1024  # from which torch's kernel for bfloat16 on a CPU is the faster one
-# Up to so many values of a picture one thread is about as fast as two, and how it rounds does not depend on
-# how many there are.
+# Values of a picture up to which one thread is as fast as two, if there are few pictures. How one rounds does
+# not depend on how many there are.
 ONE_THREAD = 2**20
 
 
@@ -28,7 +28,8 @@ class GroupNorm(nn.GroupNorm):
     def forward(self, x: Tensor) -> Tensor:
         """x: (B, C, H, W); returns the same shape and type."""
         if x.shape[2] * x.shape[3] >= MANY_PLACES:
-            with one_thread() if x[0].numel() <= ONE_THREAD else nullcontext():
+            alone = torch.is_inference_mode_enabled() and x[0].numel() <= ONE_THREAD
+            with one_thread() if alone else nullcontext():
                 return super().forward(x).to(x.dtype)
         normalised = F.group_norm(
             x.float(), self.num_groups, self.weight.float(), self.bias.float(), self.eps

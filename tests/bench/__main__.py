@@ -23,7 +23,7 @@ from gateway.environment import load_settings
 from services.bundles.bundle import ROOT
 from tests.bench.apart import apart
 from tests.bench.growth import Point, growth, plot
-from tests.bench.request import generate, overhead
+from tests.bench.request import generate, overhead, plain
 from tests.bench.results import keep, show
 from tests.bench.traffic import traffic
 from tests.bench.waits import Waits, waits
@@ -44,13 +44,14 @@ def summary(values: Sequence[float]) -> dict[str, float]:
 def main(repeats: int) -> None:
     """Print tables, and write out/bench/request.json."""
     no_op = asyncio.run(overhead(repeats * 10))
+    alone = asyncio.run(plain(repeats * 10))
     settings = load_stack_settings()
     with stages_running(settings=settings) as stages, gateway_running(stages, load_settings()) as address:
         one, four = (apart(generate, address, repeats, n) for n in (1, 4))
         moved = apart(traffic, address)
         waited: Waits = apart(waits, address, stages)
         points: list[Point] = apart(growth, address)
-    groups = {"one picture": one, "four pictures": four, "no-op stages": no_op}
+    groups = {"one picture": one, "four pictures": four, "no-op stages": no_op, "grpc.aio alone": alone}
     report = {
         name: {key: summary(values) for key, values in figures.items()} for name, figures in groups.items()
     }

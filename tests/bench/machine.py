@@ -21,7 +21,7 @@ def describe_machine() -> dict[str, Any]:
         "processor": found.group(1) if found else platform.processor(),
         "vectors": next((name for name in SPEEDS if re.search(rf"\b{name}\b", text)), "unknown"),
         "cores": os.cpu_count(),
-        "versions": {name: version(name) for name in ("torch", "ray", "grpcio")},
+        "versions": {name: version(name) for name in ("torch", "ray", "grpcio", "diffusers")},
     }
 
 

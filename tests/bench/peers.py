@@ -2,7 +2,7 @@
 
 ``diffusers`` runs in a process of its own, with all cores, as shipped (float32) and as fast as its settings
 make it here: bfloat16 where the processor has it, channels last, compiled. The service is the whole local
-stack, asked over gRPC. The table goes to the terminal, and the same figures to out/bench/peers.json.
+stack, asked over gRPC. The table goes to the terminal, and the same figures to out/bench/peers-FAMILY.json.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from rich.table import Table
 
 from deploy.local.signals import stop_on_signals
 from tests.bench.apart import apart
-from tests.bench.batched_peer import Kind, Pipelines
 from tests.bench.machine import best_dtype
 from tests.bench.overload import OPTIONS
-from tests.bench.peers_model import make
+from tests.bench.peers_model import FAMILIES, Family, make
 from tests.bench.peers_service import request, service_running
+from tests.bench.pipelines import load
 from tests.bench.results import keep
+from tests.bench.trace import Kind
 from unclip.v1 import image_service_pb2 as pb
 from unclip.v1 import image_service_pb2_grpc
 
@@ -38,6 +39,7 @@ PROMPT = "a fox in the snow"
 class Work:
     """What every side does. batch: pictures of one call, in the second figure."""
 
+    family: Family
     size: int
     steps: int
     batch: int
@@ -72,7 +74,7 @@ def timed(draw: Callable[[int], Any], work: Work) -> tuple[float, float]:
 
 def of_diffusers(folder: Path, work: Work, dtype: str, *, channels_last: bool, compiled: bool) -> Row:
     """In this process."""
-    pipelines = Pipelines(folder, dtype, channels_last=channels_last, compiled=compiled)
+    pipelines = load(work.family, folder, dtype, channels_last=channels_last, compiled=compiled)
     kind = Kind(work.size, work.steps)
     named = ", ".join(
         [dtype, *(["channels last"] if channels_last else []), *(["compiled"] if compiled else [])]
@@ -129,17 +131,18 @@ def rows_of(folder: Path, work: Work) -> list[Row]:
 
 
 @click.command()
-@click.option("--size", default=512, show_default=True)
+@click.option("--family", type=click.Choice(list(FAMILIES)), default="kandinsky", show_default=True)
+@click.option("--size", default=512, show_default=True, help="Of the pictures; Karlo's are of 256 px.")
 @click.option("--steps", default=10, show_default=True, help="Of the decoder.")
 @click.option("--batch", default=8, show_default=True, help="Pictures of one call.")
 @click.option("--repeats", default=3, show_default=True)
-def main(size: int, steps: int, batch: int, repeats: int) -> None:
-    """Print a table, and write out/bench/peers.json."""
+def main(family: Family, size: int, steps: int, batch: int, repeats: int) -> None:
+    """Print a table, and write out/bench/peers-FAMILY.json."""
     stop_on_signals()
-    work = Work(size, steps, batch, repeats)
+    work = Work(family, size, steps, batch, repeats)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        make(folder)
+        make(folder, family)
         rows = rows_of(folder, work)
     *peers, own = rows
     best = min(peer.seconds for peer in peers)
@@ -152,7 +155,7 @@ def main(size: int, steps: int, batch: int, repeats: int) -> None:
     console.print(table)
     console.print(f"one picture over diffusers at its best: {own.seconds / best:.2f}")
     console.print(f"a batch over diffusers' best batch: {own.pictures_a_second / fastest:.2f}")
-    keep("peers", work=asdict(work), rows=[asdict(row) for row in rows])
+    keep(f"peers-{family}", work=asdict(work), rows=[asdict(row) for row in rows])
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from deploy.local.models import gateway_table, local_models
 from deploy.local.ports import free_port
 from deploy.local.settings import load_stack_settings
 from gateway.environment import load_settings
-from tests.bench.batched_peer import GUIDANCE, PRIOR_STEPS, Kind
+from tests.bench.pipelines import GUIDANCE, PRIOR_STEPS, RAISING_STEPS
+from tests.bench.trace import Kind
 from unclip.v1 import image_service_pb2 as pb
 
 
@@ -28,12 +29,21 @@ def service_running(folder: Path) -> Iterator[str]:
 
 def request(prompt: str, kind: Kind, count: int = 1) -> pb.GenerateRequest:
     """So many pictures, sampled as the peer samples them."""
-    options = pb.SamplingOptions(
+    return pb.GenerateRequest(prompt=prompt, size=kind.size, options=_options(kind, count))
+
+
+def variation(picture: bytes, kind: Kind) -> pb.VaryRequest:
+    """What a picture shows, drawn anew: nothing else of it is kept, as by the peer."""
+    return pb.VaryRequest(picture=picture, similarity=0, size=kind.size, options=_options(kind, 1))
+
+
+def _options(kind: Kind, count: int) -> pb.SamplingOptions:
+    return pb.SamplingOptions(
         n=count,
         prior_steps=PRIOR_STEPS,
         prior_guidance=GUIDANCE,
         prior_candidates=1,
         decoder_steps=kind.steps,
         decoder_guidance=GUIDANCE,
+        upsampler_steps=RAISING_STEPS,
     )
-    return pb.GenerateRequest(prompt=prompt, size=kind.size, options=options)

@@ -26,6 +26,7 @@ from services.bundles.bundle import ROOT, Bundle, write_manifest
 from services.wire.stages import STAGES
 from tests.deploy.cluster import Cluster, application, cluster, wait_for
 from tests.deploy.conftest import VALUES, Helm
+from tests.pictures import drawn
 from tests.stack.conftest import OPTIONS, png_of, quick
 from unclip.internal.v1 import stage_service_pb2, stage_service_pb2_grpc
 from unclip.v1 import image_service_pb2 as pb
@@ -35,6 +36,7 @@ pytestmark = [pytest.mark.deploy, pytest.mark.timeout(1500)]
 RANKING = pb.RankCaptionsRequest(picture=png_of(Image.new("RGB", (64, 64), "red")), captions=["red", "blue"])
 
 
+DECODERS = 2
 LOGS = {"encoding": "JSON", "log_level": "INFO", "enable_access_log": False}  # as in the chart
 
 
@@ -53,6 +55,16 @@ def logged(request_id: str) -> list[dict[str, Any]]:
     ]
 
 
+def replica(request_id: str, stage: str) -> Callable[[], set[str]]:
+    """Which replicas of a stage have logged a request, when it is asked."""
+
+    def found() -> set[str]:
+        files = Path("/tmp/ray").glob(f"session_2*/logs/serve/replica_{stage}_*.log")
+        return {file.name for file in files if request_id in file.read_text()}
+
+    return found
+
+
 def _quick_to_scale(config: dict[str, Any]) -> None:
     config["logging_config"] = LOGS
     prior = application(config, "prior")
@@ -66,6 +78,8 @@ def _quick_to_scale(config: dict[str, Any]) -> None:
 
 def _may_sleep(config: dict[str, Any]) -> None:
     config["logging_config"] = LOGS
+    decoder = application(config, "decoder")["deployments"][0]["autoscaling_config"]
+    decoder |= {"min_replicas": DECODERS, "max_replicas": DECODERS}
     scaling = application(config, "image_encoder")["deployments"][0]["autoscaling_config"]
     scaling |= {"min_replicas": 0, "downscale_delay_s": 5, "downscale_to_zero_delay_s": 5}
 
@@ -142,12 +156,26 @@ async def test_one_gateway_works_with_several_clusters(deployed: Deployed) -> No
     assert len((await deployed.images.RankCaptions(RANKING)).captions) == 2
 
 
+async def test_a_picture_has_the_same_bits_from_every_replica(deployed: Deployed) -> None:
+    options = quick(seed=11, decoder_steps=3, decoder_guidance=2.5)
+    requests = [
+        pb.GenerateRequest(
+            prompt="a fox on a sandy beach", size=64, options=options, request_id=uuid.uuid4().hex
+        )
+        for _ in range(12)
+    ]
+    made = await asyncio.gather(*(deployed.images.Generate(r, wait_for_ready=True) for r in requests))
+    assert len({drawn(response.pictures[0].data) for response in made}) == 1
+    drew = [replica(request.request_id, "decoder") for request in requests]
+    await until(lambda: len(set().union(*(r() for r in drew))) == DECODERS, 30, "both have drawn")
+
+
 async def test_the_stage_that_is_stressed_scales_out_and_back_in_alone(deployed: Deployed) -> None:
     load = Load(deployed.images, quick(prior_steps=100, prior_candidates=4, decoder_steps=1))
     async with load.running(callers=8):
         await until(lambda: deployed.texts.running("prior") >= 2, 240, "the prior scales out")
         assert deployed.texts.running("text_encoder") == 1
-        assert deployed.pictures.running("decoder") == 1
+        assert deployed.pictures.running("decoder") == DECODERS
     await until(lambda: deployed.texts.running("prior") == 1, 240, "the prior scales in")
     assert load.versions
 

@@ -142,26 +142,42 @@ def kandinsky_decoder(
     return made
 
 
-def karlo(folder: Path) -> UnCLIPPipeline:
-    """kakaobrain/karlo-v1-alpha, and beside it its image variations."""
+def karlo(
+    folder: Path,
+    dim: int = DIM,
+    *,
+    channels: tuple[int, ...] = (32, 64, 96, 128),
+    side: int = 16,
+    upsampler_channels: tuple[int, ...] = (32, 64),
+    text_layers: int = 2,
+    **network: int,
+) -> UnCLIPPipeline:
+    """kakaobrain/karlo-v1-alpha, and beside it its image variations.
+
+    channels, side: of the decoder, whose pictures are raised to four times that. network: what
+    ``prior_network`` takes.
+    """
     upsampler: dict[str, Any] = {
-        "sample_size": 64,
+        "sample_size": 4 * side,
         "in_channels": 6,
         "out_channels": 3,
         "down_block_types": ("ResnetDownsampleBlock2D",) * 2,
         "up_block_types": ("ResnetUpsampleBlock2D",) * 2,
-        "block_out_channels": (32, 64),
+        "block_out_channels": upsampler_channels,
         "layers_per_block": 1,
         "add_attention": False,
     }
     projection = randomised(
         UnCLIPTextProjModel(
-            clip_extra_context_tokens=4, clip_embeddings_dim=DIM, time_embed_dim=128, cross_attention_dim=48
+            clip_extra_context_tokens=4,
+            clip_embeddings_dim=dim,
+            time_embed_dim=4 * channels[0],
+            cross_attention_dim=48,
         )
     )
     parts: dict[str, Any] = {
-        "decoder": randomised(decoder_reference()),
-        "text_encoder": text_encoder("quick_gelu"),
+        "decoder": randomised(decoder_reference(sample_size=side, block_out_channels=channels)),
+        "text_encoder": text_encoder("quick_gelu", dim, text_layers),
         "tokenizer": tokenizer(folder.parent / "vocabulary"),
         "text_proj": projection,
         "super_res_first": randomised(UNet2DModel(**upsampler)),
@@ -171,13 +187,13 @@ def karlo(folder: Path) -> UnCLIPPipeline:
     }
     variations = UnCLIPImageVariationPipeline(
         **parts,
-        image_encoder=image_encoder("quick_gelu"),
+        image_encoder=image_encoder("quick_gelu", dim),
         feature_extractor=image_processor(),
     )
     variations.save_pretrained(folder.parent / "variations")
     made = UnCLIPPipeline(
         **parts,
-        prior=prior_network(),
+        prior=prior_network(dim, **network),
         prior_scheduler=UnCLIPScheduler(prediction_type="sample", clip_sample_range=5.0),
     )
     made.save_pretrained(folder)

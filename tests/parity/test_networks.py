@@ -45,33 +45,25 @@ def assert_close(ours: Tensor, theirs: Tensor) -> None:
     assert_within(ours, theirs, TOLERANCE)
 
 
-def decoder_reference() -> UNet2DConditionModel:
+def decoder_reference(**other: Any) -> UNet2DConditionModel:
+    """Karlo's decoder, but narrow, or with other widths."""
     cross = "SimpleCrossAttn"
-    return UNet2DConditionModel(
-        sample_size=16,
-        in_channels=3,
-        out_channels=6,
-        down_block_types=(
-            "ResnetDownsampleBlock2D",
-            f"{cross}DownBlock2D",
-            f"{cross}DownBlock2D",
-            f"{cross}DownBlock2D",
-        ),
-        mid_block_type="UNetMidBlock2DSimpleCrossAttn",
-        up_block_types=(
-            f"{cross}UpBlock2D",
-            f"{cross}UpBlock2D",
-            f"{cross}UpBlock2D",
-            "ResnetUpsampleBlock2D",
-        ),
-        block_out_channels=(32, 64, 96, 128),
-        layers_per_block=3,
-        cross_attention_dim=48,
-        attention_head_dim=32,
-        class_embed_type="identity",
-        resnet_time_scale_shift="scale_shift",
-        only_cross_attention=False,
-    )
+    settings: dict[str, Any] = {
+        "sample_size": 16,
+        "in_channels": 3,
+        "out_channels": 6,
+        "down_block_types": ("ResnetDownsampleBlock2D", *[f"{cross}DownBlock2D"] * 3),
+        "mid_block_type": f"UNetMidBlock2D{cross}",
+        "up_block_types": (*[f"{cross}UpBlock2D"] * 3, "ResnetUpsampleBlock2D"),
+        "block_out_channels": (32, 64, 96, 128),
+        "layers_per_block": 3,
+        "cross_attention_dim": 48,
+        "attention_head_dim": 32,
+        "class_embed_type": "identity",
+        "resnet_time_scale_shift": "scale_shift",
+        "only_cross_attention": False,
+    }
+    return UNet2DConditionModel(**settings | other)
 
 
 OUR_DECODER = UNetConfig(

@@ -20,6 +20,9 @@ from services.training.device import on_device
 Mask = npt.NDArray[np.float32]
 Pictures = npt.NDArray[np.uint8]
 OVER_AN_OBJECT = 0.08  # share of the decoder's batch
+# The reach of a hole over an object, over the object's own, at each side. If it is too little, objects are
+# painted up to the border of their hole.
+ROOM = (1.1, 1.6)
 PAST_THE_BORDER = 0.10  # share of the decoder's batch
 
 
@@ -98,7 +101,7 @@ def _half_plane(rng: np.random.Generator, side: int) -> Mask:
 def _over(rng: np.random.Generator, place: Placement, side: int) -> Mask:
     """A hole a little larger than one object."""
     keep = np.ones((side, side), np.float32)
-    keep[place.box(side, rng.uniform(1.0, 1.4, 4))] = 0
+    keep[place.box(side, rng.uniform(*ROOM, 4))] = 0
     return keep
 
 

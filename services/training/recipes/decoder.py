@@ -47,7 +47,8 @@ CONFIG = DecoderConfig(
     conditioning=ConditioningConfig(embedding_dim=192, text_dim=192),
     diffusion=DiffusionConfig(
         prediction="sample",
-        sampling=SamplingConfig(sampler="ancestral", steps=5, guidance=3.0, guidance_interval=(0.4, 1.0)),
+        spacing="trailing",
+        sampling=SamplingConfig(sampler="ancestral", steps=4, guidance=2.0, guidance_interval=(0.4, 1.0)),
     ),
 )
 ALL_HIDDEN = 0.65  # share of the batch with no known pixels: plain generation

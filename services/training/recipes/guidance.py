@@ -95,6 +95,14 @@ def predictions(
     return teacher.config.diffusion.bounded(guided), conditional
 
 
+def timesteps(count: int, unguided: int, generator: torch.Generator) -> Tensor:
+    """Timesteps as ``noisy_timesteps`` has them, (count,), those without guidance first."""
+    u = torch.rand(count, device=best_device(), generator=generator)
+    u[:unguided] *= UNGUIDED
+    u[unguided:] = UNGUIDED + (1 - UNGUIDED) * u[unguided:]
+    return noisy_timesteps(u)
+
+
 def _loss(batches: Batches, embedder: Embedder, teacher: Decoder) -> Loss:
     """The error of all rows; of those that are guided, that of what the teacher predicts with guidance."""
     unguided = round(UNGUIDED * batches.count)
@@ -106,10 +114,7 @@ def _loss(batches: Batches, embedder: Embedder, teacher: Decoder) -> Loss:
         rng = np.random.default_rng((7, draw))
         generator = torch.Generator(best_device()).manual_seed(draw)
         batch = batches.draw(model, rng)
-        u = torch.rand(batches.count, device=best_device(), generator=generator)
-        u[:unguided] *= UNGUIDED
-        u[rest] = UNGUIDED + (1 - UNGUIDED) * u[rest]
-        t = noisy_timesteps(u)
+        t = timesteps(batches.count, unguided, generator)
         x = batch.noised(t, generator)
         given = tuple(part[rest].detach() for part in batch.given)
         guided, was = predictions(teacher, x[rest], t[rest], given, nothing)

@@ -25,7 +25,10 @@ CONFIG = PriorConfig(
     layers=6,
     heads=4,
     diffusion=DiffusionConfig(
-        prediction="sample", clip=5.0, sampling=SamplingConfig(sampler="ancestral", steps=4, guidance=3.0)
+        prediction="sample",
+        spacing="trailing",
+        clip=5.0,
+        sampling=SamplingConfig(sampler="ancestral", steps=3, guidance=3.0),
     ),
 )
 DROP_TEXT = 0.1  # share of the batch without a caption

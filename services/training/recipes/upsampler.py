@@ -1,9 +1,4 @@
-"""Train the upsamplers, 64 -> 256 and 256 -> 1024 px: convolutions only, on crops of scenes.
-
-The first one repairs: most of the pictures that it is given are what the decoder leaves of scenes, and an
-adversary sees to it that what it makes of them looks like the scenes. Squared error alone would blur what it
-cannot know.
-"""
+"""Train the upsamplers, 64 -> 256 and 256 -> 1024 px: convolutions only, on crops of scenes."""
 
 from __future__ import annotations
 
@@ -11,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -28,19 +22,15 @@ from services.training.data.corpus import Corpus
 from services.training.data.holes import draw_keep
 from services.training.device import autocast, on_device
 from services.training.loop import Run, RunConfig
-from services.training.recipes.adversary import Adversary
 from services.training.recipes.export import save_part
-from services.training.recipes.leftovers import load_leftovers
 from services.training.recipes.recipe import Recipe
 
-Pictures = npt.NDArray[np.uint8]
 FACTOR = 4  # between the sides of the pictures that an upsampler is given and makes
 ALL_HIDDEN = 0.7  # share of the crops with no known pixels
 BLUR_SHARE = 0.5  # of the batches, whose pictures at low resolution are blurred
 BLUR_SIGMA = (0.4, 1.0)  # the paper blurs with sigma 0.6
-LEFT_SHARE = 0.7  # of the crops of an upsampler that repairs: given as the decoder leaves them
-# Of its batch: at the last timestep, where nothing is known but the picture at low resolution. With few steps
-# it is the first of them that makes the picture.
+# Of a batch: at the last timestep, where nothing is known but the picture at low resolution. With one step it
+# is that which makes the picture.
 FIRST_STEP = 0.6
 NOISE = 0.04  # at most, in a picture at low resolution: about what the network before leaves
 
@@ -50,7 +40,7 @@ class Upsampling:
     """One upsampler and what it learns from.
 
     side: of its pictures in px. crop: side of the crops it is trained on. patch, channels, detail: of its
-    U-Net. scenes: how many it learns from. repairs: it learns to mend what the decoder leaves.
+    U-Net. scenes: how many it learns from.
     """
 
     side: int
@@ -60,7 +50,6 @@ class Upsampling:
     detail: int
     scenes: int
     run: RunConfig
-    repairs: bool = False
 
     @property
     def name(self) -> str:
@@ -70,7 +59,7 @@ class Upsampling:
     @property
     def recipe(self) -> Recipe:
         """How it is trained."""
-        return Recipe(self.train, self.run, needs=("clip", "decoder") if self.repairs else ())
+        return Recipe(self.train, self.run)
 
     @property
     def config(self) -> UpsamplerConfig:
@@ -86,7 +75,7 @@ class Upsampling:
             scale_shift=False,
             detail=self.detail,
         )
-        sampling = SamplingConfig(sampler="dpm++2m", steps=2)
+        sampling = SamplingConfig(sampler="dpm++2m", steps=1)
         return UpsamplerConfig(
             side_in=self.side // FACTOR,
             side=self.side,
@@ -103,33 +92,25 @@ class Upsampling:
         model = Upsampler(self.config).to(memory_format=torch.channels_last)
         initialise(model.unet)
 
-        adversary = Adversary(enlarge=2) if self.repairs else None
-        left = load_leftovers(folder, self.scenes) if self.repairs else None
-
         def loss_of(model: nn.Module, draw: int) -> Tensor:
             rng = np.random.default_rng((4, draw))
             generator = torch.Generator(best_device()).manual_seed(draw)
-            x0, low = self.draw_crops(corpus, left, rng, config.batch)
+            x0, low = self.draw_crops(corpus, rng, config.batch)
             known = known_channels(x0, draw_keep(rng, config.batch, self.crop, ALL_HIDDEN))
             t = torch.randint(len(schedule), (config.batch,), device=x0.device, generator=generator)
-            if self.repairs:
-                t[: round(FIRST_STEP * config.batch)] = len(schedule) - 1
+            t[: round(FIRST_STEP * config.batch)] = len(schedule) - 1
             noise = torch.randn(x0.shape, device=x0.device, generator=generator)
             signal, sigma = (level[:, None, None, None] for level in schedule.levels(t))
             with autocast():
                 output = model(signal * x0 + sigma * noise, t, low, known).float()
-            error = ((output - x0).square().mean((1, 2, 3)) * x0_weight(schedule, t)).mean()
-            return error if adversary is None else adversary.balanced(error, output, x0)
+            return ((output - x0).square().mean((1, 2, 3)) * x0_weight(schedule, t)).mean()
 
         ema = Run(self.name, model, config, folder).train(loss_of)
         save_part(ema, self.config, folder / "bundle" / self.name)
 
-    def draw_crops(
-        self, corpus: Corpus, left: Pictures | None, rng: np.random.Generator, count: int
-    ) -> tuple[Tensor, Tensor]:
+    def draw_crops(self, corpus: Corpus, rng: np.random.Generator, count: int) -> tuple[Tensor, Tensor]:
         """Crops of scenes, and the same at low resolution, raised: two signals of (count, 3, crop, crop).
 
-        left: what the decoder leaves of the scenes, which most crops come from where it is given.
         A crop is reduced together with some of what is around it. So its borders are like any other place.
         """
         room = 2 * FACTOR
@@ -141,14 +122,6 @@ class Upsampling:
         ]
         full = to_signal(on_device(np.stack(cut)))
         small = _degraded(F.interpolate(full, scale_factor=1 / FACTOR, mode="area"), rng)
-        if left is not None:
-            side = wide // FACTOR
-            corners = zip(scenes, places // FACTOR, strict=True)
-            rest = to_signal(
-                on_device(np.stack([left[i, y : y + side, x : x + side] for i, (y, x) in corners]))
-            )
-            drawn = on_device(rng.random(count) < LEFT_SHARE)[:, None, None, None]
-            small = torch.where(drawn, rest, small)
         low = raise_to(small, wide)
         inside = (..., slice(room, room + self.crop), slice(room, room + self.crop))
         return full[inside].contiguous(), low[inside].contiguous()
@@ -163,7 +136,7 @@ def _degraded(small: Tensor, rng: np.random.Generator) -> Tensor:
 
 RUN = RunConfig(steps=8_000, learning_rate=8e-4, batch=64, warmup=150, ema=0.998, muon=True)
 UPSAMPLERS = (
-    Upsampling(256, crop=64, patch=4, channels=(64, 128), detail=16, scenes=3072, run=RUN, repairs=True),
+    Upsampling(256, crop=64, patch=4, channels=(64, 128), detail=16, scenes=3072, run=RUN),
     Upsampling(
         1024,
         crop=128,
