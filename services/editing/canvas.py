@@ -9,11 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+import numpy.typing as npt
+from PIL import Image, ImageFilter
 
 from services.editing.filling import filled
 from services.editing.frames import Frame
 from services.editing.pictures import Mask, Pixels, flattened
+
+# How wide the soft edge of a hole is, in parts of the side of the frame that it is painted in.
+SOFT = 1 / 48
 
 
 @dataclass(frozen=True)
@@ -93,11 +97,17 @@ class Canvas:
         return shown, np.where(np.asarray(covered) == 0, 255, 0).astype(np.uint8)
 
     def paint(self, frame: Frame, painted: Pixels) -> None:
-        """Fill the frame's part of the hole from (s, s, 3); known pixels stay, bit by bit."""
+        """Fill the frame's part of the hole from (s, s, 3); known pixels stay, bit by bit.
+
+        The hole's edge is soft, on its inside: there the colours around it go over into the painted ones.
+        """
+        pixels = self.pixels[frame.window]
         hole = self.hole[frame.window]
         size = (frame.side, frame.side)
         scaled = np.asarray(Image.fromarray(painted).resize(size, Image.Resampling.BICUBIC))
-        self.pixels[frame.window][hole] = scaled[hole]
+        share = softened(hole, round(SOFT * frame.side))[hole][:, None]
+        around = filled(pixels, hole)[hole]
+        pixels[hole] = (share * scaled[hole] + (1 - share) * around).round().astype(np.uint8)
         if self.alpha is not None:
             self.alpha[frame.window][hole] = 255
         self.hole[frame.window] = False
@@ -108,6 +118,16 @@ class Canvas:
         if self.alpha is None or (self.alpha == 255).all():
             return self.pixels
         return np.dstack([self.pixels, self.alpha])
+
+
+def softened(hole: Mask, width: int) -> npt.NDArray[np.float32]:
+    """How much of what is painted counts at each place of a hole (H, W).
+
+    Beside a straight border that is 0 at the border and 1 from ``width`` px inside on. Outside it is 0.
+    """
+    covered = Image.fromarray(hole.astype(np.uint8) * 255).filter(ImageFilter.BoxBlur(width))
+    share: npt.NDArray[np.float32] = (np.asarray(covered, np.float32) / 127.5 - 1).clip(0, 1)
+    return share * hole
 
 
 def scaled_size(width: int, height: int, shorter_side: int) -> tuple[int, int]:

@@ -52,8 +52,10 @@ def _spread(values: Values, known: Values) -> Values:
     if known.min() >= 1 or (height, width) == (1, 1):
         return values * (known > 0)[..., None]
     half = (-(-width // 2), -(-height // 2))
-    share = _resized(known, half, Image.Resampling.BOX)
-    sums = [_resized(values[..., i] * known, half, Image.Resampling.BOX) for i in range(values.shape[-1])]
+    share = _resized(known, half, Image.Resampling.BILINEAR)
+    sums = [
+        _resized(values[..., i] * known, half, Image.Resampling.BILINEAR) for i in range(values.shape[-1])
+    ]
     means = np.stack(sums, axis=-1) / np.maximum(share, np.float32(1e-9))[..., None]
     coarse = _spread(means.astype(np.float32), np.minimum(4 * share, 1))
     around = np.stack([_enlarged(coarse[..., i], (width, height)) for i in range(values.shape[-1])], axis=-1)

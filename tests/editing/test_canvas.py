@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from services.editing.canvas import Canvas, Margins
+from services.editing.canvas import Canvas, Margins, softened
+from services.editing.filling import filled
 from services.editing.frames import Frame, plan
 
 
@@ -36,8 +37,42 @@ def test_known_pixels_stay_bit_by_bit(size: tuple[int, int]) -> None:
     canvas = Canvas(pixels, hole)
     paint_all(canvas)
     np.testing.assert_array_equal(canvas.pixels[~hole], pixels[~hole])
-    assert (canvas.pixels[hole] == 0).all()
+    deep = softened(hole, 4) == 1
+    assert (canvas.pixels[deep] <= 8).all()  # a frame that follows another has a soft edge towards it, too
     assert not canvas.hole.any()
+
+
+def test_the_edge_of_a_hole_is_soft_on_its_inside() -> None:
+    hole = np.zeros((200, 200), np.bool_)
+    hole[60:140, 100:] = True
+    canvas = Canvas(plain(200, 200, 200), hole)
+    canvas.paint(Frame(0, 0, 200), plain(64, 64, 0))
+    row = canvas.pixels[100, :, 0].astype(int)
+    assert (row[:100] == 200).all()
+    assert 150 < row[100] < 200
+    assert (np.diff(row[99:110]) <= 0).all()
+    assert np.abs(np.diff(row)).max() < 60
+    assert (row[105:] == 0).all()  # past the picture's edge nothing is known, so that edge is as painted
+
+
+def test_nothing_of_a_hole_is_softened_where_it_ends_with_its_frame() -> None:
+    hole = np.zeros((100, 100), np.bool_)
+    hole[:, 50:] = True
+    share = softened(hole, 5)
+    assert (share[~hole] == 0).all()
+    assert (share[:, 55:] == 1).all()
+    assert (np.diff(share[:, 50:56], axis=1) > 0).all()
+
+
+@pytest.mark.parametrize("border", [48, 64, 70, 128])
+def test_a_hole_is_filled_with_the_colours_beside_its_border_wherever_that_is(border: int) -> None:
+    """A pyramid of squares would take the mean of half a picture where border and squares meet."""
+    across = np.linspace(0, 250, 256)
+    pixels = np.repeat(np.repeat(across[None, :, None], 256, 0), 3, 2).astype(np.uint8)
+    hole = np.zeros((256, 256), np.bool_)
+    hole[:, border:] = True
+    found = filled(pixels, hole)[128, :, 0].astype(int)
+    assert abs(found[border] - found[border - 1]) <= 8
 
 
 @pytest.mark.parametrize(
