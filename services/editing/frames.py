@@ -15,7 +15,9 @@ import numpy.typing as npt
 from services.editing.errors import PictureError
 from services.editing.pictures import Mask
 
-CONTEXT = 2.5  # the side of a frame around a hole, over the hole's longer side
+# The side of a frame around a hole, over the hole's longer side. So what is painted is nearly as large to the
+# decoder as what it draws in whole pictures.
+CONTEXT = 1.6
 MIN_SIDE = 128  # px; a smaller frame would show less than there is to see
 MIN_KNOWN = 0.5  # of a frame, where the canvas offers that much
 SHRINK = 0.8  # from one side that is tried to the next
