@@ -15,7 +15,7 @@ from services.diffusion.row_linear import RowLinear
 
 MANY_PLACES = 1024  # from which torch's kernel for bfloat16 on a CPU is the faster one
 # Values of a picture up to which one thread is as fast as two, if there are few pictures. How one rounds does
-# not depend on how many there are.
+# not depend on how many threads there are.
 ONE_THREAD = 2**20
 
 
@@ -28,7 +28,7 @@ class GroupNorm(nn.GroupNorm):
     def forward(self, x: Tensor) -> Tensor:
         """x: (B, C, H, W); returns the same shape and type."""
         if x.shape[2] * x.shape[3] >= MANY_PLACES:
-            alone = torch.is_inference_mode_enabled() and x[0].numel() <= ONE_THREAD
+            alone = not x.is_cuda and torch.is_inference_mode_enabled() and x[0].numel() <= ONE_THREAD
             with one_thread() if alone else nullcontext():
                 return super().forward(x).to(x.dtype)
         normalised = F.group_norm(

@@ -1,7 +1,4 @@
-"""Sampling the decoder.
-
-Each row is one picture, first through the base network, then through the upsamplers.
-"""
+"""Sampling the decoder. Each row is one picture: through the base network, then through the upsamplers."""
 
 from __future__ import annotations
 
@@ -101,17 +98,17 @@ class DecoderSampler:
     def project(
         self, image: Tensor | None, text: Tensor, states: Tensor, mask: Tensor, *, edits: bool = False
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Conditioning of one row, projected once for all its steps. Without an image embedding: the null
-        one.
+        """Conditioning of one row, projected once for all its steps.
 
-        image, text: (D,); states: (L, W); mask: (L,). edits: something of the picture is known.
+        image, text: (D,), without one the null embedding; states: (L, W); mask: (L,). edits: something of the
+        picture is known.
         """
         base = self._bases[self._part(edits)]
         null = base.conditioning.null_image
-        dtype = null.dtype
-        image = null if image is None else image
-        parts = base.project(image.to(dtype)[None], text.to(dtype)[None], states.to(dtype)[None], mask[None])
-        return parts[0][0], parts[1][0], parts[2][0]
+        given = (null if image is None else image, text, states)
+        image, text, states = (part.to(null.dtype)[None] for part in given)
+        time_extra, context, bias = base.project(image, text, states, mask[None])
+        return time_extra[0], context[0], bias[0]
 
     def start(self, task: DecoderTask) -> DecoderRow:
         """A row for one picture; its noise is its own, whatever else runs."""
@@ -289,10 +286,8 @@ class DecoderSampler:
         return output.float()
 
     def _noisy(self, rows: Sequence[DecoderRow], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        pending = [row.evaluation for row in rows]
-        return torch.stack([p.x for p in pending]).to(dtype), torch.tensor(
-            [p.t for p in pending], device=self.device
-        )
+        x = torch.stack([row.evaluation.x for row in rows]).to(dtype)
+        return x, torch.tensor([row.evaluation.t for row in rows], device=self.device)
 
     @staticmethod
     def _stack(parts: Sequence[Tensor | None], dtype: torch.dtype) -> Tensor:

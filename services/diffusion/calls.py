@@ -34,7 +34,7 @@ class Calls:
     """
 
     def __init__(self, sizes: Sequence[int] = (), lanes: Lanes | None = None) -> None:
-        """sizes: evaluations of a call; none: of any number, and it does not matter how they round."""
+        """sizes: evaluations of a call; none: any, and it does not matter how they round."""
         self._sizes = tuple(sizes)
         self._lanes = lanes or Lanes()
         self._agrees: dict[tuple[Hashable, Call], bool] = {}
@@ -49,7 +49,7 @@ class Calls:
         evaluations = list(zip(rows, conditional, strict=True))
         calls = self._planned(len(evaluations), kind)
         found = self._made(network, evaluations, calls)
-        if not self._sizes or all(self._known(call, kind) for call in calls):
+        if not self._sizes or all(self._agreed(call, kind) for call in calls):
             return found[: len(rows)]
         first = [Call(size, wide=True) for size in split(len(rows), self._sizes[:1])]
         expected = self._made(network, evaluations, first)[: len(rows)]
@@ -59,18 +59,24 @@ class Calls:
 
     def _planned(self, count: int, kind: Hashable) -> list[Call]:
         """Calls for so many evaluations: side by side, if that is more than one."""
+        if not self._sizes:
+            shares = _shares(count, self._lanes.count, 1)
+            return [Call(share, wide=len(shares) == 1) for share in shares]
         sizes = self._usable(kind, wide=False)
-        shares = _shares(count, self._lanes.count, min(sizes, default=1))
-        if len(shares) > 1 and (sizes or not self._sizes):
-            return [Call(size, wide=False) for share in shares for size in split(share, sizes or [share])]
-        return [Call(size, wide=True) for size in split(count, self._usable(kind, wide=True) or [count])]
+        shares = _shares(count, self._lanes.count, min(sizes)) if sizes else []
+        if len(shares) > 1:
+            return [Call(size, wide=False) for share in shares for size in split(share, sizes)]
+        return [Call(size, wide=True) for size in split(count, self._usable(kind, wide=True))]
 
     def _usable(self, kind: Hashable, *, wide: bool) -> list[int]:
         """The sizes of calls that give the right bits, as far as it is known."""
-        return [size for size in self._sizes if self._agrees.get((kind, Call(size, wide)), True)]
+        return [size for size in self._sizes if self._agreed(Call(size, wide), kind) is not False]
 
-    def _known(self, call: Call, kind: Hashable) -> bool:
-        return call == Call(self._sizes[0], wide=True) or (kind, call) in self._agrees
+    def _agreed(self, call: Call, kind: Hashable) -> bool | None:
+        """Whether a call gives the right bits; None: it is not known yet."""
+        if call == Call(self._sizes[0], wide=True):
+            return True  # its bits are the right ones
+        return self._agrees.get((kind, call))
 
     def _made(
         self, network: Network, evaluations: Sequence[Evaluation], calls: Sequence[Call]
@@ -93,7 +99,7 @@ class Calls:
             same = all(torch.equal(one, other) for one, other in pairs)
             self._agrees[kind, call] = self._agrees.get((kind, call), True) and same
         for call in sorted({*calls}):
-            chosen = "used" if self._agrees[kind, call] else "not used: it rounds differently"
+            chosen = "used" if self._agreed(call, kind) else "not used: it rounds differently"
             where = "all threads" if call.wide else "one lane"
             logger.info("calls of %d evaluations of %s on %s are %s", call.size, kind, where, chosen)
 

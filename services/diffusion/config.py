@@ -16,8 +16,6 @@ class SamplingConfig(BaseModel):
 
     guidance_interval: guidance applies to timesteps in this share of the schedule, 0 being clean and 1 noise
     (arXiv 2404.07724). Outside it a row costs one evaluation instead of two.
-    distilled_guidance: the guidance that the network's own prediction with a condition has already, in the
-    interval (arXiv 2210.03142). A row that asks for as much costs one evaluation there too.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -26,19 +24,11 @@ class SamplingConfig(BaseModel):
     steps: int = Field(default=25, ge=1)
     guidance: float = Field(default=1.0, ge=0)
     guidance_interval: tuple[float, float] = (0.0, 1.0)
-    distilled_guidance: float = Field(default=1.0, gt=0)
-
-    def guides(self, t: int) -> bool:
-        """Whether timestep t is in the guidance interval."""
-        low, high = self.guidance_interval
-        return low <= t / (TRAIN_STEPS - 1) <= high
 
     def guidance_at(self, t: int, guidance: float) -> float:
-        """The scale between the two predictions at timestep t of a row that asks for ``guidance``.
-
-        u + g (c - u) = u + g / d (c' - u), where the network predicts c' = u + d (c - u) for c.
-        """
-        return guidance / self.distilled_guidance if self.guides(t) else 1.0
+        """The guidance at timestep t of a row that asks for ``guidance``."""
+        low, high = self.guidance_interval
+        return guidance if low <= t / (TRAIN_STEPS - 1) <= high else 1.0
 
     def evaluations_at(self, t: int, guidance: float) -> int:
         """How many evaluations of the network the row's step at timestep t takes: two where it is guided."""

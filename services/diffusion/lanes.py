@@ -8,18 +8,16 @@ step of the shipped decoder takes two thirds of the time (docs/benchmarks.md).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from threading import Barrier
 
 import torch
 from torch import Tensor
 
-Call = Callable[[], Tensor]
-
 
 class Lanes:
-    """Threads that compute a call each, and share out those that torch has."""
+    """Threads that compute a call each, and share out those that torch has, as far as they can be divided."""
 
     def __init__(self, count: int = 1) -> None:
         """count: at most as many as torch has threads. One lane is the caller's own thread."""
@@ -39,15 +37,16 @@ class Lanes:
             beginning.result()
         torch.set_num_threads(threads)  # threads that begin later take over what was set last
 
-    def run(self, calls: Sequence[Call], *, wide: bool) -> list[Tensor]:
-        """The outputs of calls. wide: one after another, each with all threads."""
+    def run(self, calls: Sequence[Callable[[], Tensor]], *, wide: bool) -> list[Tensor]:
+        """The outputs of calls. wide: one after another, each with all threads.
+
+        What a call raises is raised, but not before all of them have ended.
+        """
         if wide:
             return [call() for call in calls]
-        return list(self._pool.map(torch.inference_mode()(_made), calls))
-
-
-def _made(call: Call) -> Tensor:
-    return call()
+        made = [self._pool.submit(torch.inference_mode()(call)) for call in calls]
+        wait(made)
+        return [each.result() for each in made]
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A linear layer that gives a row the same bits alone and in company."""
+"""A linear layer that rounds a single row as it rounds several."""
 
 from __future__ import annotations
 

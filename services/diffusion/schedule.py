@@ -67,9 +67,9 @@ def spaced_timesteps(schedule: Schedule, steps: int, *, start: float = 1.0) -> l
     """``steps`` timesteps from the noisiest down, evenly spaced (arXiv 2305.08891, table 2).
 
     linspace: from T-1 to 0, round(i (T-1) / (N-1)), reversed. leading: multiples of T // N, plus the offset.
-    trailing: T-1 and down from there, not to 0. start: below 1 the steps begin at timestep start * (T-1).
-    Their spacing stays about the same, so there are fewer of them, at least one. That is how a variation
-    keeps its source.
+    trailing: T-1 and down from there, no step at the clean end. start: below 1 the steps begin at timestep
+    start * (T-1). Their spacing stays about the same, so there are fewer of them, at least one. That is how a
+    variation keeps its source.
     """
     top = round(start * (len(schedule) - 1))
     if schedule.spacing == "leading":

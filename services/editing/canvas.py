@@ -83,10 +83,8 @@ class Canvas:
         (side, side, 3), on white, and (side, side), 255 where wholly known. What the hole hides has no part
         in it: before it is resized, the hole is filled with what is around.
         """
-        pixels = self.pixels[frame.window]
+        pixels = self._on_white(frame)
         hole = self.hole[frame.window]
-        if self.alpha is not None:
-            pixels = np.asarray(flattened(Image.fromarray(np.dstack([pixels, self.alpha[frame.window]]))))
         size = (side, side)
         if frame.side > side:
             shown = filled(pixels, hole, size)
@@ -106,11 +104,18 @@ class Canvas:
         size = (frame.side, frame.side)
         scaled = np.asarray(Image.fromarray(painted).resize(size, Image.Resampling.BICUBIC))
         share = softened(hole, round(SOFT * frame.side))[hole][:, None]
-        around = filled(pixels, hole)[hole]
+        around = filled(self._on_white(frame), hole)[hole]
         pixels[hole] = (share * scaled[hole] + (1 - share) * around).round().astype(np.uint8)
         if self.alpha is not None:
             self.alpha[frame.window][hole] = 255
         self.hole[frame.window] = False
+
+    def _on_white(self, frame: Frame) -> Pixels:
+        """The frame's pixels, as they look on white where they are not opaque."""
+        pixels = self.pixels[frame.window]
+        if self.alpha is None:
+            return pixels
+        return np.asarray(flattened(Image.fromarray(np.dstack([pixels, self.alpha[frame.window]]))))
 
     @property
     def result(self) -> Pixels:
@@ -123,11 +128,20 @@ class Canvas:
 def softened(hole: Mask, width: int) -> npt.NDArray[np.float32]:
     """How much of what is painted counts at each place of a hole (H, W).
 
-    Beside a straight border that is 0 at the border and 1 from ``width`` px inside on. Outside it is 0.
+    Beside a straight border that is 0 at the border and 1 from ``width`` px inside on; where the hole is too
+    narrow for that, it is within less. Outside it is 0.
     """
-    covered = Image.fromarray(hole.astype(np.uint8) * 255).filter(ImageFilter.BoxBlur(width))
-    share: npt.NDArray[np.float32] = (np.asarray(covered, np.float32) / 127.5 - 1).clip(0, 1)
-    return share * hole
+    if width == 0:
+        return hole.astype(np.float32)
+    wide = _mean(_mean(hole, width) == 1, width) > 0  # where a square of 2 width + 1 px has room
+    share: npt.NDArray[np.float32] = (2 * _mean(hole, width) - 1).clip(0, 1) * hole
+    return share if (wide >= hole).all() else np.where(wide, share, softened(hole, width // 2))
+
+
+def _mean(mask: Mask, width: int) -> npt.NDArray[np.float32]:
+    """The share of each place's surroundings, ``width`` px in every direction, that is in a mask."""
+    blurred = Image.fromarray(mask.astype(np.uint8) * 255).filter(ImageFilter.BoxBlur(width))
+    return np.asarray(blurred, np.float32) / np.float32(255)
 
 
 def scaled_size(width: int, height: int, shorter_side: int) -> tuple[int, int]:

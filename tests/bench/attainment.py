@@ -6,6 +6,7 @@ itself, with nothing else to do.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,9 @@ class Row:
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """Of at least one."""
+    """Infinite of none."""
+    if not values:
+        return math.inf
     ordered = sorted(values)
     return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 2)
 

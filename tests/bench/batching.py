@@ -14,6 +14,7 @@ import base64
 import io
 import itertools
 import json
+import math
 import tempfile
 import time
 import urllib.request
@@ -69,7 +70,8 @@ class Callers:
 
     def attained(self, scale: float, alone: Mapping[Kind, float]) -> float:
         """The share of those asked for that took at most so many times what their kind takes alone."""
-        return round(sum(seconds <= scale * alone[kind] for kind, seconds in self.times) / self.asked, 3)
+        met = sum(seconds <= scale * alone[kind] for kind, seconds in self.times)
+        return round(met / max(self.asked, 1), 3)
 
     async def closed_loop(self, callers: int, seconds: float) -> float:
         """Pictures a second that so many callers get who each wait for theirs."""
@@ -115,17 +117,20 @@ class Trial:
     given: Sequence[Arrival] = ()
     peer: Found | None = None
 
-    def arrivals(self, load: float, rate: float) -> list[Arrival]:
-        """The trace of a load, which both sides replay; it is written into out/bench."""
-        found = trace.at_rate(self.given, rate) if self.given else trace.poisson(rate, self.seconds, SEED)
-        trace.write(ROOT / f"out/bench/trace-{load}.jsonl", found)
-        return found
+    @property
+    def kinds(self) -> list[Kind]:
+        """All that are asked for."""
+        return list(dict.fromkeys((*KINDS, *(arrival.kind for arrival in self.given))))
+
+    def arrivals(self, rate: float) -> list[Arrival]:
+        """The trace of a load, which both sides replay."""
+        return trace.at_rate(self.given, rate) if self.given else trace.poisson(rate, self.seconds, SEED)
 
 
 async def tried(draw: Draw, trial: Trial) -> Found:
     """Each kind by itself, the capacity, and each load."""
     await Callers(draw).closed_loop(2 * BATCH, trial.seconds / 4)  # to warm up
-    alone = {kind: await seconds_alone(draw, kind) for kind in KINDS}
+    alone = {kind: await seconds_alone(draw, kind) for kind in trial.kinds}
     capacity = await Callers(draw).closed_loop(2 * BATCH, trial.seconds)
     console = Console(stderr=True)
     console.print(f"{trial.side}: {capacity:.2f} pictures a second when always busy", alone)
@@ -133,7 +138,8 @@ async def tried(draw: Draw, trial: Trial) -> Found:
     rows = []
     for load in trial.loads:
         callers = Callers(draw)
-        arrivals = trial.arrivals(load, load * peer.capacity)
+        arrivals = trial.arrivals(load * peer.capacity)
+        trace.write(ROOT / f"out/bench/trace-{load}.jsonl", arrivals)
         rate = await callers.replay(arrivals)
         times = [seconds for _, seconds in callers.times]
         attained = (callers.attained(scale, peer.alone) for scale in SCALES)
@@ -148,7 +154,7 @@ async def seconds_alone(draw: Draw, kind: Kind) -> float:
     callers = Callers(draw)
     for _ in range(3):
         await callers.one(Arrival(0.0, "a fox in the snow", kind))
-    return round(min(seconds for _, seconds in callers.times), 3)
+    return round(min((seconds for _, seconds in callers.times), default=math.inf), 3)
 
 
 def pictures() -> Iterator[bytes]:
@@ -228,7 +234,10 @@ def main(seconds: float, loads: str, file: Path | None) -> None:
     """Print a table, and write out/bench/batching.json, the traces, and attainment.png."""
     stop_on_signals()
     shares = [float(load) for load in loads.split(",")]
-    given = trace.read(file) if file else ()
+    try:
+        given = trace.read(file) if file else ()
+    except (ValueError, TypeError, KeyError) as error:
+        raise click.BadParameter(f"is no trace: {error}", param_hint="--trace") from None
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make(folder)
@@ -240,7 +249,8 @@ def main(seconds: float, loads: str, file: Path | None) -> None:
     Console().print(f"when always busy: {own.capacity:.2f} pictures a second, over the peer's: {ratio:.2f}")
     capacities = {"diffusers, @serve.batch": peer.capacity, "this service": own.capacity}
     plot(rows, peer.capacity, ROOT / "out/bench/attainment.png")
-    keep("batching", capacities=capacities, rows=[asdict(row) for row in rows])
+    alone = [{**asdict(kind), "seconds": seconds} for kind, seconds in peer.alone.items()]
+    keep("batching", capacities=capacities, alone=alone, rows=[asdict(row) for row in rows])
 
 
 if __name__ == "__main__":

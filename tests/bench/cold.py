@@ -1,8 +1,9 @@
 """``python -m tests.bench.cold``: what a replica's start costs by itself, without Ray.
 
-It is what a new replica takes on Kubernetes, too, on a node that has the image. Each stage is loaded in a
-process of its own, as its replica does it: seconds and CPU seconds until it could take a request, of these
-the imports, and the memory (PSS) that it holds then. The middle of a few starts.
+A new replica on Kubernetes takes as much, on a node that has the image, after Ray has started its process.
+Each stage is loaded in a process of its own, as its replica does it: seconds until it could take a request,
+of these the imports; CPU seconds of the whole process; the memory (PSS) that it holds then. The middle of a
+few.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from services.wire.stages import STAGES
 from tests.bench.results import keep, show
 
 BEGIN = """
-import json, sys, time
+import json, time
 began = time.perf_counter()
 """
 LOADS: Mapping[str, str] = {

@@ -33,6 +33,7 @@ from unclip.v1 import image_service_pb2 as pb
 from unclip.v1 import image_service_pb2_grpc
 
 PROMPT = "a fox in the snow"
+SIZES: dict[Family, int] = {"kandinsky": 512, "karlo": 256}
 
 
 @dataclass(frozen=True)
@@ -132,14 +133,14 @@ def rows_of(folder: Path, work: Work) -> list[Row]:
 
 @click.command()
 @click.option("--family", type=click.Choice(list(FAMILIES)), default="kandinsky", show_default=True)
-@click.option("--size", default=512, show_default=True, help="Of the pictures; Karlo's are of 256 px.")
+@click.option("--size", type=int, help="Of the pictures: 512 by default; Karlo's are of 256 px.")
 @click.option("--steps", default=10, show_default=True, help="Of the decoder.")
 @click.option("--batch", default=8, show_default=True, help="Pictures of one call.")
 @click.option("--repeats", default=3, show_default=True)
-def main(family: Family, size: int, steps: int, batch: int, repeats: int) -> None:
+def main(family: Family, size: int | None, steps: int, batch: int, repeats: int) -> None:
     """Print a table, and write out/bench/peers-FAMILY.json."""
     stop_on_signals()
-    work = Work(family, size, steps, batch, repeats)
+    work = Work(family, size or SIZES[family], steps, batch, repeats)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make(folder, family)

@@ -92,6 +92,8 @@ class Karlo:
                 network.to(memory_format=torch.channels_last)
             if compiled:
                 setattr(self._pipeline, name, torch.compile(network))
+        if compiled:
+            self._pipeline.prior = torch.compile(self._pipeline.prior)
 
     def draw(self, asked: Sequence[str | bytes], kind: Kind) -> list[Any]:
         """One picture for each prompt."""

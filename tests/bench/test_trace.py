@@ -33,7 +33,7 @@ def test_a_trace_can_be_replayed_faster() -> None:
     trace = at_rate(poisson(1.0, 100.0, 1), 4.0)
     assert len(trace) / trace[-1].at == pytest.approx(4.0)
     given = Trial("it", [1.0], 10.0, given=trace)
-    assert given.arrivals(1.0, 2.0)[-1].at == pytest.approx(2 * trace[-1].at)
+    assert given.arrivals(2.0)[-1].at == pytest.approx(2 * trace[-1].at)
 
 
 async def test_what_did_not_come_meets_no_objective() -> None:
@@ -49,3 +49,10 @@ async def test_what_did_not_come_meets_no_objective() -> None:
     assert callers.asked == 4
     assert callers.attained(8, {fast: 60.0, slow: 60.0}) == 0.5
     assert callers.attained(8, {fast: 0.0, slow: 60.0}) == 0
+
+
+@pytest.mark.parametrize("text", ["", '{"at": 0, "prompt": "a fox", "size": 256, "steps": 4}'])
+def test_a_file_that_tells_no_rate_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "trace.jsonl").write_text(text)
+    with pytest.raises(ValueError, match="no arrival"):
+        read(tmp_path / "trace.jsonl")

@@ -73,6 +73,9 @@ def _line(arrival: Arrival) -> dict[str, Any]:
 
 
 def read(path: Path) -> list[Arrival]:
-    """What ``write`` wrote, or another wrote like it."""
+    """What ``write`` wrote, or another wrote like it. Raises ValueError if that tells no rate."""
     lines = [json.loads(line) for line in path.read_text().splitlines() if line]
-    return [Arrival(line.pop("at"), line.pop("prompt"), Kind(**line)) for line in lines]
+    found = [Arrival(line.pop("at"), line.pop("prompt"), Kind(**line)) for line in lines]
+    if not found or found[-1].at <= 0:
+        raise ValueError("has no arrival after its beginning")
+    return found

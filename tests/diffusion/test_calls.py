@@ -95,6 +95,19 @@ def test_the_first_size_counts_though_it_is_the_largest() -> None:
     assert device.calls == [8]
 
 
+def test_bits_of_the_first_size_count_even_if_they_are_no_numbers() -> None:
+    calls, device = Calls([2, 4]), Device()
+    nothing = [[float("nan")]] * 6
+
+    def broken(rows: Sequence[int], conditional: Sequence[bool]) -> Tensor:
+        return torch.tensor(nothing[: len(rows)])
+
+    for _ in range(3):
+        calls.outputs(broken, range(6), [True] * 6, "64 px")
+    assert drawn(calls, device, 6) == right(6)
+    assert device.calls == [2, 2, 2]
+
+
 def test_each_kind_of_evaluation_is_compared_by_itself() -> None:
     calls, device = Calls([2, 4]), Device()
     drawn(calls, device, 4)
@@ -169,10 +182,8 @@ def test_every_evaluation_is_made_whatever_the_sizes(lanes: Lanes, sizes: list[i
 
 
 def test_there_are_no_more_lanes_than_threads() -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    assert Lanes(8).count == 1
-    torch.set_num_threads(before)
+    with one_thread():
+        assert Lanes(8).count == 1
 
 
 def test_an_error_in_a_lane_is_raised(lanes: Lanes) -> None:

@@ -64,6 +64,26 @@ def test_nothing_of_a_hole_is_softened_where_it_ends_with_its_frame() -> None:
     assert (np.diff(share[:, 50:56], axis=1) > 0).all()
 
 
+@pytest.mark.parametrize("thickness", [1, 3, 8, 16])
+def test_a_narrow_hole_is_painted_too(thickness: int) -> None:
+    hole = np.zeros((480, 480), np.bool_)
+    hole[200 : 200 + thickness, 90:390] = True
+    canvas = Canvas(plain(480, 480, 200), hole)
+    canvas.paint(Frame(0, 0, 480), plain(64, 64, 0))
+    assert canvas.pixels[200 + thickness // 2, 240, 0] < 40
+    assert (canvas.pixels[~hole] == 200).all()
+
+
+def test_colours_under_transparent_pixels_do_not_come_out_beside_a_hole() -> None:
+    alpha = np.full((64, 64), 255, np.uint8)
+    alpha[:, 20:] = 0
+    pixels = plain(64, 64, 200)
+    pixels[:, 20:] = 0  # black, but nobody sees it
+    canvas = Canvas.extended(pixels, Margins(0, 0, 64, 0), alpha)
+    canvas.paint(Frame(64, 0, 64), plain(64, 64, 255))
+    assert (canvas.pixels[:, 64:] == 255).all()
+
+
 @pytest.mark.parametrize("border", [48, 64, 70, 128])
 def test_a_hole_is_filled_with_the_colours_beside_its_border_wherever_that_is(border: int) -> None:
     """A pyramid of squares would take the mean of half a picture where border and squares meet."""

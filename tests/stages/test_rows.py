@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -19,13 +20,15 @@ CALL_SIZES = (1, 2, 3, 4, 5, 6, 7, 8)  # as in deploy/serve
 
 
 @pytest.fixture(scope="module")
-def decoder() -> DecoderSampler:
-    return DecoderSampler(
-        Bundle("models", BASE, UPSAMPLERS),
-        call_sizes=CALL_SIZES,
-        upsampler_call_sizes=(1, 2),
-        lanes=Lanes(2),
+def decoder() -> Iterator[DecoderSampler]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    lanes = Lanes(2)
+    assert lanes.count == 2
+    yield DecoderSampler(
+        Bundle("models", BASE, UPSAMPLERS), call_sizes=CALL_SIZES, upsampler_call_sizes=(1, 2), lanes=lanes
     )
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
