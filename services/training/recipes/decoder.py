@@ -48,7 +48,7 @@ CONFIG = DecoderConfig(
     diffusion=DiffusionConfig(
         prediction="sample",
         spacing="trailing",
-        sampling=SamplingConfig(sampler="ancestral", steps=4, guidance=2.0, guidance_interval=(0.4, 1.0)),
+        sampling=SamplingConfig(sampler="ancestral", steps=4, guidance=3.0, guidance_interval=(0.4, 1.0)),
     ),
 )
 ALL_HIDDEN = 0.65  # share of the batch with no known pixels: plain generation
