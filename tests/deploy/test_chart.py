@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,6 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from services.bundles.bundle import ROOT
-from services.decoder import settings as decoder_settings
-from services.prior import settings as prior_settings
 from tests.deploy.conftest import CHART, VALUES, Helm, of_kind
 
 KUBERAY = ROOT.parent / "shared/kuberay/rayservice.v1.schema.json"
@@ -76,21 +73,6 @@ def test_the_local_stacks_queue_is_the_engines_too(stage: str) -> None:
     engine = config["args"]["engine"]
     limit = engine["max_running"] + engine["max_waiting"] + 8
     assert config["deployments"][0]["max_ongoing_requests"] == limit
-
-
-def test_every_setting_of_the_sampling_stages_can_be_given() -> None:
-    schema = json.loads((ROOT / "deploy/chart/values.schema.json").read_text())
-
-    def listed(part: Any) -> Iterator[set[str]]:
-        if isinstance(part, dict):
-            if "call_sizes" in part:
-                yield set(part)
-            for value in part.values():
-                yield from listed(value)
-
-    (known,) = listed(schema)
-    settings = decoder_settings.Settings.model_fields.keys() | prior_settings.Settings.model_fields.keys()
-    assert settings - {"bundle"} <= known
 
 
 @pytest.mark.skipif(not KUBERAY.exists(), reason=f"{KUBERAY.name}, KubeRay's own schema, is not here")

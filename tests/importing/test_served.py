@@ -36,7 +36,7 @@ OPTIONS = pb.SamplingOptions(
     decoder_guidance=4,
     upsampler_steps=7,
 )
-HOLE = (slice(64, 200), slice(48, 192))  # in whole latents: the reference samples its mask at their corners
+HOLE = (slice(48, 208), slice(40, 208))  # in whole latents: the reference samples its mask at their corners
 
 
 @pytest.fixture(scope="module", autouse=True)
