@@ -29,8 +29,8 @@ FACTOR = 4  # between the sides of the pictures that an upsampler is given and m
 ALL_HIDDEN = 0.7  # share of the crops with no known pixels
 BLUR_SHARE = 0.5  # of the batches, whose pictures at low resolution are blurred
 BLUR_SIGMA = (0.4, 1.0)  # the paper blurs with sigma 0.6
-# Of a batch: at the last timestep, where nothing is known but the picture at low resolution. If steps are few,
-# it is the first that makes the picture.
+# Of a batch: at the last timestep, where only the picture at low resolution is known. Of few steps the first
+# makes the picture.
 FIRST_STEP = 0.6
 NOISE = 0.04  # at most, in a picture at low resolution: about what the network before leaves
 
