@@ -44,7 +44,7 @@ def _karlo(folder: Path) -> tuple[str, ...]:
         text_layers=4,
         **PRIOR,
     )
-    return ("karlo",)
+    return "karlo", "variations"
 
 
 FAMILIES: dict[Family, Callable[[Path], tuple[str, ...]]] = {"kandinsky": _kandinsky, "karlo": _karlo}

@@ -80,11 +80,15 @@ class Karlo:
     """All of it is one pipeline."""
 
     def __init__(self, folder: Path, dtype: str, *, channels_last: bool, compiled: bool = False) -> None:
+        import diffusers
         import torch
-        from diffusers import UnCLIPPipeline
+        from diffusers.pipelines.deprecated.unclip.text_proj import UnCLIPTextProjModel
 
         torch.set_num_threads(os.cpu_count() or 1)
-        self._pipeline = UnCLIPPipeline.from_pretrained(folder / "karlo", torch_dtype=getattr(torch, dtype))
+        kind = getattr(torch, dtype)
+        # The pipeline looks there for the class of one of its parts, and it is there no more.
+        diffusers.UnCLIPTextProjModel = UnCLIPTextProjModel
+        self._pipeline = diffusers.UnCLIPPipeline.from_pretrained(folder / "karlo", torch_dtype=kind)
         self._pipeline.set_progress_bar_config(disable=True)
         for name in ("decoder", "super_res_first", "super_res_last"):
             network = getattr(self._pipeline, name)

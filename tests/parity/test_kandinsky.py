@@ -15,9 +15,7 @@ from services.decoder.autoencoder import Autoencoder, AutoencoderConfig
 from services.decoder.conditioning import ImageConditioning, ImageConditioningConfig
 from services.decoder.unet import UNet
 from services.decoder.unet_config import UNetConfig
-from tests.parity.test_networks import assert_close, randomised
-
-CROSS = "SimpleCrossAttn"
+from tests.parity.test_networks import assert_close, decoder_reference, randomised
 
 
 @pytest.fixture(autouse=True)
@@ -26,24 +24,16 @@ def seeded() -> None:
 
 
 def unet_reference(in_channels: int, **other: Any) -> UNet2DConditionModel:
-    """The decoder's U-Net with every flag of its config.json, but narrow, or with other widths."""
+    """The decoder's U-Net, which is Karlo's with other conditioning, but narrow, or with other widths."""
     settings: dict[str, Any] = {
-        "sample_size": 16,
         "in_channels": in_channels,
         "out_channels": 8,
-        "down_block_types": ("ResnetDownsampleBlock2D", *[f"{CROSS}DownBlock2D"] * 3),
-        "mid_block_type": f"UNetMidBlock2D{CROSS}",
-        "up_block_types": (*[f"{CROSS}UpBlock2D"] * 3, "ResnetUpsampleBlock2D"),
-        "block_out_channels": (32, 64, 96, 128),
-        "layers_per_block": 3,
-        "cross_attention_dim": 48,
-        "attention_head_dim": 32,
         "encoder_hid_dim": 40,
         "encoder_hid_dim_type": "image_proj",
         "addition_embed_type": "image",
-        "resnet_time_scale_shift": "scale_shift",
+        "class_embed_type": None,
     }
-    return UNet2DConditionModel(**settings | other)
+    return decoder_reference(**settings | other)
 
 
 @pytest.mark.parametrize("in_channels", [4, 9], ids=["plain", "inpainting"])
