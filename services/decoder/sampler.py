@@ -22,6 +22,7 @@ from services.decoder.network import (
 from services.decoder.space import AUTOENCODER, PixelSpace, Space, load_space
 from services.decoder.tasks import DecoderRow, DecoderTask, Shape, starting_level
 from services.diffusion.calls import Calls
+from services.diffusion.graphs import Graphs
 from services.diffusion.guidance import guided
 from services.diffusion.lanes import Lanes
 from services.diffusion.noise import generator_for
@@ -52,6 +53,7 @@ class DecoderSampler:
     ) -> None:
         """Load the networks. The call sizes are those of ``Calls``: the base network's, the upsamplers'."""
         self.device = best_device()
+        self._graphs = Graphs(self.device)
         bases = {part: bundle.config(part, DecoderConfig) for part in (BASE, *bundle.parts(EDITS))}
         self.config = bases[BASE]
         self._bases = {
@@ -183,8 +185,7 @@ class DecoderSampler:
             for part, config in self.upsamplers.items()
             if drawn[0] < config.side <= shape[0]
         }
-        native = config.native
-        side = min(native, key=lambda side: abs(side * side - drawn[0] * drawn[1]))
+        side = min(config.native, key=lambda side: abs(side * side - drawn[0] * drawn[1]))
         return {_base_name(part, side, config): base, **raised}
 
     def _drawn(self, part: str, shape: Shape) -> Shape:
@@ -274,7 +275,7 @@ class DecoderSampler:
         base = self._bases[self._part_of(rows[0].network)]
         known = self._stack([r.known for r in rows], time_extra.dtype) if base.config.inpainting else None
         x, t = self._noisy(rows, time_extra.dtype)
-        return base.denoise(x, t, known, time_extra, context, bias).float()
+        return self._graphs.call(base.denoise, x, t, known, time_extra, context, bias).float()
 
     def _evaluate_upsampler(self, rows: Sequence[DecoderRow], conditional: Sequence[bool]) -> Tensor:
         del conditional  # it has none to leave out
@@ -282,11 +283,10 @@ class DecoderSampler:
         dtype = next(network.parameters()).dtype
         known = self._stack([r.known for r in rows], dtype) if network.config.inpainting else None
         x, t = self._noisy(rows, dtype)
-        output: Tensor = network(x, t, self._stack([r.low for r in rows], dtype), known)
-        return output.float()
+        return self._graphs.call(network, x, t, self._stack([r.low for r in rows], dtype), known).float()
 
     def _noisy(self, rows: Sequence[DecoderRow], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        x = torch.stack([row.evaluation.x for row in rows]).to(dtype)
+        x = self._stack([row.evaluation.x for row in rows], dtype)
         return x, torch.tensor([row.evaluation.t for row in rows], device=self.device)
 
     @staticmethod

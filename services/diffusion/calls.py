@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple, TypeVar
@@ -16,6 +18,7 @@ logger = logging.getLogger(__name__)
 Network = Callable[[Sequence[int], Sequence[bool]], Tensor]
 Evaluation = tuple[int, bool]  # a row, and whether it is evaluated with its conditioning
 T = TypeVar("T")
+TRIES = 3  # how often each way is timed before one is chosen
 
 
 class Call(NamedTuple):
@@ -31,13 +34,24 @@ class Calls:
     A call that is not full is filled up with repeats. Kernels may round differently at another batch size, or
     with fewer threads. So the bits of a wide call of the first size count, and another call is used for a
     kind of evaluation only once it has given the same: its first time is made both ways.
+
+    Lanes do not help every network: of a large one each lane reads all weights. So for each number of
+    evaluations both ways are timed, and the faster one is kept.
     """
 
-    def __init__(self, sizes: Sequence[int] = (), lanes: Lanes | None = None) -> None:
+    def __init__(
+        self,
+        sizes: Sequence[int] = (),
+        lanes: Lanes | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
         """sizes: evaluations of a call; none: any, and it does not matter how they round."""
         self._sizes = tuple(sizes)
         self._lanes = lanes or Lanes()
+        self._clock = clock
         self._agrees: dict[tuple[Hashable, Call], bool] = {}
+        # By the kind of evaluations, their number, and whether calls were wide.
+        self._seconds: dict[tuple[Hashable, int, bool], list[float]] = defaultdict(list)
 
     def outputs(
         self, network: Network, rows: Sequence[int], conditional: Sequence[bool], kind: Hashable = None
@@ -48,8 +62,10 @@ class Calls:
         """
         evaluations = list(zip(rows, conditional, strict=True))
         calls = self._planned(len(evaluations), kind)
+        started = self._clock()
         found = self._made(network, evaluations, calls)
         if not self._sizes or all(self._agreed(call, kind) for call in calls):
+            self._seconds[kind, len(rows), calls[0].wide].append(self._clock() - started)
             return found[: len(rows)]
         first = [Call(size, wide=True) for size in split(len(rows), self._sizes[:1])]
         expected = self._made(network, evaluations, first)[: len(rows)]
@@ -58,15 +74,29 @@ class Calls:
         return expected
 
     def _planned(self, count: int, kind: Hashable) -> list[Call]:
-        """Calls for so many evaluations: side by side, if that is more than one."""
-        if not self._sizes:
-            shares = _shares(count, self._lanes.count, 1)
-            return [Call(share, wide=len(shares) == 1) for share in shares]
+        """Calls for so many evaluations: side by side, if that is more than one, and faster."""
+        wide = self._one_after_another(count, kind)
+        narrow = self._side_by_side(count, kind)
+        if not narrow:
+            return wide
+        for calls in (narrow, wide):
+            if len(self._seconds[kind, count, calls[0].wide]) < TRIES:
+                return calls
+        return min(narrow, wide, key=lambda calls: min(self._seconds[kind, count, calls[0].wide]))
+
+    def _one_after_another(self, count: int, kind: Hashable) -> list[Call]:
+        sizes = self._usable(kind, wide=True) if self._sizes else [count]
+        return [Call(size, wide=True) for size in split(count, sizes)]
+
+    def _side_by_side(self, count: int, kind: Hashable) -> list[Call]:
+        """None, if there is but one lane, or work for one."""
         sizes = self._usable(kind, wide=False)
-        shares = _shares(count, self._lanes.count, min(sizes)) if sizes else []
-        if len(shares) > 1:
-            return [Call(size, wide=False) for share in shares for size in split(share, sizes)]
-        return [Call(size, wide=True) for size in split(count, self._usable(kind, wide=True))]
+        if self._sizes and not sizes:
+            return []
+        shares = _shares(count, self._lanes.count, min(sizes, default=1))
+        if len(shares) == 1:
+            return []
+        return [Call(size, wide=False) for share in shares for size in split(share, sizes or [share])]
 
     def _usable(self, kind: Hashable, *, wide: bool) -> list[int]:
         """The sizes of calls that give the right bits, as far as it is known."""

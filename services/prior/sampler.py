@@ -11,6 +11,7 @@ from torch import Tensor
 from services.bundles.bundle import Bundle
 from services.bundles.weights import best_device, load_network, read_tensors
 from services.diffusion.calls import Calls
+from services.diffusion.graphs import Graphs
 from services.diffusion.guidance import guided
 from services.diffusion.lanes import Lanes
 from services.diffusion.noise import generator_for
@@ -57,6 +58,7 @@ class PriorSampler:
         self._mean, self._std = (t.float().to(self.device) for t in read_tensors(weights, "mean", "std"))
         self._schedule = self.config.diffusion.make_schedule()
         self._calls = Calls(call_sizes, lanes)
+        self._graphs = Graphs(self.device)
 
     def plan(self, steps: int, guidance: float) -> list[Segment]:
         """What a row with so many steps needs of the network."""
@@ -122,16 +124,18 @@ class PriorSampler:
         ]
         pending = [row.evaluation for row in rows]
         dtype = next(self._network.parameters()).dtype
-        output = self._network.predict(
+        output = self._graphs.call(
+            self._predict,
             torch.stack([p.x for p in pending]).to(dtype),
             torch.tensor([p.t for p in pending], device=self.device),
-            TextMemory(
-                torch.stack([m.keys for m in memories], dim=1),
-                torch.stack([m.values for m in memories], dim=1),
-                torch.stack([m.visible for m in memories]),
-            ),
+            torch.stack([m.keys for m in memories], dim=1),
+            torch.stack([m.values for m in memories], dim=1),
+            torch.stack([m.visible for m in memories]),
         )
         return output.float()
+
+    def _predict(self, x: Tensor, timesteps: Tensor, *memory: Tensor) -> Tensor:
+        return self._network.predict(x, timesteps, TextMemory(*memory))
 
     def best(self, rows: Sequence[PriorRow]) -> tuple[Tensor, float]:
         """The embedding (D,) with the highest cosine to its text, and that cosine (paper, section 2.2)."""

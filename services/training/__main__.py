@@ -21,8 +21,8 @@ from services.training.recipes.recipe import Recipe
 
 RECIPES: dict[str, Recipe] = {
     "clip": clip.RECIPE,
-    "decoder": decoder.RECIPE,
     "prior": prior.RECIPE,
+    "decoder": decoder.RECIPE,
     **{upsampling.name: upsampling.recipe for upsampling in upsampler.UPSAMPLERS},
     "judge": judge.RECIPE,
 }
@@ -79,6 +79,13 @@ RECIPES: dict[str, Recipe] = {
     is_flag=True,
     help="Compile the networks first (minutes, with a C++ compiler), for faster steps.",
 )
+@click.option(
+    "--workers",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Processes that draw the decoder's batches ahead of time; a GPU wants several.",
+)
 @click.option("--version", default="0", show_default=True, help="Of the bundle, for its manifest.")
 @click.option(
     "--install",
@@ -97,11 +104,15 @@ def main(
     scenes: int,
     start_from: Path | None,
     compiled: bool,
+    workers: int,
     version: str,
     installed: bool,
 ) -> None:
     """Run RECIPES (all, in order, if none is named) and write the bundle with its manifest."""
     torch.set_num_threads(threads)
+    if torch.cuda.is_available():
+        torch.backends.cudnn.benchmark = True
+        torch.set_float32_matmul_precision("high")
     chosen = {name: RECIPES[name] for name in recipes or RECIPES}
     try:
         take_over_needs(chosen, out / "bundle", start_from)
@@ -117,6 +128,7 @@ def main(
             scenes=scenes,
             start_from=start_from,
             compiled=compiled,
+            workers=workers,
         )
         recipe.train(out, config)
     if not (out / "bundle").exists():

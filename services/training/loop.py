@@ -35,6 +35,7 @@ class RunConfig:
     muon: hidden weights are trained by Muon instead of AdamW. scenes: how many the corpus has.
     start_from: a bundle. A new run begins with its weights where names and shapes agree.
     compiled: the network is compiled first. That takes minutes and makes every step faster.
+    workers: processes that draw batches ahead of time, where a recipe can; 0: they are drawn when needed.
     """
 
     steps: int
@@ -49,6 +50,7 @@ class RunConfig:
     scenes: int = 131_072
     start_from: Path | None = None
     compiled: bool = False
+    workers: int = 0
 
 
 def learning_rate_at(progress: float, step: int, config: RunConfig) -> float:
@@ -98,7 +100,7 @@ class Run:
         return self.step / self.config.steps
 
     def train(
-        self, loss_of: Loss, *, every: float = 20.0, save_every: float = 180.0, sample: Sample | None = None
+        self, loss_of: Loss, *, every: float = 10.0, save_every: float = 180.0, sample: Sample | None = None
     ) -> nn.Module:
         """Run to the end and return the model with averaged weights.
 
@@ -110,7 +112,7 @@ class Run:
         """
         self.model.train()
         shown = saved = time.monotonic()
-        losses: list[float] = []
+        losses: list[torch.Tensor] = []
         while self.progress < 1.0:
             started = time.monotonic()
             losses.append(self._update(loss_of))
@@ -126,7 +128,8 @@ class Run:
         self._save_and_sample(sample)
         return self.ema
 
-    def _update(self, loss_of: Loss) -> float:
+    def _update(self, loss_of: Loss) -> torch.Tensor:
+        """One step. Returns its loss, without waiting for a GPU to have computed it."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate_at(self.progress, self.step, self.config)
         loss = loss_of(self.model, self.first_draw + self.step)
@@ -136,12 +139,12 @@ class Run:
         self.optimizer.zero_grad()
         self._average.update_parameters(self.model)
         self.step += 1
-        return float(loss.detach())
+        return loss.detach()
 
-    def _show(self, losses: Sequence[float], seconds: float) -> None:
+    def _show(self, losses: Sequence[torch.Tensor], seconds: float) -> None:
         done = min(1.0, self.progress)
         left = int(self.seconds * (1 - done) / max(done, 1e-6))
-        loss = sum(losses) / len(losses)
+        loss = float(torch.stack([*losses]).mean())
         rate = len(losses) * self.config.batch / seconds
         console.print(
             f"{self.name}: {100 * done:5.1f} %  step {self.step}  loss {loss:.4f}  {rate:.0f} pictures/s  "

@@ -13,6 +13,7 @@ from tests.importing.checkpoints import kandinsky_decoder, kandinsky_prior, karl
 
 Family = Literal["kandinsky", "karlo"]
 DIM = 256
+GUIDANCE = 4.0
 CHANNELS = (128, 192, 320, 448)
 PRIOR = {"heads": 8, "head_dim": 64, "layers": 6}
 
@@ -54,6 +55,6 @@ def make(folder: Path, family: Family = "kandinsky") -> None:
     """Write a family's pipelines, and the bundle that is imported from them."""
     seeded()
     parts = FAMILIES[family](folder)
-    command = [sys.executable, "-m", "gateway.cli", "model", "import", "--name", "peers"]
+    command = [sys.executable, "-m", "services.importing", "--name", "peers"]
     paths = [str(folder / part) for part in (*parts, "bundle")]
     subprocess.run([*command, *paths], cwd=ROOT, check=True, capture_output=True)

@@ -12,7 +12,8 @@ from deploy.local.models import gateway_table, local_models
 from deploy.local.ports import free_port
 from deploy.local.settings import load_stack_settings
 from gateway.environment import load_settings
-from tests.bench.pipelines import GUIDANCE, PRIOR_STEPS, RAISING_STEPS
+from tests.bench.peers_model import GUIDANCE
+from tests.bench.pipelines import PRIOR_STEPS, RAISING_STEPS
 from tests.bench.trace import Kind
 from unclip.v1 import image_service_pb2 as pb
 

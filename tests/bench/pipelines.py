@@ -10,10 +10,9 @@ from typing import Any, Protocol
 
 from PIL import Image
 
-from tests.bench.peers_model import Family
+from tests.bench.peers_model import GUIDANCE, Family
 from tests.bench.trace import Kind
 
-GUIDANCE = 4.0
 PRIOR_STEPS = 5
 RAISING_STEPS = 7  # of Karlo's upsampler, as it is published
 

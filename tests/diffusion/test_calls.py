@@ -181,6 +181,27 @@ def test_every_evaluation_is_made_whatever_the_sizes(lanes: Lanes, sizes: list[i
     assert set(device.calls) <= set(sizes)
 
 
+@pytest.mark.parametrize("lanes_are_faster", [True, False])
+@pytest.mark.parametrize("sizes", [[], [1, 2, 3, 4]])
+def test_the_faster_way_is_kept(lanes: Lanes, lanes_are_faster: bool, sizes: list[int]) -> None:
+    now = 0.0
+
+    class Timed(Side):
+        def __call__(self, rows: Sequence[int], conditional: Sequence[bool]) -> Tensor:
+            nonlocal now
+            outputs = super().__call__(rows, conditional)
+            now += 1 if self.in_lanes[-1] == lanes_are_faster else 10
+            return outputs
+
+    calls, device = Calls(sizes, lanes, lambda: now), Timed()
+    for _ in range(10):
+        assert drawn(calls, device, 4) == right(4)
+    device.in_lanes.clear()
+    for _ in range(5):
+        assert drawn(calls, device, 4) == right(4)
+    assert set(device.in_lanes) == {lanes_are_faster}
+
+
 def test_there_are_no_more_lanes_than_threads() -> None:
     with one_thread():
         assert Lanes(8).count == 1

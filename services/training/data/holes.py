@@ -15,7 +15,6 @@ from PIL import Image, ImageDraw
 
 from services.training.data.placing import Placement
 from services.training.data.scenes import Scene, moved, render
-from services.training.device import on_device
 
 Mask = npt.NDArray[np.float32]
 Pictures = npt.NDArray[np.uint8]
@@ -27,12 +26,12 @@ PAST_THE_BORDER = 0.10  # share of the decoder's batch
 
 
 def draw_keep(rng: np.random.Generator, count: int, side: int, all_hidden: float) -> torch.Tensor:
-    """Masks of what is known for a batch, on the training device: (count, 1, side, side), 1 = known.
+    """Masks of what is known for a batch: (count, 1, side, side), 1 = known.
 
     all_hidden: the share of rows where nothing is known.
     """
     masks = [sample_keep(rng, side, all_hidden=all_hidden) for _ in range(count)]
-    return on_device(np.stack(masks))[:, None]
+    return torch.from_numpy(np.stack(masks))[:, None]
 
 
 def draw_edits(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,12 +21,14 @@ from services.diffusion.pixels import to_signal
 from services.diffusion.prediction import x0_weight
 from services.training.data.corpus import Corpus, Shares
 from services.training.data.holes import draw_edits
+from services.training.data.prefetching import Prefetched
 from services.training.data.scenes import Scene
-from services.training.device import autocast, fast_attention, on_device
+from services.training.device import autocast, fast_attention
 from services.training.loop import Loss, Run, RunConfig
-from services.training.recipes.embedder import EmbeddedCorpus, Embedder, drop_text
+from services.training.recipes.embedder import EmbeddedCorpus, Embedder, without_captions
 from services.training.recipes.export import save_part
 from services.training.recipes.grid import save_grid
+from services.training.recipes.imagining import Imagination
 from services.training.recipes.recipe import Recipe
 
 SIDE = 64
@@ -54,6 +57,9 @@ CONFIG = DecoderConfig(
 ALL_HIDDEN = 0.65  # share of the batch with no known pixels: plain generation
 DROP_IMAGE = 0.1  # share of the batch without an image embedding
 DROP_TEXT = 0.25  # share of the batch without a caption
+# Share of the batch whose embedding is what the prior imagines of the caption, where there is one: so it is
+# when pictures are asked for in words, and the network learns what is to be trusted then.
+IMAGINED = 0.5
 # What an object's square counts, the whole picture being 1. Most of a picture is background, which is soon
 # learnt.
 OBJECT = 2.0
@@ -70,7 +76,8 @@ Given = tuple[Tensor, ...]  # known channels, image embedding, text embedding, i
 def train(folder: Path, config: RunConfig) -> None:
     """Train and write ``folder/bundle/decoder``. Grids of samples go to ``folder/samples``."""
     embedder = Embedder(folder / "bundle")
-    batches = Batches(Corpus(folder, config.scenes), embedder, config.batch)
+    imagination = Imagination(folder / "bundle")
+    batches = Batches(Corpus(folder, config.scenes), embedder, imagination, config.batch, config.workers)
     torch.manual_seed(2)
     model = Decoder(CONFIG).to(memory_format=torch.channels_last)
     initialise(model.unet)
@@ -89,26 +96,44 @@ def _loss(batches: Batches, embedder: Embedder) -> Loss:
 
     def loss_of(model: nn.Module, draw: int) -> Tensor:
         assert isinstance(model, Decoder)
-        rng = np.random.default_rng((2, draw))
         generator = torch.Generator(best_device()).manual_seed(draw)
-        batch = batches.draw(model, rng)
-        t = noisy_timesteps(torch.rand(batches.count, device=best_device(), generator=generator))
+        batch = batches.take(model, draw)
+        t = noisy_timesteps(torch.rand(len(batch.x0), device=best_device(), generator=generator))
         with autocast(), fast_attention():
             output = model(batch.noised(t, generator), t, *batch.given).float()
             # At little noise the squared error says enough. CLIP on all of the batch took 40 % of the time.
-            noisiest = t.argsort(descending=True)[: (batches.count + 1) // 2]
+            noisiest = t.argsort(descending=True)[: (len(t) + 1) // 2]
+            rng = np.random.default_rng((2, draw, 1))
             perceptual = embedder.perceptual_distance(output[noisiest], batch.x0[noisiest], rng)
-            return batch.error(output, batch.x0, t) + PERCEPTUAL * perceptual
+            return batch.error(output, t) + PERCEPTUAL * perceptual
 
     return loss_of
 
 
+class Drawn(NamedTuple):
+    """What is drawn of a batch of scenes before any network sees it, on the CPU.
+
+    pictures: (B, SIDE, SIDE, 3), in [0, 255]. keep: (B, 1, SIDE, SIDE), 1 = known. weights: of errors, as
+    ``object_weights`` has them. no_image, no_caption: which rows go without, (B,).
+    """
+
+    indices: Tensor
+    pictures: Tensor
+    keep: Tensor
+    weights: Tensor
+    no_image: Tensor
+    no_caption: Tensor
+
+
 @dataclass(frozen=True)
 class Batch:
-    """Signals x0, (B, 3, SIDE, SIDE), of scenes, and what a decoder is given of each beside x and t."""
+    """Signals x0, (B, 3, SIDE, SIDE), of scenes, and what a decoder is given of each beside x and t.
+
+    weights: of errors, (B, SIDE, SIDE).
+    """
 
     x0: Tensor
-    scenes: Sequence[Scene]
+    weights: Tensor
     given: Given
 
     def noised(self, t: Tensor, generator: torch.Generator) -> Tensor:
@@ -117,33 +142,54 @@ class Batch:
         noise = torch.randn(self.x0.shape, device=self.x0.device, generator=generator)
         return signal * self.x0 + sigma * noise
 
-    def error(self, output: Tensor, target: Tensor, t: Tensor) -> Tensor:
+    def error(self, output: Tensor, t: Tensor) -> Tensor:
         """The squared error, weighted by objects and by noise: a scalar."""
-        weights = object_weights(self.scenes, SIDE)
-        error = ((output - target).square().mean(1) * weights).mean((1, 2))
+        error = ((output - self.x0).square().mean(1) * self.weights).mean((1, 2))
         return (error * x0_weight(SCHEDULE, t)).mean()
 
 
 class Batches:
     """Batches of ``count`` scenes, some with holes, some without their caption or embedding."""
 
-    def __init__(self, corpus: Corpus, embedder: Embedder, count: int) -> None:
-        self.count = count
-        self.blank = embedder.text([""])
+    def __init__(
+        self, corpus: Corpus, embedder: Embedder, imagination: Imagination, count: int, workers: int
+    ) -> None:
+        self._count = count
+        self._imagination = imagination
+        self._blank = embedder.text([""])
         self._corpus = corpus
         self._embedded = EmbeddedCorpus(corpus, embedder)
         self._shares = draw_shares(corpus.scenes)
+        self._drawn = Prefetched(self._draw, workers)
 
-    def draw(self, model: Decoder, rng: np.random.Generator) -> Batch:
-        """A batch. model: whose null embedding stands where the picture's is left out."""
-        chosen = self._corpus.draw(rng, self.count, self._shares)
-        drawn = [self._corpus.scenes[i] for i in chosen]
-        pictures, keep, scenes = draw_edits(rng, self._corpus.pictures[chosen], drawn, ALL_HIDDEN)
-        x0 = to_signal(on_device(pictures))
-        text = drop_text(self._embedded.text(chosen), self.blank, DROP_TEXT, rng)
-        dropped = on_device(rng.random(self.count) < DROP_IMAGE)[:, None]
-        image = torch.where(dropped, model.conditioning.null_image, self._embedded.image(chosen))
-        return Batch(x0, scenes, (known_channels(x0, keep), image, *text))
+    def take(self, model: Decoder, draw: int) -> Batch:
+        """The batch of this number. model: whose null embedding stands where the picture's is left out."""
+        device = best_device()
+        drawn = Drawn(*(part.to(device, non_blocking=True) for part in self._drawn.take(draw)))
+        x0 = to_signal(drawn.pictures)
+        text = without_captions(self._embedded.text(drawn.indices), self._blank, drawn.no_caption)
+        image = self._embedded.image(drawn.indices)
+        some = round(IMAGINED * self._count)  # rows are in no order, so the first will do
+        said = tuple(part[:some] for part in text)
+        generator = torch.Generator().manual_seed(draw)
+        imagined = self._imagination.image((said[0], said[1], said[2]), self._blank, generator)
+        image[:some] = torch.where(drawn.no_caption[:some, None], image[:some], imagined)
+        image = torch.where(drawn.no_image[:, None], model.conditioning.null_image, image)
+        return Batch(x0, drawn.weights, (known_channels(x0, drawn.keep), image, *text))
+
+    def _draw(self, draw: int) -> Drawn:
+        rng = np.random.default_rng((2, draw))
+        chosen = self._corpus.draw(rng, self._count, self._shares)
+        scenes = [self._corpus.scenes[i] for i in chosen]
+        pictures, keep, scenes = draw_edits(rng, self._corpus.pictures[chosen], scenes, ALL_HIDDEN)
+        return Drawn(
+            torch.from_numpy(chosen),
+            torch.from_numpy(pictures),
+            keep,
+            object_weights(scenes, SIDE),
+            torch.from_numpy(rng.random(self._count) < DROP_IMAGE),
+            torch.from_numpy(rng.random(self._count) < DROP_TEXT),
+        )
 
 
 def draw_shares(scenes: Sequence[Scene]) -> Shares:
@@ -164,7 +210,7 @@ def object_weights(scenes: Sequence[Scene], side: int) -> Tensor:
     for row, scene in zip(weights, scenes, strict=True):
         for place in scene.placements:
             row[place.box(side)] += OBJECT / place.side**2
-    return on_device(weights)
+    return torch.from_numpy(weights)
 
 
 def noisy_timesteps(u: Tensor) -> Tensor:
@@ -179,5 +225,5 @@ def noisy_timesteps(u: Tensor) -> Tensor:
 RECIPE = Recipe(
     train,
     RunConfig(steps=60_000, learning_rate=1e-3, batch=32, warmup=100, ema=0.998, muon=True),
-    needs=("clip",),
+    needs=("clip", "prior"),
 )

@@ -13,9 +13,9 @@ from services.bundles.weights import best_device
 from services.diffusion.config import DiffusionConfig, SamplingConfig
 from services.prior.network import Prior, PriorConfig
 from services.training.data.corpus import Corpus
-from services.training.device import autocast, fast_attention
+from services.training.device import autocast, fast_attention, on_device
 from services.training.loop import Run, RunConfig
-from services.training.recipes.embedder import EmbeddedCorpus, Embedder, drop_text
+from services.training.recipes.embedder import EmbeddedCorpus, Embedder, without_captions
 from services.training.recipes.export import save_part
 from services.training.recipes.recipe import Recipe
 
@@ -54,7 +54,8 @@ def train(folder: Path, config: RunConfig) -> None:
         generator = torch.Generator(best_device()).manual_seed(draw)
         batch = corpus.draw(rng, config.batch)
         x0 = model.standardise(embedded.image(batch))
-        text, states, mask = drop_text(embedded.text(batch), blank, DROP_TEXT, rng)
+        dropped = on_device(rng.random(config.batch) < DROP_TEXT)
+        text, states, mask = without_captions(embedded.text(batch), blank, dropped)
         t = torch.randint(len(schedule), (config.batch,), device=x0.device, generator=generator)
         noise = torch.randn(x0.shape, device=x0.device, generator=generator)
         signal, sigma = (level[:, None] for level in schedule.levels(t))

@@ -96,7 +96,8 @@ class Upsampling:
             rng = np.random.default_rng((4, draw))
             generator = torch.Generator(best_device()).manual_seed(draw)
             x0, low = self.draw_crops(corpus, rng, config.batch)
-            known = known_channels(x0, draw_keep(rng, config.batch, self.crop, ALL_HIDDEN))
+            keep = draw_keep(rng, config.batch, self.crop, ALL_HIDDEN).to(x0.device)
+            known = known_channels(x0, keep)
             t = torch.randint(len(schedule), (config.batch,), device=x0.device, generator=generator)
             t[: round(FIRST_STEP * config.batch)] = len(schedule) - 1
             noise = torch.randn(x0.shape, device=x0.device, generator=generator)
