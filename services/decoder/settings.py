@@ -14,7 +14,7 @@ class Settings(BaseModel):
     similarity: of variations, and size: of pictures in px (0: what the model is made for), unless a request
     says.
     call_sizes, upsampler_call_sizes: evaluations of a network call, the first of which counts (none: as many
-    as a lane's share), see ``Calls``.
+    as a lane or all lanes take), see ``Calls``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

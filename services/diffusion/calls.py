@@ -50,8 +50,8 @@ class Calls:
         self._lanes = lanes or Lanes()
         self._clock = clock
         self._agrees: dict[tuple[Hashable, Call], bool] = {}
-        # By the kind of evaluations, their number, and whether calls were wide.
-        self._seconds: dict[tuple[Hashable, int, bool], list[float]] = defaultdict(list)
+        # By the kind of evaluations and the calls, where there is another way.
+        self._seconds: dict[tuple[Hashable, ...], list[float]] = defaultdict(list)
 
     def outputs(
         self, network: Network, rows: Sequence[int], conditional: Sequence[bool], kind: Hashable = None
@@ -61,11 +61,13 @@ class Calls:
         kind: what decides the shapes of its inputs, but for their number.
         """
         evaluations = list(zip(rows, conditional, strict=True))
-        calls = self._planned(len(evaluations), kind)
+        ways = self._ways(len(evaluations), kind)
+        calls = self._chosen(ways, kind)
         started = self._clock()
         found = self._made(network, evaluations, calls)
         if not self._sizes or all(self._agreed(call, kind) for call in calls):
-            self._seconds[kind, len(rows), calls[0].wide].append(self._clock() - started)
+            if len(ways) > 1:
+                self._time(calls, kind, self._clock() - started)
             return found[: len(rows)]
         first = [Call(size, wide=True) for size in split(len(rows), self._sizes[:1])]
         expected = self._made(network, evaluations, first)[: len(rows)]
@@ -73,23 +75,31 @@ class Calls:
         self._compare(found, [*expected, *repeats], calls, kind)
         return expected
 
-    def _planned(self, count: int, kind: Hashable) -> list[Call]:
-        """Calls for so many evaluations: side by side, if that is more than one, and faster."""
+    def _ways(self, count: int, kind: Hashable) -> list[list[Call]]:
+        """Calls for so many evaluations: side by side, if that is more than one, or one after another."""
+        side_by_side = self._side_by_side(count, kind)
         wide = self._one_after_another(count, kind)
-        narrow = self._side_by_side(count, kind)
-        if not narrow:
-            return wide
-        for calls in (narrow, wide):
-            if len(self._seconds[kind, count, calls[0].wide]) < TRIES:
-                return calls
-        return min(narrow, wide, key=lambda calls: min(self._seconds[kind, count, calls[0].wide]))
+        return [side_by_side, wide] if side_by_side else [wide]
+
+    def _chosen(self, ways: Sequence[list[Call]], kind: Hashable) -> list[Call]:
+        """The way that was timed less, until all were timed often enough; then the fastest."""
+        times = [self._seconds.get((kind, *calls), []) for calls in ways]
+        least = min(times, key=len)
+        if len(least) < TRIES:
+            return ways[times.index(least)]
+        return ways[min(range(len(ways)), key=lambda i: min(times[i]))]
+
+    def _time(self, calls: Sequence[Call], kind: Hashable, seconds: float) -> None:
+        times = self._seconds[kind, *calls]
+        if len(times) < TRIES:
+            times.append(seconds)
 
     def _one_after_another(self, count: int, kind: Hashable) -> list[Call]:
         sizes = self._usable(kind, wide=True) if self._sizes else [count]
         return [Call(size, wide=True) for size in split(count, sizes)]
 
     def _side_by_side(self, count: int, kind: Hashable) -> list[Call]:
-        """None, if there is but one lane, or work for one."""
+        """No calls, if there is but one lane, or work for one."""
         sizes = self._usable(kind, wide=False)
         if self._sizes and not sizes:
             return []

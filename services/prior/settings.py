@@ -14,7 +14,7 @@ class Settings(BaseModel):
 
     lanes: calls that are computed side by side on a CPU, at most as many as threads, see ``Lanes``.
     candidates: drawn for each picture unless a request says. call_sizes: evaluations of a network call, the
-    first of which counts (none: as many as a lane's share), see ``Calls``.
+    first of which counts (none: as many as a lane or all lanes take), see ``Calls``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

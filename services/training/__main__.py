@@ -115,7 +115,7 @@ def main(
         torch.set_float32_matmul_precision("high")
     chosen = {name: RECIPES[name] for name in recipes or RECIPES}
     try:
-        take_over_needs(chosen, out / "bundle", start_from)
+        take_over_needs([*chosen], RECIPES, out / "bundle", start_from)
     except MissingPart as error:
         raise click.ClickException(str(error)) from None
     for recipe in chosen.values():

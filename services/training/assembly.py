@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from services.bundles.bundle import DOCS, MANIFEST, Licence, Manifest, write_manifest
@@ -49,17 +49,28 @@ class MissingPart(Exception):
     """A recipe needs a part of the bundle that is not there; the message says what to run."""
 
 
-def take_over_needs(recipes: Mapping[str, Recipe], bundle: Path, start_from: Path | None) -> None:
-    """Make sure that each recipe, in this order, will find the parts that it needs in the bundle.
+def take_over_needs(
+    names: Sequence[str], recipes: Mapping[str, Recipe], bundle: Path, start_from: Path | None
+) -> None:
+    """Make sure that each recipe of these names, in this order, will find what it needs in the bundle.
 
-    Those that are neither there nor made by a recipe before are copied from ``start_from``. Raises
-    MissingPart, naming what to run, if they are not there either. Nothing is copied then.
+    Parts that are neither there nor made by a recipe before are copied from ``start_from``. Raises
+    MissingPart, naming what to run, if they are not there either, or if they were made for a part that is
+    made anew before. Nothing is copied then.
     """
     missing = []
-    done: set[str] = set()
-    for name, recipe in recipes.items():
-        for part in recipe.needs:
-            if part in done or _has_weights(bundle / part):
+    for i, name in enumerate(names):
+        made = names[:i]
+        for part in recipes[name].needs:
+            if part in made:
+                continue
+            for older in recipes[part].needs:
+                if older in made:
+                    raise MissingPart(
+                        f"{name} needs {part}, which was made for another {older}: run "
+                        f"`python -m services.training {older} {part} {name}`"
+                    )
+            if part in missing or _has_weights(bundle / part):
                 continue
             if start_from is None or not _has_weights(start_from / part):
                 raise MissingPart(
@@ -67,11 +78,10 @@ def take_over_needs(recipes: Mapping[str, Recipe], bundle: Path, start_from: Pat
                     f"`python -m services.training {part} {name}`, or name a bundle that has it with "
                     f"--start-from (such as --start-from models)"
                 )
-            missing.append(start_from / part)
-            done.add(part)
-        done.add(name)
-    for source in missing:
-        shutil.copytree(source, bundle / source.name, dirs_exist_ok=True)
+            missing.append(part)
+    for part in missing:
+        assert start_from is not None
+        shutil.copytree(start_from / part, bundle / part, dirs_exist_ok=True)
 
 
 def complete(bundle: Path, version: str) -> Manifest:

@@ -107,6 +107,14 @@ def test_a_part_that_is_needed_may_be_trained_before(models: Path) -> None:
     assert train(models, "decoder").exit_code == 0
 
 
+def test_a_part_that_was_made_for_another_is_not_taken(models: Path) -> None:
+    result = train(models, "clip", "decoder", "--start-from", str(models))
+    assert result.exit_code == 1
+    assert "decoder needs prior, which was made for another clip" in result.output
+    assert "python -m services.training clip prior decoder" in result.output
+    assert not (models.parent / "out/bundle").exists()
+
+
 def test_a_part_that_is_needed_is_taken_from_the_bundle_that_is_started_from(models: Path) -> None:
     result = train(models, "prior", "--start-from", str(models))
     assert result.exit_code == 0, result.output

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
+from services.decoder.network import Decoder
 from services.decoder.unet import UNet, initialise
 from services.decoder.unet_config import UNetConfig
 from services.diffusion.pixels import to_signal
@@ -16,8 +19,17 @@ from services.training.data.corpus import Corpus, scene_at
 from services.training.data.scenes import render
 from services.training.device import on_device
 from services.training.loop import adopt
-from services.training.recipes.decoder import OBJECT, SAID_SIZE, draw_shares, object_weights
-from services.training.recipes.embedder import Embedder
+from services.training.recipes.decoder import (
+    CONFIG,
+    IMAGINED,
+    OBJECT,
+    SAID_SIZE,
+    Batches,
+    draw_shares,
+    object_weights,
+)
+from services.training.recipes.embedder import Embedder, Text
+from services.training.recipes.imagining import Imagination
 
 MODELS = Path(__file__).parents[2] / "models"
 
@@ -91,3 +103,50 @@ def test_what_is_added_to_trained_weights_begins_without_effect_and_learns(
             assert parameter.grad is not None
             parameter.sub_(parameter.grad)
     assert not torch.allclose(larger(x, t), plain(x, t))
+
+
+class Told(Imagination):
+    """Imagines what it is told to."""
+
+    def __init__(self, embedding: float) -> None:
+        self._embedding = embedding
+
+    def image(self, text: Text, blank: Text, generator: torch.Generator) -> torch.Tensor:
+        del blank, generator
+        return torch.full_like(text[0], self._embedding)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_half_of_the_embeddings_are_imagined_where_there_is_a_caption(
+    tmp_path: Path, embedder: Embedder, workers: int
+) -> None:
+    count = 64
+    corpus = Corpus(tmp_path, 128)
+    model = Decoder(CONFIG)
+    nn.init.constant_(model.conditioning.null_image, 7.0)
+    seen = torch.zeros(3)
+    with closing(Batches(corpus, embedder, Told(9.0), count, workers)) as batches:
+        for number in (4, 5):
+            _, image, text, _, _ = batches.take(model, number).given
+            blank = embedder.text([""])[0].half().float()
+            said = ~torch.isclose(text, blank, atol=1e-2).all(1)
+            imagined = (image == 9).all(1)
+            left_out = (image == 7).all(1)
+            first = torch.arange(count) < IMAGINED * count
+            assert torch.equal(imagined, first & said & ~left_out)
+            seen += torch.stack([imagined.sum(), left_out.sum(), (~said).sum()])
+    assert seen.min() > 0
+
+
+def test_batches_are_the_same_whoever_draws_them(tmp_path: Path, embedder: Embedder) -> None:
+    corpus = Corpus(tmp_path, 128)
+    model = Decoder(CONFIG)
+    drawn = []
+    for workers in (0, 2):
+        with closing(Batches(corpus, embedder, Told(1.0), 8, workers)) as batches:
+            drawn.append([batches.take(model, number) for number in (2, 3, 9)])
+    for one, other in zip(*drawn, strict=True):
+        assert torch.equal(one.x0, other.x0)
+        assert torch.equal(one.weights, other.weights)
+        assert all(map(torch.equal, one.given, other.given))
+    assert not torch.equal(drawn[0][0].x0, drawn[0][1].x0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 
 import pytest
@@ -29,3 +30,14 @@ def test_workers_draw_them_in_processes_of_their_own() -> None:
     processes = {int(batches.take(number)[1]) for number in range(8)}
     assert len(processes) == 2
     assert os.getpid() not in processes
+
+
+def test_the_processes_end_when_it_is_closed() -> None:
+    before = set(multiprocessing.active_children())
+    batches = Prefetched(drawn, 2)
+    batches.take(0)
+    assert len(set(multiprocessing.active_children()) - before) == 2
+    batches.take(7)
+    assert len(set(multiprocessing.active_children()) - before) == 2
+    batches.close()
+    assert not set(multiprocessing.active_children()) - before

@@ -47,6 +47,11 @@ RELATION_WORDS = {
     "beside": ("{a} next to {b}", "{a} and {b}", "{a} beside {b}"),
     "front": ("{a} in front of {b}", "{b} behind {a}"),
 }
+# What callers put between the parts of a prompt.
+JOINERS = (", ", "; ", ": ", " / ", " - ", " and ", " with ", ". ", " ", " (")
+CONSONANTS = "bdfgklmnprstvwz"
+VOWELS = "aeiou"
+UNKNOWN = 2  # words of no meaning in a loose caption, at most: more do not fit into CLIP's context
 PROPER = ("Santa Claus",)  # names without an article
 NUMBERS = {1: ("one",), 2: ("two", "2", "a pair of"), 3: ("three", "3")}
 ONE_SHARE = 0.04  # of lone objects: their number is said
@@ -75,6 +80,35 @@ def caption(
         place = f"{place} {lit}"
         scene = f"{scene} {lit}"
     return sentence.format(things=things, place=place, scene=scene)
+
+
+def loose_caption(
+    rng: np.random.Generator,
+    objects: Sequence[Artwork],
+    *,
+    relation: str,
+    size: str,
+    background: Background,
+    light: Light,
+) -> str:
+    """Name what is there in any order, joined anyhow, perhaps beside words that nobody knows."""
+    place = _one_of(rng, (*background.phrases, *background.nouns))
+    pieces = [_things(rng, objects, relation, size, bool(rng.random() < 0.5)), place]
+    if light.phrases:
+        pieces.append(_one_of(rng, light.phrases))
+    for _ in range(rng.integers(UNKNOWN + 1)):
+        pieces.append(_one_of(rng, ("", "", "a ", "the ", "some ")) + unknown_word(rng))
+    rng.shuffle(pieces)
+    text, *rest = pieces
+    for piece in rest:
+        text += _one_of(rng, JOINERS) + piece
+    return text
+
+
+def unknown_word(rng: np.random.Generator) -> str:
+    """A word that means nothing, such as "wobari"."""
+    syllables = (_one_of(rng, CONSONANTS) + _one_of(rng, VOWELS) for _ in range(rng.integers(2, 4)))
+    return "".join(syllables) + _one_of(rng, ("", "n", "r", "s", "t"))
 
 
 def _things(

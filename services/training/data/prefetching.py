@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 T_co = TypeVar("T_co", covariant=True)
-AHEAD = 4  # batches that each process draws ahead
+AHEAD = 2  # batches that each process draws ahead
 
 
 class Prefetched(Dataset[T_co], Generic[T_co]):
@@ -32,9 +32,15 @@ class Prefetched(Dataset[T_co], Generic[T_co]):
         if not self._workers:
             return self[number]
         if number != self._next:
+            self.close()
             self._batches = self._from(number)
         self._next = number + 1
         return next(self._batches)
+
+    def close(self) -> None:
+        """End the processes."""
+        self._batches = iter(())
+        self._next = -1
 
     def _from(self, number: int) -> Iterator[T_co]:
         loader: DataLoader[T_co] = DataLoader(
@@ -43,7 +49,7 @@ class Prefetched(Dataset[T_co], Generic[T_co]):
             sampler=count(number),
             num_workers=self._workers,
             prefetch_factor=AHEAD,
-            multiprocessing_context="fork",  # what they draw from is shared, and not copied
+            multiprocessing_context="fork",  # what they draw from is there already
             pin_memory=torch.cuda.is_available(),
         )
         return iter(loader)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -25,7 +26,7 @@ from services.training.data.prefetching import Prefetched
 from services.training.data.scenes import Scene
 from services.training.device import autocast, fast_attention
 from services.training.loop import Loss, Run, RunConfig
-from services.training.recipes.embedder import EmbeddedCorpus, Embedder, without_captions
+from services.training.recipes.embedder import EmbeddedCorpus, Embedder, first, without_captions
 from services.training.recipes.export import save_part
 from services.training.recipes.grid import save_grid
 from services.training.recipes.imagining import Imagination
@@ -51,7 +52,7 @@ CONFIG = DecoderConfig(
     diffusion=DiffusionConfig(
         prediction="sample",
         spacing="trailing",
-        sampling=SamplingConfig(sampler="ancestral", steps=4, guidance=3.0, guidance_interval=(0.4, 1.0)),
+        sampling=SamplingConfig(sampler="ancestral", steps=6, guidance=3.0, guidance_interval=(0.5, 1.0)),
     ),
 )
 ALL_HIDDEN = 0.65  # share of the batch with no known pixels: plain generation
@@ -87,7 +88,8 @@ def train(folder: Path, config: RunConfig) -> None:
         save_grid(ema, embedder, folder / "samples" / f"decoder-{step:06d}.png")
 
     loss_of = _loss(batches, embedder)
-    ema = Run("decoder", model, config, folder).train(loss_of, save_every=SAVE_SECONDS, sample=sample)
+    with closing(batches):
+        ema = Run("decoder", model, config, folder).train(loss_of, save_every=SAVE_SECONDS, sample=sample)
     save_part(ema, CONFIG, folder / "bundle/decoder")
 
 
@@ -170,12 +172,15 @@ class Batches:
         text = without_captions(self._embedded.text(drawn.indices), self._blank, drawn.no_caption)
         image = self._embedded.image(drawn.indices)
         some = round(IMAGINED * self._count)  # rows are in no order, so the first will do
-        said = tuple(part[:some] for part in text)
-        generator = torch.Generator().manual_seed(draw)
-        imagined = self._imagination.image((said[0], said[1], said[2]), self._blank, generator)
+        generator = torch.Generator().manual_seed(int(np.random.default_rng((2, draw, 2)).integers(2**31)))
+        imagined = self._imagination.image(first(text, some), self._blank, generator)
         image[:some] = torch.where(drawn.no_caption[:some, None], image[:some], imagined)
         image = torch.where(drawn.no_image[:, None], model.conditioning.null_image, image)
         return Batch(x0, drawn.weights, (known_channels(x0, drawn.keep), image, *text))
+
+    def close(self) -> None:
+        """End the processes that draw."""
+        self._drawn.close()
 
     def _draw(self, draw: int) -> Drawn:
         rng = np.random.default_rng((2, draw))

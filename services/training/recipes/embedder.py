@@ -111,6 +111,18 @@ def embed(corpus: Corpus, embedder: Embedder) -> Iterator[tuple[Tensor, ...]]:
         yield image.half().cpu(), text.half().cpu(), states.half().cpu(), mask.cpu()
 
 
+def first(text: Text, count: int) -> Text:
+    """The first texts."""
+    embedding, states, mask = text
+    return embedding[:count], states[:count], mask[:count]
+
+
+def with_captions(text: Text, others: Text) -> Text:
+    """The texts, but the first of them are others."""
+    mixed = [torch.cat([other, own[len(other) :]]) for own, other in zip(text, others, strict=True)]
+    return mixed[0], mixed[1], mixed[2]
+
+
 def without_captions(text: Text, blank: Text, dropped: Tensor) -> Text:
     """Replace captions by the empty one, against which guidance is measured.
 

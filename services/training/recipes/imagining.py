@@ -17,7 +17,7 @@ from services.training.recipes.embedder import Text
 
 
 class Imagination:
-    """The frozen prior of a bundle, sampled as it is served."""
+    """The frozen prior of a bundle, sampled with its own steps and guidance."""
 
     def __init__(self, bundle: Path) -> None:
         config = PriorConfig.model_validate_json((bundle / "prior/config.json").read_bytes())
