@@ -111,6 +111,7 @@ class StageWatch:
                 tuple(decoder.native_sizes),
                 decoder.made_for,
                 decoder.shape_multiple,
+                decoder.defaults.guided_share or 1.0,
             ),
             prior=prior.defaults,
             decoder=decoder.defaults,

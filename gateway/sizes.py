@@ -34,13 +34,15 @@ class Sizes:
 
     native: those of ``all`` that the base network draws itself; the others are raised from the first.
     made_for: that of the pictures that the model is made for. multiple: of which each side of a picture that
-    is not square is one; 0: all are square.
+    is not square is one; 0: all are square. guided_share: of a guided picture's steps in the base network,
+    those that are two evaluations.
     """
 
     all: tuple[int, ...]
     native: tuple[int, ...]
     made_for: int
     multiple: int = 0
+    guided_share: float = 1.0
 
     @property
     def largest(self) -> int:

@@ -57,7 +57,7 @@ def _stage(answer: Any, config: dict[str, Any]) -> StageProfile:
     raised = [side for side in answer.sizes if side not in native and side <= size]
     steps = [defaults.steps, *[defaults.upsampler_steps] * len(raised)]
     call_sizes = [args.get("call_sizes", ()), *[args.get("upsampler_call_sizes", ())] * len(raised)]
-    counts = [evaluations(defaults.guidance), *[1] * len(raised)]
+    counts = [evaluations(defaults.guidance, defaults.guided_share or 1.0), *[1] * len(raised)]
     sides = [native[0] if native else 0, *raised]
     networks = [
         NetworkProfile(size=side, call_sizes=call, steps=step, evaluations=count, calls=_calls(answer, side))

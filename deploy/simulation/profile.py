@@ -25,7 +25,7 @@ class Call(BaseModel):
 class NetworkProfile(BaseModel):
     """One network. size: of the pictures that it makes, in px; 0: none. call_sizes: as in its Serve config.
 
-    steps: unless a request says. evaluations: of a step, 2 with guidance.
+    steps: unless a request says. evaluations: of a step, in the mean: 2 in each that takes guidance.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -33,8 +33,15 @@ class NetworkProfile(BaseModel):
     size: int
     call_sizes: tuple[PositiveInt, ...] = ()
     steps: int = Field(ge=1)
-    evaluations: int = Field(default=1, ge=1)
+    evaluations: float = Field(default=1, ge=1, le=2)
     calls: tuple[Call, ...] = Field(min_length=1)
+
+    def segments(self, steps: int = 0) -> list[Segment]:
+        """What a row needs of it, the steps with guidance first. steps: 0: its own."""
+        steps = steps or self.steps
+        guided = round((self.evaluations - 1) * steps)
+        parts = ((guided, 2), (steps - guided, 1))
+        return [Segment(str(self.size), count, evaluations) for count, evaluations in parts if count]
 
     def seconds(self, evaluations: int) -> float:
         """What a call with so many evaluations takes; it is padded to a call's size."""
@@ -71,18 +78,17 @@ class StageProfile(BaseModel):
 
     def plan(self, steps: int = 0) -> list[Segment]:
         """What a row needs. steps: in the first network; 0: its own."""
-        first, *rest = (
-            Segment(str(network.size), network.steps, network.evaluations) for network in self.networks
-        )
-        return [Segment(first.network, steps or first.steps, first.evaluations), *rest]
+        first, *rest = self.networks
+        return [*first.segments(steps), *(segment for network in rest for segment in network.segments())]
 
     @property
     def pictures_a_second(self) -> float:
         """The most that one replica makes, with full calls."""
         seconds = 0.0
-        for network in self.networks:
-            rows = self.call_sizes.rows(Segment(str(network.size), 1, network.evaluations))
-            seconds += self.rows * network.steps * network.seconds(rows * network.evaluations) / rows
+        for segment in self.plan():
+            rows = self.call_sizes.rows(segment)
+            call = self.network(segment.network).seconds(rows * segment.evaluations)
+            seconds += self.rows * segment.steps * call / rows
         return 1 / seconds
 
 

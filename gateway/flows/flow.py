@@ -134,7 +134,8 @@ class Flow(abc.ABC):
         options = self.options
         base, *raised = self.sizes.way(shape)
         upsamplers = (Steps(side, options.upsampler_steps) for side in raised)
-        return Steps(base, options.decoder_steps, evaluations(options.decoder_guidance)), *upsamplers
+        mean = evaluations(options.decoder_guidance, self.sizes.guided_share)
+        return Steps(base, options.decoder_steps, mean), *upsamplers
 
     def sample_prior(self, stages: Stages, text: EncodedText, seed: int, budget: Budget) -> PriorSampling:
         """Draw candidates for the picture with this seed."""
@@ -175,6 +176,6 @@ def decode(data: bytes, header: Header, field: str) -> Image.Image:
         raise InvalidInput((field, str(error))) from None
 
 
-def evaluations(guidance: float) -> int:
-    """Of the network in each step: two where it is guided."""
-    return 1 if guidance == 1.0 else 2
+def evaluations(guidance: float, guided_share: float = 1.0) -> float:
+    """Of the network in a step, in the mean: two in the share of steps that take guidance."""
+    return 1.0 if guidance == 1.0 else 1.0 + guided_share

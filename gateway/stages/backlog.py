@@ -17,14 +17,14 @@ FORGET_SECONDS = 15.0  # after which a replica that tells nothing more does not 
 
 @dataclass(frozen=True)
 class Steps:
-    """Steps of one row in one network, with so many evaluations each.
+    """Steps of one row in one network, with so many evaluations each, in the mean.
 
     size: of the pictures that the network makes, in px; 0 for the prior, which makes none.
     """
 
     size: int
     steps: int
-    evaluations: int = 1
+    evaluations: float = 1
 
 
 @dataclass
@@ -86,7 +86,7 @@ class Backlog:
     def rows_of_a_call(self, steps: Steps) -> int:
         """How many such rows share a full call; 1 while costs are unknown."""
         sizes, _ = self._costs(steps.size)
-        return max(1, sizes[-1] // steps.evaluations)
+        return max(1, int(sizes[-1] / steps.evaluations))
 
     def _costs(self, size: int) -> tuple[list[int], list[float]]:
         """Evaluations in calls of that size's network, and seconds of these, by the last word on them.

@@ -17,6 +17,7 @@ from services.decoder.settings import Settings
 from services.decoder.tasks import DecoderRow, DecoderTask, Picture, Shape
 from services.diffusion.lanes import Lanes
 from services.diffusion.pixels import to_pixels, to_signal
+from services.diffusion.schedule import spaced_timesteps
 from services.engine import Event, Finished, Plan, Queued, Shown, StepEngine, Stepped, Watcher
 from services.serving import describe
 from services.serving.engine import deadline_of, load_message, priority_of
@@ -187,7 +188,9 @@ class DecoderStage:
 
     def describe(self) -> stage_service_pb2.DescribeResponse:
         """Say what is served."""
-        sampling = self.sampler.config.diffusion.sampling
+        diffusion = self.sampler.config.diffusion
+        sampling = diffusion.sampling
+        timesteps = spaced_timesteps(diffusion.make_schedule(), sampling.steps)
         response = describe.describe(self.bundle.manifest)
         response.sizes.extend(self.sampler.sizes)
         response.native_sizes.extend(self.sampler.config.native)
@@ -196,6 +199,7 @@ class DecoderStage:
         response.ignores_text = isinstance(self.sampler.config.conditioning, ImageConditioningConfig)
         response.defaults.steps = sampling.steps
         response.defaults.guidance = sampling.guidance
+        response.defaults.guided_share = sampling.guided_share(timesteps)
         response.defaults.upsampler_steps = self.sampler.upsampler_steps
         response.defaults.size = self._settings.size or self.sampler.default_size
         response.defaults.similarity = self._settings.similarity

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
@@ -33,6 +35,10 @@ class SamplingConfig(BaseModel):
     def evaluations_at(self, t: int, guidance: float) -> int:
         """How many evaluations of the network the row's step at timestep t takes: two where it is guided."""
         return 1 if self.guidance_at(t, guidance) == 1.0 else 2
+
+    def guided_share(self, timesteps: Sequence[int]) -> float:
+        """Of a guided row's steps at these timesteps, those that take guidance."""
+        return sum(self.evaluations_at(t, 2.0) - 1 for t in timesteps) / len(timesteps)
 
 
 class Threshold(BaseModel):

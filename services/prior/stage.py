@@ -10,6 +10,7 @@ import torch
 from services.bundles.bundle import Bundle
 from services.bundles.weights import best_device
 from services.diffusion.lanes import Lanes
+from services.diffusion.schedule import spaced_timesteps
 from services.engine import CallSizes, Event, Finished, Plan, Queued, StepEngine, Stepped, Watcher
 from services.prior.sampler import PART, PriorRow, PriorSampler, Text
 from services.prior.settings import MAX_CANDIDATES, Settings
@@ -121,10 +122,13 @@ class PriorStage:
 
     def describe(self) -> stage_service_pb2.DescribeResponse:
         """Say what is served."""
-        sampling = self._sampler.config.diffusion.sampling
+        diffusion = self._sampler.config.diffusion
+        sampling = diffusion.sampling
+        timesteps = spaced_timesteps(diffusion.make_schedule(), sampling.steps)
         response = describe.describe(self.bundle.manifest)
         response.defaults.steps = sampling.steps
         response.defaults.guidance = sampling.guidance
+        response.defaults.guided_share = sampling.guided_share(timesteps)
         response.defaults.fixed = not self._sampler.config.timed
         response.defaults.candidates = self._settings.candidates
         response.load.CopyFrom(self.load())
