@@ -55,6 +55,16 @@ def test_a_replicas_capacity_is_that_of_full_calls() -> None:
     assert PROFILE.prior.pictures_a_second == pytest.approx(8 / (2 * 10 * 0.01))
 
 
+def test_steps_without_guidance_are_one_evaluation() -> None:
+    calls = (Call(evaluations=1, seconds=0.02), Call(evaluations=2, seconds=0.04))
+    partly = BASE.model_copy(update={"evaluations": 1.6, "call_sizes": (1, 2), "calls": calls})
+    stage = StageProfile(networks=(partly, RAISED), engine=ENGINE)
+    told = [(segment.network, segment.steps, segment.evaluations) for segment in stage.plan()]
+    assert told == [("64", 6, 2), ("64", 4, 1), ("256", 1, 1)]
+    assert stage.pictures_a_second == pytest.approx(1 / (6 * 0.04 + 4 * 0.02 + 0.1))
+    assert [segment.steps for segment in stage.plan(5)] == [3, 2, 1]
+
+
 def test_what_is_not_spent_in_calls_is_known_from_a_busy_decoder() -> None:
     measured = PROFILE.saturated(1 / (10 * 0.04 + 0.1 + 11 * 0.003))
     assert measured.step_overhead_seconds == pytest.approx(0.003)

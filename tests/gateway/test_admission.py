@@ -229,6 +229,7 @@ def test_a_row_alone_costs_what_a_small_call_does() -> None:
     backlog.told(sampling_pb2.EngineLoad(replica="one", costs=costs))
     assert backlog.alone(Steps(64, 10, 2)) == pytest.approx(1.0)
     assert backlog.alone(Steps(64, 10, 5)) == pytest.approx(2.5)
+    assert backlog.alone(Steps(64, 10, 3.5)) == pytest.approx(1.75), "in the mean of its steps"
     assert backlog.alone(Steps(64, 10, 1)) == pytest.approx(1.0), "as much as the smallest that was measured"
     assert backlog.work(Steps(64, 10, 2)) == pytest.approx(1.0), "a quarter of a full call"
     assert backlog.alone(Steps(256, 10, 2)) == 0, "never measured"

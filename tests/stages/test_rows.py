@@ -12,6 +12,8 @@ from torch import Tensor
 
 from services.bundles.bundle import Bundle
 from services.decoder.sampler import BASE, UPSAMPLERS, DecoderSampler
+from services.decoder.settings import Settings
+from services.decoder.stage import DecoderStage
 from services.decoder.tasks import DecoderRow, DecoderTask, Picture
 from services.diffusion.lanes import Lanes
 from services.prior.sampler import PriorRow, PriorSampler, Text
@@ -136,3 +138,20 @@ def test_seeds_make_different_pictures(decoder: DecoderSampler) -> None:
         run(decoder, [decoder.start(replace(task(decoder, 7), seed=seed))])[0] for seed in (1, 2)
     )
     assert np.abs((first - second).numpy()).mean() > 0.01
+
+
+def test_the_share_of_guided_steps_that_is_told_is_what_a_row_takes() -> None:
+    stage = DecoderStage(Settings(bundle="models"))
+    defaults = stage.describe().defaults
+    plan = stage.sampler.plan(
+        steps=defaults.steps,
+        guidance=defaults.guidance,
+        upsampler_steps=defaults.upsampler_steps,
+        shape=(64, 64),
+        similarity=0.0,
+        context=32,
+        edits=False,
+    )
+    taken = sum(segment.steps * segment.evaluations for segment in plan)
+    assert defaults.steps < taken < 2 * defaults.steps
+    assert defaults.steps * (1 + defaults.guided_share) == pytest.approx(taken)
