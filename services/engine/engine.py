@@ -27,6 +27,7 @@ from services.engine.worker import Admitted, Task, take_step
 logger = logging.getLogger(__name__)
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
+FIRST_STEPS = 2  # of each kind of call, of which nothing is learnt
 FAILURES = 3  # of one kind in a row that make an engine unhealthy
 # The worker hangs if it takes this many times as long as expected, and longer than ``hang_seconds``; what was
 # never measured may take this many times those seconds.
@@ -59,8 +60,8 @@ class StepEngine(Generic[R]):
         self._admitted: dict[Job, Admitted[R]] = {}
         self._failures: Counter[str] = Counter()  # of each kind, since the last success
         self._hangs = False
-        # Network, shape and evaluations of steps of which the first, which takes longer, is over.
-        self._warm: set[tuple[str, tuple[int, ...], int]] = set()
+        # By network, shape and evaluations. The first steps take longer: calls are compared with others then.
+        self._taken: Counter[tuple[str, tuple[int, ...], int]] = Counter()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="step")
         self._loop: asyncio.Task[None] | None = None
 
@@ -180,8 +181,8 @@ class StepEngine(Generic[R]):
             return
         del self._failures["a step"], self._failures["the start of a task"]
         call = batch.network, batch.shape, batch.evaluations
-        usual = not hung and call in self._warm
-        self._warm.add(call)
+        usual = not hung and self._taken[call] >= FIRST_STEPS
+        self._taken[call] += 1
         finished = self._scheduler.stepped(batch, seconds, usual=usual)
         present = [admitted for admitted in tasks if admitted.job in self._admitted]
         for admitted in present:

@@ -25,6 +25,7 @@ from services.engine import (
     Stepped,
     Watcher,
 )
+from services.engine.engine import FIRST_STEPS
 from tests.engine.work import Device, Work, collect, engine_of, work
 
 
@@ -155,7 +156,7 @@ class Diary(Watcher):
 async def test_the_watcher_is_told_of_everything() -> None:
     diary = Diary()
     engine = engine_of(Device(), diary, running=2, waiting=1)
-    first = asyncio.create_task(collect(engine.run(work(2, count=2))))
+    first = asyncio.create_task(collect(engine.run(work(3, count=2))))
     await asyncio.sleep(0)
     second = asyncio.create_task(collect(engine.run(work(1))))
     await asyncio.sleep(0)
@@ -167,11 +168,12 @@ async def test_the_watcher_is_told_of_everything() -> None:
         ("started", 2),
         ("stepped", "net", 2),
         ("stepped", "net", 2),
+        ("stepped", "net", 2),
         ("started", 1),
         ("stepped", "net", 1),
     ]
     assert [n for n in diary.notes if n[0] == "ended"] == [("ended", "finished", 2), ("ended", "finished", 1)]
-    assert [(s.rows, s.steps, s.occupancy) for s in diary.stays] == [(2, 2, 0.5), (1, 1, 0.25)]
+    assert [(s.rows, s.steps, s.occupancy) for s in diary.stays] == [(2, 3, 0.5), (1, 1, 0.25)]
     with pytest.raises((DeadlineMissed, DeadlineUnreachable)):
         await collect(engine.run(work(10**9), deadline=time.monotonic() + 0.1))
     with pytest.raises(StepFailed):
@@ -185,3 +187,11 @@ async def test_the_watcher_is_told_of_everything() -> None:
         ("ended", "failed", 1),
         ("ended", "cancelled", 1),
     ]
+
+
+async def test_nothing_is_learnt_of_the_first_steps_of_a_kind() -> None:
+    engine = engine_of(Device())
+    await collect(engine.run(work(FIRST_STEPS)))
+    assert not engine.load.costs
+    await collect(engine.run(work(1)))
+    assert {cost.network for cost in engine.load.costs} == {"net"}
