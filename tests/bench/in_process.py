@@ -8,9 +8,9 @@ batch. Then whether a row gets the same bits alone and among others.
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from services.decoder.tasks import DecoderTask
 from services.diffusion.pixels import to_pixels
 from tests.bench.apart import apart
 from tests.bench.peers_model import DIM, GUIDANCE, make
-from tests.bench.rates import wait_for_device
+from tests.bench.rates import least_seconds
 from tests.bench.results import keep, show
 
 SIZES = (1, 2, 4, 8, 16)
@@ -54,14 +54,7 @@ def timed(side: str, draw: Callable[[int], Any], work: Work) -> Row:
     least = []
     for count in (1, work.batch):
         draw(count)
-        times = []
-        for _ in range(work.repeats):
-            wait_for_device()
-            started = time.perf_counter()
-            draw(count)
-            wait_for_device()
-            times.append(time.perf_counter() - started)
-        least.append(min(times))
+        least.append(least_seconds(partial(draw, count), work.repeats))
     return Row(side, round(least[0], 4), round(work.batch / least[1], 3))
 
 

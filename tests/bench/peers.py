@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from tests.bench.overload import OPTIONS
 from tests.bench.peers_model import FAMILIES, Family, make
 from tests.bench.peers_service import request, service_running
 from tests.bench.pipelines import load
+from tests.bench.rates import least_seconds
 from tests.bench.results import keep
 from tests.bench.trace import Kind
 from unclip.v1 import image_service_pb2 as pb
@@ -64,12 +65,7 @@ def timed(draw: Callable[[int], Any], work: Work) -> tuple[float, float]:
     seconds = {}
     for count, repeats in ((1, work.repeats), (work.batch, max(1, work.repeats // 2))):
         draw(count)
-        times = []
-        for _ in range(repeats):
-            started = time.perf_counter()
-            draw(count)
-            times.append(time.perf_counter() - started)
-        seconds[count] = min(times)
+        seconds[count] = least_seconds(partial(draw, count), repeats)
     return seconds[1], work.batch / seconds[work.batch]
 
 

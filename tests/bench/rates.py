@@ -53,10 +53,10 @@ class Row:
     share: float
 
 
-def least_seconds(step: Step) -> float:
+def least_seconds(step: Step, repeats: int = REPEATS) -> float:
     """Of a few: the time without what else the machine did."""
     times = []
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         wait_for_device()
         started = time.perf_counter()
         step()
