@@ -98,8 +98,7 @@ class Admission:
             forecast += max(0.0, wait - forecast) + own
             coming += ledger.foreign_rows / demand.rows
             self._require_patience(ledger, due, pictures * each, now)
-            left = dict.fromkeys(range(pictures), each)
-            entries[demand.stage] = Entry(due, now + budget.seconds_left, demand.rows, left)
+            entries[demand.stage] = Entry(due, now + budget.seconds_left, demand.rows, pictures, each)
         return entries, self._slack(alone, forecast, budget.seconds_left)
 
     def _slack(self, alone: float, forecast: float, left: float) -> float:

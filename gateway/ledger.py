@@ -6,7 +6,7 @@ import itertools
 import math
 from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from gateway.events import Drawn, Event, Progressed, Queued
 from gateway.stages.backlog import Backlog, SamplingStage, Steps
@@ -30,29 +30,45 @@ class Demand:
     rows: int = 1
 
 
-@dataclass(eq=False)
 class Entry:
     """An admitted request's work at one stage.
 
-    rows: of each of its pictures. left: seconds still to do for each picture. arrived: of these, what the
-    stage has, which is one frame at a time.
+    rows: of each of its pictures. seconds: still to do. seconds_arrived: of these, what the stage has, which
+    is one frame of a picture at a time, and counts itself. pictures, pictures_arrived: how many these are.
     """
 
-    due: float
-    deadline: float
-    rows: int
-    left: dict[int, float]
-    arrived: dict[int, float] = field(default_factory=dict)
+    def __init__(self, due: float, deadline: float, rows: int, pictures: int, each: float) -> None:
+        """each: seconds that each picture takes."""
+        self.due = due
+        self.deadline = deadline
+        self.rows = rows
+        self._left = dict.fromkeys(range(pictures), each)
+        self._arrived: dict[int, float] = {}
+        self._count()
 
-    @property
-    def seconds(self) -> float:
-        """Still to do."""
-        return sum(self.left.values())
+    def __contains__(self, picture: int) -> bool:
+        """Whether anything of the picture is still to do."""
+        return picture in self._left
 
-    @property
-    def seconds_arrived(self) -> float:
-        """Of it, what the stage knows of and counts itself."""
-        return sum(self.arrived.values())
+    def told(self, picture: int, left: float, arrived: float) -> None:
+        """So many seconds are left of a picture."""
+        self._left[picture] = left
+        self._arrived[picture] = arrived
+        self._count()
+
+    def ended(self, picture: int) -> None:
+        """Nothing is left of a picture."""
+        if picture in self._left:
+            del self._left[picture]
+            self._arrived.pop(picture, None)
+            self._count()
+
+    def _count(self) -> None:
+        """Sums that every admission asks for, of every request under way."""
+        self.seconds = sum(self._left.values())
+        self.seconds_arrived = sum(self._arrived.values())
+        self.pictures = len(self._left)
+        self.pictures_arrived = len(self._arrived)
 
 
 class Ledger:
@@ -70,7 +86,7 @@ class Ledger:
     @property
     def foreign_rows(self) -> float:
         """Rows that came through other gateways."""
-        return max(0.0, self.backlog.rows - sum(e.rows * len(e.arrived) for e in self.entries.values()))
+        return max(0.0, self.backlog.rows - sum(e.rows * e.pictures_arrived for e in self.entries.values()))
 
     def wait(self, due: float) -> float:
         """Seconds until work that is due then would begin, if it were there now."""
@@ -85,7 +101,7 @@ class Ledger:
     @property
     def rows(self) -> int:
         """Rows that the stage has, or that are on their way to it."""
-        coming = sum(e.rows * (len(e.left) - len(e.arrived)) for e in self.entries.values())
+        coming = sum(e.rows * (e.pictures - e.pictures_arrived) for e in self.entries.values())
         return self.backlog.rows + coming
 
     def rows_free(self) -> float:
@@ -132,13 +148,12 @@ class Ticket:
 
     def _has_done(self, stage: SamplingStage, index: int) -> None:
         if (entry := self._entries.get(stage)) is not None:
-            entry.left.pop(index, None)
-            entry.arrived.pop(index, None)
+            entry.ended(index)
 
     def _has_come_to(self, stage: SamplingStage, index: int, event: Queued | Progressed) -> None:
         """Note what is left of the frame that the event is about, and of those after it."""
         entry = self._entries.get(stage)
-        if entry is None or index not in entry.left:
+        if entry is None or index not in entry:
             return
         plan = self._plans[stage]
         ended = self._ended.get((stage, index), 0)
@@ -149,5 +164,4 @@ class Ticket:
             now = rest * share if event.stage == "upsampler" else base * share + rest
             if share == 0 and (event.stage == "upsampler" or not rest):
                 self._ended[stage, index] = ended + 1
-        entry.arrived[index] = now
-        entry.left[index] = now + sum(first + second for first, second in later)
+        entry.told(index, now + sum(first + second for first, second in later), now)

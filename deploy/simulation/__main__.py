@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-import time
+import multiprocessing
+import os
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
 from typing import get_args
 
 import click
 from pydantic import ValidationError
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
 from deploy.simulation.arrivals import Trace
@@ -101,11 +104,10 @@ def main(
         f"{rate:g} pictures a second, {deadline:g} s each, on {device.device}, {device.model}: "
         f"[bold]{base.decoders} decoders, {base.priors} priors, {base.gateways} gateways[/bold]"
     )
-    rows = []
-    started = time.monotonic()
-    for title, scenario in variants(base, in_flight):
-        rows.append((title, run(scenario)))
-        console.print(f"  {title}: {time.monotonic() - started:.0f} s", end="\r")
+    titles, scenarios = zip(*variants(base, in_flight), strict=True)
+    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as processes:
+        reports = processes.map(run, scenarios)
+        rows = list(zip(titles, track(reports, "simulating", len(titles)), strict=True))
     console.print(table_of(rows))
     target = ROOT / "out/bench/simulation.json"
     target.parent.mkdir(parents=True, exist_ok=True)

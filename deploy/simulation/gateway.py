@@ -146,7 +146,7 @@ class Gateway:
 
         def by(replica: Replica) -> Told:
             def told(network: str, step: int, steps: int) -> None:
-                if not first:
+                if step and not first:
                     first.append(self._clock())
                 backlog.told(replica.load)
                 raised = stage == "decoder" and network != str(networks[0].size)

@@ -15,7 +15,8 @@ from services.engine.jobs import Batch, Job, Plan
 from services.serving.engine import load_message
 from unclip.internal.v1 import sampling_pb2
 
-Told = Callable[[str, int, int], None]  # of a network: steps done, and of how many
+# Of a network: steps done, none as long as the picture waits for its first, and of how many.
+Told = Callable[[str, int, int], None]
 
 
 @dataclass(eq=False)
@@ -68,6 +69,7 @@ class Replica:
         job = self.scheduler.admit([plan] * self.profile.rows, deadline, priority, lag)
         run = Run(job, told, asyncio.get_running_loop().create_future())
         self._runs[job] = run
+        self._tell(job, plan[0].network, finished=False)
         if self._steps is None or self._steps.done():
             self._steps = asyncio.create_task(self._run_steps())
         try:
@@ -97,7 +99,7 @@ class Replica:
             self._warm.add(batch.network)
             finished = self.scheduler.stepped(batch, seconds, usual=usual)
             for job in batch.jobs:
-                self._tell(job, batch.network, job in finished)
+                self._tell(job, batch.network, finished=job in finished)
             await asyncio.sleep(0)
 
     def _next_batch(self) -> Batch | None:
@@ -108,7 +110,7 @@ class Replica:
         spread = self.dice.lognormvariate(-(self.noise**2) / 2, self.noise)
         return self.profile.network(batch.network).seconds(batch.evaluations) * spread
 
-    def _tell(self, job: Job, network: str, finished: bool) -> None:
+    def _tell(self, job: Job, network: str, *, finished: bool) -> None:
         run = self._runs.get(job)
         if run is None or run.done.done():
             return

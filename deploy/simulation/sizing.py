@@ -10,6 +10,7 @@ from deploy.simulation.scenario import Report, Scenario, run
 
 GOAL = 0.99  # of the pictures, that are in time
 ROOM = 2.0  # times the replicas that full calls would need, where the search begins to give up
+TOO_FEW = 0.8  # times them, with which no goal is reached: not all requests need each stage
 
 
 def sized(scenario: Scenario, goal: float = GOAL) -> tuple[Scenario, Report]:
@@ -18,10 +19,11 @@ def sized(scenario: Scenario, goal: float = GOAL) -> tuple[Scenario, Report]:
     Raises ValueError if no number of replicas does: a picture takes longer than the deadline, say.
     """
     profile = scenario.profile
-    most = {
-        "priors": math.ceil(ROOM * scenario.rate / profile.prior.pictures_a_second) + 2,
-        "decoders": math.ceil(ROOM * scenario.rate / profile.decoder.pictures_a_second) + 2,
+    needed = {
+        "priors": scenario.rate / profile.prior.pictures_a_second,
+        "decoders": scenario.rate / profile.decoder.pictures_a_second,
     }
+    most = {name: math.ceil(ROOM * count) + 2 for name, count in needed.items()}
     best = replace(scenario, priors=most["priors"], decoders=most["decoders"])
     while not reaches(best, goal):
         if best.decoders > 8 * most["decoders"]:
@@ -30,7 +32,8 @@ def sized(scenario: Scenario, goal: float = GOAL) -> tuple[Scenario, Report]:
             )
         best = replace(best, priors=2 * best.priors, decoders=2 * best.decoders)
     for name in ("decoders", "priors"):
-        best = _fewest(best, name, lambda tried: reaches(tried, goal))
+        too_few = math.floor(TOO_FEW * goal * needed[name])  # these would take longest to simulate
+        best = _fewest(best, name, too_few, lambda tried: reaches(tried, goal))
     return best, run(best)
 
 
@@ -39,9 +42,9 @@ def reaches(scenario: Scenario, goal: float) -> bool:
     return run(scenario).goodput >= goal
 
 
-def _fewest(scenario: Scenario, name: str, enough: Callable[[Scenario], bool]) -> Scenario:
+def _fewest(scenario: Scenario, name: str, too_few: int, enough: Callable[[Scenario], bool]) -> Scenario:
     """By bisection, with the other number as it is."""
-    low, high = 0, getattr(scenario, name)
+    low, high = too_few, getattr(scenario, name)
     while high - low > 1:
         middle = (low + high) // 2
         if enough(replace(scenario, **{name: middle})):

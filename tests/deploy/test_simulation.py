@@ -71,6 +71,13 @@ def test_what_is_not_spent_in_calls_is_known_from_a_busy_decoder() -> None:
     assert PROFILE.saturated(1e6).step_overhead_seconds == 0.0
 
 
+def test_above_full_load_requests_fill_their_deadlines() -> None:
+    """What waits at a stage is counted once: as the gateway's own work, not as that of other gateways too."""
+    report = run(replace(SCENARIO, rate=3.0, decoders=1, seconds=200.0))
+    assert report.refused > 0.2
+    assert report.p50 > SCENARIO.deadline / 2
+
+
 def test_a_picture_alone_takes_what_its_steps_take() -> None:
     exact = PROFILE.model_copy(update={"noise": 0.0, "step_overhead_seconds": 0.0})
     lonely = replace(SCENARIO, rate=0.05, seconds=2000.0, profile=exact)
