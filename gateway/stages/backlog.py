@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -27,18 +27,23 @@ class Steps:
     evaluations: float = 1
 
 
-@dataclass
 class Backlog:
-    """The last word of each replica. ``clock`` gives seconds."""
+    """The last word of each replica, the latest last. ``clock`` gives seconds."""
 
-    clock: Callable[[], float] = time.monotonic
-    _told: dict[str, tuple[float, sampling_pb2.EngineLoad]] = field(default_factory=dict)
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._told: dict[str, tuple[float, sampling_pb2.EngineLoad]] = {}
+        self._rows = 0
+        self._max_rows = 0
 
     def told(self, load: sampling_pb2.EngineLoad) -> None:
         """Note what a replica says; a message without a load says nothing."""
         if not load.replica:
             return
-        self._told[load.replica] = (self.clock(), load)
+        self._forget(load.replica)
+        self._told[load.replica] = (self._clock(), load)
+        self._rows += load.rows_running + load.rows_waiting
+        self._max_rows += load.max_rows
 
     @property
     def replicas(self) -> int:
@@ -56,18 +61,20 @@ class Backlog:
 
         It goes down with the time since they told it.
         """
-        now = self.clock()
-        return sum(max(0.0, load.backlog_seconds - (now - then)) for then, load in self._recent())
+        now = self._clock()
+        return sum(max(0.0, load.backlog_seconds - (now - then)) for then, load in self._recent().values())
 
     @property
     def rows(self) -> int:
         """Rows that the replicas have admitted."""
-        return sum(load.rows_running + load.rows_waiting for _, load in self._recent())
+        self._recent()
+        return self._rows
 
     @property
     def max_rows(self) -> int:
         """Rows that they take."""
-        return sum(load.max_rows for _, load in self._recent())
+        self._recent()
+        return self._max_rows
 
     def work(self, steps: Steps) -> float:
         """Seconds that one such row adds to the work, where it shares calls with others.
@@ -93,14 +100,24 @@ class Backlog:
 
         They are in ascending order; the last call is a full one.
         """
-        for _, load in sorted(self._recent(), key=lambda item: item[0], reverse=True):
+        for _, load in reversed(self._recent().values()):
             told = sorted((c.evaluations, c.seconds) for c in load.costs if c.size == size)
             if told:
                 return [count for count, _ in told], [seconds for _, seconds in told]
         return [1], [0.0]
 
-    def _recent(self) -> list[tuple[float, sampling_pb2.EngineLoad]]:
-        now = self.clock()
-        for replica in [r for r, (then, _) in self._told.items() if now - then > FORGET_SECONDS]:
-            del self._told[replica]
-        return list(self._told.values())
+    def _recent(self) -> Mapping[str, tuple[float, sampling_pb2.EngineLoad]]:
+        """What was told lately; what is older is forgotten. A stage may have a thousand replicas."""
+        since = self._clock() - FORGET_SECONDS
+        while self._told:
+            replica, (then, _) = next(iter(self._told.items()))
+            if then >= since:
+                break
+            self._forget(replica)
+        return self._told
+
+    def _forget(self, replica: str) -> None:
+        if replica in self._told:
+            _, load = self._told.pop(replica)
+            self._rows -= load.rows_running + load.rows_waiting
+            self._max_rows -= load.max_rows
