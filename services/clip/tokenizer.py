@@ -80,6 +80,11 @@ class Tokenizer:
         self._ids_of_word = lru_cache(CACHED_WORDS)(self._read_word)
 
     @property
+    def ends(self) -> tuple[int, int]:
+        """The ids of the start and the end of every text."""
+        return self._start, self._end
+
+    @property
     def vocab_size(self) -> int:
         """How many tokens there are."""
         return len(self._tokens)

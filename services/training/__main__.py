@@ -16,11 +16,12 @@ from services.bundles.bundle import ROOT
 from services.training.assembly import MissingPart, complete, install, take_over_needs
 from services.training.evaluation import judge
 from services.training.loop import RunConfig, console
-from services.training.recipes import clip, decoder, prior, upsampler
+from services.training.recipes import clip, decoder, prior, upsampler, wording
 from services.training.recipes.recipe import Recipe
 
 RECIPES: dict[str, Recipe] = {
     "clip": clip.RECIPE,
+    "wording": wording.RECIPE,
     "prior": prior.RECIPE,
     "decoder": decoder.RECIPE,
     **{upsampling.name: upsampling.recipe for upsampling in upsampler.UPSAMPLERS},

@@ -69,14 +69,14 @@ def caption(
 ) -> str:
     """Say what is there, in one of many wordings."""
     bare = rng.random() < BARE_SHARE
-    things = _things(rng, objects, relation, size, bare)
+    things = things_in_words(rng, objects, relation, size, bare)
     sentence = str(rng.choice(list(SENTENCES), p=list(SENTENCES.values())))
-    place = _one_of(rng, background.phrases)
-    scene = _one_of(rng, background.nouns)
+    place = one_of(rng, background.phrases)
+    scene = one_of(rng, background.nouns)
     if bare:
         scene = scene.removeprefix("a ").removeprefix("the ")
     if light.phrases:
-        lit = _one_of(rng, light.phrases)
+        lit = one_of(rng, light.phrases)
         place = f"{place} {lit}"
         scene = f"{scene} {lit}"
     return sentence.format(things=things, place=place, scene=scene)
@@ -92,49 +92,50 @@ def loose_caption(
     light: Light,
 ) -> str:
     """Name what is there in any order, joined anyhow, perhaps beside words that nobody knows."""
-    place = _one_of(rng, (*background.phrases, *background.nouns))
-    pieces = [_things(rng, objects, relation, size, bool(rng.random() < 0.5)), place]
+    place = one_of(rng, (*background.phrases, *background.nouns))
+    pieces = [things_in_words(rng, objects, relation, size, bool(rng.random() < 0.5)), place]
     if light.phrases:
-        pieces.append(_one_of(rng, light.phrases))
+        pieces.append(one_of(rng, light.phrases))
     for _ in range(rng.integers(UNKNOWN + 1)):
-        pieces.append(_one_of(rng, ("", "", "a ", "the ", "some ")) + unknown_word(rng))
+        pieces.append(one_of(rng, ("", "", "a ", "the ", "some ")) + unknown_word(rng))
     rng.shuffle(pieces)
     text, *rest = pieces
     for piece in rest:
-        text += _one_of(rng, JOINERS) + piece
+        text += one_of(rng, JOINERS) + piece
     return text
 
 
 def unknown_word(rng: np.random.Generator) -> str:
     """A word that means nothing, such as "wobari"."""
-    syllables = (_one_of(rng, CONSONANTS) + _one_of(rng, VOWELS) for _ in range(rng.integers(2, 4)))
-    return "".join(syllables) + _one_of(rng, ("", "n", "r", "s", "t"))
+    syllables = (one_of(rng, CONSONANTS) + one_of(rng, VOWELS) for _ in range(rng.integers(2, 4)))
+    return "".join(syllables) + one_of(rng, ("", "n", "r", "s", "t"))
 
 
-def _things(
+def things_in_words(
     rng: np.random.Generator, objects: Sequence[Artwork], relation: str, size: str, bare: bool
 ) -> str:
     """The objects in words: with their number, size or relation, or one after the other."""
     if relation == "same":
-        return f"{_one_of(rng, NUMBERS[len(objects)])} {ENGLISH.plural_noun(_word(rng, objects[0]))}"
-    adjective = _one_of(rng, SIZE_WORDS[size]) if size else ""
+        return f"{one_of(rng, NUMBERS[len(objects)])} {ENGLISH.plural_noun(_word(rng, objects[0]))}"
+    adjective = one_of(rng, SIZE_WORDS[size]) if size else ""
     names = [f"{adjective} {_word(rng, a)}".strip() for a in objects]
     if len(names) == 1 and rng.random() < ONE_SHARE:
-        names = [f"{_one_of(rng, NUMBERS[1])} {names[0]}"]
+        names = [f"{one_of(rng, NUMBERS[1])} {names[0]}"]
     elif not bare:
         names = [with_article(name) for name in names]
     if relation:
-        return _one_of(rng, RELATION_WORDS[relation]).format(a=names[0], b=names[1])
+        return one_of(rng, RELATION_WORDS[relation]).format(a=names[0], b=names[1])
     return names[0] if len(names) == 1 else f"{names[0]}, {names[1]} and {names[2]}"
 
 
 def _word(rng: np.random.Generator, artwork: Artwork) -> str:
     if artwork.synonyms and rng.random() < SYNONYM_SHARE:
-        return _one_of(rng, artwork.synonyms)
+        return one_of(rng, artwork.synonyms)
     return artwork.name
 
 
-def _one_of(rng: np.random.Generator, words: Sequence[str]) -> str:
+def one_of(rng: np.random.Generator, words: Sequence[str]) -> str:
+    """Any of the words."""
     return words[int(rng.integers(len(words)))]
 
 

@@ -132,6 +132,11 @@ def _export(model: nn.Module, target: Path) -> None:
         "preprocess_cfg": {"mean": MEAN, "std": STD, "interpolation": "bicubic", "resize_mode": "squash"},
     }
     (target / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    save_weights(model, target)
+
+
+def save_weights(model: nn.Module, target: Path) -> None:
+    """Write the weights of a part, in half precision."""
     weights = {k: v.half().contiguous() for k, v in model.state_dict().items()}
     save_file(weights, target / "open_clip_model.safetensors")
 
