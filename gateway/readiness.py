@@ -84,7 +84,13 @@ class StageWatch:
         self._compare()
 
     async def listen(self, name: StageName) -> None:
-        """Hear of a stage's load from one of its replicas, whatever becomes of that."""
+        """Hear of a stage's load from one of its replicas, whatever becomes of that.
+
+        None is asked if all have just told, with the steps that they take for this gateway.
+        """
+        backlog = self._stages.backlog(name)
+        if backlog is not None and backlog.heard(LISTEN_SECONDS):
+            return
         channel = next(channel for channel in self._stages.channels if channel.name == name)
         with contextlib.suppress(ServiceError):
             self._note(name, await channel.describe())

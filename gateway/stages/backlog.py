@@ -55,6 +55,14 @@ class Backlog:
         """Whether anything is known of the stage's load now."""
         return bool(self._recent())
 
+    def heard(self, seconds: float) -> bool:
+        """Whether each replica that is known told something in the last so many seconds."""
+        recent = self._recent()
+        if not recent:
+            return False
+        oldest, _ = next(iter(recent.values()))
+        return self._clock() - oldest < seconds
+
     @property
     def seconds(self) -> float:
         """Of work that the replicas have admitted, together.

@@ -48,13 +48,16 @@ class Alive:
 
 
 Event = Queued | Stepped | Shown | Alive | Finished
+# Seconds between two tellings of progress. A message takes some milliseconds of several processes, and nobody
+# sees more.
+PACE = 0.1
 
 
 class Outbox:
     """Events for one caller, who may be slow.
 
-    Progress that was not read is replaced by newer progress in the same network. Previews, the last step of a
-    network and the result are never dropped.
+    The first step is told at once, later ones every PACE seconds. Progress that was not read is replaced by
+    newer progress in the same network. Previews, the last step of a network and the result are never dropped.
     """
 
     def __init__(self) -> None:
@@ -63,6 +66,8 @@ class Outbox:
         self._events: deque[Event] = deque()
         self._error: Exception | None = None
         self._changed = asyncio.Event()
+        self._told = -math.inf  # when progress was last read
+        self._later: asyncio.TimerHandle | None = None  # wakes the caller for progress
 
     def put(self, event: Event, *, wake: bool = True) -> None:
         """Append an event. wake: false if another one follows at once."""
@@ -71,10 +76,18 @@ class Outbox:
             if isinstance(last, Stepped) and last.network == event.network and last.step < last.steps:
                 self._events.pop()
         self._events.append(event)
+        at_once = not isinstance(event, Stepped) or bool(self.previews)
         while self.previews:
             self._events.append(self.previews.popleft())
         if wake:
+            self._wake(0.0 if at_once else self._told + PACE - time.monotonic())
+
+    def _wake(self, seconds: float) -> None:
+        """The caller, in so many seconds."""
+        if seconds <= 0:
             self._changed.set()
+        elif self._later is None:
+            self._later = asyncio.get_running_loop().call_later(seconds, self._changed.set)
 
     def fail(self, error: Exception) -> None:
         """End the caller with an error, once it has read what came before."""
@@ -99,6 +112,11 @@ class Outbox:
         self._changed.clear()
         events = list(self._events)
         self._events.clear()
+        if any(isinstance(event, Stepped) for event in events):
+            self._told = time.monotonic()
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
         if not events and self._error is not None:
             raise self._error
         if self._error is not None:

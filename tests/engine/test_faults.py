@@ -15,8 +15,9 @@ from services.engine import (
     Stay,
     StepFailed,
     Watcher,
+    events,
 )
-from services.engine.events import Outbox, Queued
+from services.engine.events import Outbox, Queued, Shown, Stepped
 from tests.engine.work import Device, Row, Work, collect, engine_of, work
 
 
@@ -89,6 +90,35 @@ async def test_a_caller_that_leaves_just_as_something_happens_has_left(turns: in
     left_in_time = caller.cancel()
     await asyncio.gather(caller, return_exceptions=True)
     assert caller.cancelled() or not left_in_time
+
+
+async def test_progress_is_told_at_once_and_then_at_a_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "PACE", 3600.0)
+    outbox = Outbox()
+    outbox.put(Stepped("base", 1, 9))
+    assert await outbox.take() == [Stepped("base", 1, 9)]
+    outbox.put(Stepped("base", 2, 9))
+    outbox.put(Stepped("base", 3, 9))
+    assert await outbox.take(patience=0.01) == []
+    outbox.put(Finished("picture"))
+    assert await outbox.take() == [Stepped("base", 3, 9), Finished("picture")]
+
+
+async def test_a_preview_is_told_at_once() -> None:
+    outbox = Outbox()
+    outbox.put(Stepped("base", 1, 9))
+    assert await outbox.take() == [Stepped("base", 1, 9)]
+    outbox.previews.append(Shown("preview"))
+    outbox.put(Stepped("base", 2, 9))
+    assert await outbox.take(patience=0.0) == [Stepped("base", 2, 9), Shown("preview")]
+
+
+async def test_progress_comes_without_anything_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "PACE", 0.01)
+    outbox = Outbox()
+    for step in (1, 2):
+        outbox.put(Stepped("base", step, 9))
+        assert await outbox.take() == [Stepped("base", step, 9)]
 
 
 async def test_a_result_that_hangs_is_noticed() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway.readiness import StageWatch
+from gateway.readiness import LISTEN_SECONDS, StageWatch
 from gateway.settings import SHIPPED, Settings
 from gateway.stages import Clients
 from gateway.stages.budget import Budget
@@ -24,6 +24,22 @@ async def test_a_full_stage_is_up() -> None:
         watch = StageWatch(SHIPPED, own)
         await watch.look()
         assert watch.down == ()
+        await clients.close()
+
+
+async def test_a_stage_that_has_just_told_its_load_is_not_asked_for_it() -> None:
+    stages = FakeStages()
+    async with serve_fake_stages(stages) as address:
+        clients = Clients(Settings(**addresses_of(address)))
+        own = clients.of(SHIPPED)
+        watch = StageWatch(SHIPPED, own)
+        await watch.listen("decoder")
+        own.decoder.backlog.told(load_of())
+        await watch.listen("decoder")
+        assert stages.described == ["decoder"]
+        await asyncio.sleep(LISTEN_SECONDS)
+        await watch.listen("decoder")
+        assert stages.described == ["decoder", "decoder"]
         await clients.close()
 
 
