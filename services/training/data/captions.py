@@ -47,11 +47,6 @@ RELATION_WORDS = {
     "beside": ("{a} next to {b}", "{a} and {b}", "{a} beside {b}"),
     "front": ("{a} in front of {b}", "{b} behind {a}"),
 }
-# What callers put between the parts of a prompt.
-JOINERS = (", ", "; ", ": ", " / ", " - ", " and ", " with ", ". ", " ", " (")
-CONSONANTS = "bdfgklmnprstvwz"
-VOWELS = "aeiou"
-UNKNOWN = 2  # words of no meaning in a loose caption, at most: more do not fit into CLIP's context
 PROPER = ("Santa Claus",)  # names without an article
 NUMBERS = {1: ("one",), 2: ("two", "2", "a pair of"), 3: ("three", "3")}
 ONE_SHARE = 0.04  # of lone objects: their number is said
@@ -80,35 +75,6 @@ def caption(
         place = f"{place} {lit}"
         scene = f"{scene} {lit}"
     return sentence.format(things=things, place=place, scene=scene)
-
-
-def loose_caption(
-    rng: np.random.Generator,
-    objects: Sequence[Artwork],
-    *,
-    relation: str,
-    size: str,
-    background: Background,
-    light: Light,
-) -> str:
-    """Name what is there in any order, joined anyhow, perhaps beside words that nobody knows."""
-    place = one_of(rng, (*background.phrases, *background.nouns))
-    pieces = [things_in_words(rng, objects, relation, size, bool(rng.random() < 0.5)), place]
-    if light.phrases:
-        pieces.append(one_of(rng, light.phrases))
-    for _ in range(rng.integers(UNKNOWN + 1)):
-        pieces.append(one_of(rng, ("", "", "a ", "the ", "some ")) + unknown_word(rng))
-    rng.shuffle(pieces)
-    text, *rest = pieces
-    for piece in rest:
-        text += one_of(rng, JOINERS) + piece
-    return text
-
-
-def unknown_word(rng: np.random.Generator) -> str:
-    """A word that means nothing, such as "wobari"."""
-    syllables = (one_of(rng, CONSONANTS) + one_of(rng, VOWELS) for _ in range(rng.integers(2, 4)))
-    return "".join(syllables) + one_of(rng, ("", "n", "r", "s", "t"))
 
 
 def things_in_words(

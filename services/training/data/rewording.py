@@ -16,10 +16,14 @@ from pathlib import Path
 import numpy as np
 
 from services.training.data.artwork import Artwork
-from services.training.data.captions import ENGLISH, JOINERS, one_of, things_in_words
+from services.training.data.captions import ENGLISH, one_of, things_in_words
 from services.training.data.scenes import Scene
 
 WORDINGS = Path(__file__).with_name("wordings.tsv.gz")
+# What callers put between the parts of a prompt.
+JOINERS = (", ", "; ", ": ", " / ", " - ", " and ", " with ", ". ", " ", " (")
+CONSONANTS = "bdfgklmnprstvwz"
+VOWELS = "aeiou"
 NOTHING = "nothing"  # the group of words that name nothing in any scene
 OTHER_OBJECT = 0.4  # how likely an object, and a place, is said in words that captions do not have
 OTHER_PLACE = 0.7
@@ -75,7 +79,8 @@ def reworded(rng: np.random.Generator, scene: Scene, wordings: Wordings) -> Rewo
         parts.append([Piece(light, light)])
     order = [parts[i] for i in rng.permutation(len(parts))]
     if rng.random() < BESIDE:
-        thing = one_of(rng, ("", "a ", "the ", "some ")) + one_of(rng, wordings.nothing)
+        unknown = one_of(rng, wordings.nothing) if rng.random() < 0.5 else unknown_word(rng)
+        thing = one_of(rng, ("", "a ", "the ", "some ")) + unknown
         order.insert(int(rng.integers(len(order) + 1)), [Piece(thing)])
     said: list[Piece] = []
     for i, part in enumerate(order):
@@ -87,6 +92,17 @@ def reworded(rng: np.random.Generator, scene: Scene, wordings: Wordings) -> Rewo
     if rng.random() < SAID:
         said.append(Piece(_words_of_nothing(rng, wordings)))
     return Reworded(said, [piece for part in parts for piece in part])
+
+
+def in_other_words(rng: np.random.Generator, scene: Scene) -> str:
+    """The scene in other words, as a text."""
+    return " ".join(piece.said.strip() for piece in reworded(rng, scene, load_wordings()).said)
+
+
+def unknown_word(rng: np.random.Generator) -> str:
+    """A word that means nothing, such as "wobari"."""
+    syllables = (one_of(rng, CONSONANTS) + one_of(rng, VOWELS) for _ in range(rng.integers(2, 4)))
+    return "".join(syllables) + one_of(rng, ("", "n", "r", "s", "t"))
 
 
 def _words_of_nothing(rng: np.random.Generator, wordings: Wordings) -> str:

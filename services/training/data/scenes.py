@@ -18,7 +18,7 @@ from PIL import Image
 
 from services.training.data.artwork import Artwork, load_vocabulary, sprite
 from services.training.data.backgrounds import BACKGROUNDS, Background
-from services.training.data.captions import RELATION_WORDS, caption, loose_caption
+from services.training.data.captions import RELATION_WORDS, caption
 from services.training.data.light import DAY, LIGHTS, Colour, Light, gained
 from services.training.data.placing import Placement, place
 
@@ -131,18 +131,6 @@ def alike(rng: np.random.Generator, scene: Scene) -> Scene:
         variant=int(rng.integers(BACKGROUND_VARIANTS)),
         mirrored=bool(rng.random() < 0.5),
         gain=_gain(rng),
-    )
-
-
-def said_loosely(rng: np.random.Generator, scene: Scene) -> str:
-    """Another caption of the scene, in no grammar."""
-    return loose_caption(
-        rng,
-        scene.objects,
-        relation=scene.relation,
-        size=scene.size,
-        background=scene.background,
-        light=scene.light,
     )
 
 

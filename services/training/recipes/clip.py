@@ -5,24 +5,29 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import open_clip
+import tokenizers
 import torch
 from open_clip.loss import ClipLoss
 from open_clip.model import CLIP
 from open_clip.tokenizer import SimpleTokenizer, bytes_to_unicode
 from safetensors.torch import save_file
-from tokenizers import Tokenizer
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.trainers import BpeTrainer
 from torch import nn
 
+from services.bundles.clip import CONFIG as SETTINGS
+from services.bundles.clip import load_tokenizer
 from services.bundles.weights import best_device
+from services.clip.config import ClipConfig
+from services.clip.tokenizer import Tokenizer
 from services.training.data.artwork import LABELS
 from services.training.data.corpus import Corpus
 from services.training.data.scenes import render, sample_scene
@@ -50,7 +55,7 @@ def build_vocabulary(path: Path) -> None:
         lines += [entry["label"].lower(), " ".join(entry.get("tags", ()))]
     alphabet = bytes_to_unicode()
     encoded = [" ".join("".join(alphabet[b] for b in w.encode()) for w in line.split()) for line in lines]
-    tokenizer = Tokenizer(BPE(end_of_word_suffix="</w>"))
+    tokenizer = tokenizers.Tokenizer(BPE(end_of_word_suffix="</w>"))
     tokenizer.pre_tokenizer = Whitespace()
     tokenizer.train_from_iterator(
         encoded, BpeTrainer(vocab_size=20_000, end_of_word_suffix="</w>", show_progress=False)
@@ -107,7 +112,7 @@ def _tokenizer(target: Path, start_from: Path | None) -> SimpleTokenizer:
     return tokenizer
 
 
-def retrieval(model: Any, tokenizer: SimpleTokenizer, count: int = 1000) -> float:
+def retrieval(model: Any, tokenizer: Callable[[list[str]], torch.Tensor], count: int = 1000) -> float:
     """The share of held-out pictures whose best caption, among all ``count``, is right.
 
     One scene can be told in many ways. So a caption is right if its own scene has the same objects, relation,
@@ -131,7 +136,7 @@ def _export(model: nn.Module, target: Path) -> None:
         "model_cfg": CONFIG,
         "preprocess_cfg": {"mean": MEAN, "std": STD, "interpolation": "bicubic", "resize_mode": "squash"},
     }
-    (target / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n")
+    (target / SETTINGS).write_text(json.dumps(config, indent=2) + "\n")
     save_weights(model, target)
 
 
@@ -141,11 +146,11 @@ def save_weights(model: nn.Module, target: Path) -> None:
     save_file(weights, target / "open_clip_model.safetensors")
 
 
-def load(bundle: Path) -> tuple[nn.Module, SimpleTokenizer]:
-    """A bundle's CLIP and its tokenizer."""
-    name = f"local-dir:{bundle / 'clip'}"
-    model = open_clip.create_model(name).to(best_device()).eval().requires_grad_(False)
-    return model, open_clip.get_tokenizer(name, bpe_path=str(bundle / "clip" / VOCABULARY))
+def load(bundle: Path) -> tuple[nn.Module, Tokenizer]:
+    """A bundle's CLIP, and its tokenizer as it is served: with the part's lexicon, if it has one."""
+    part = bundle / "clip"
+    model = open_clip.create_model(f"local-dir:{part}").to(best_device()).eval().requires_grad_(False)
+    return model, load_tokenizer(part, ClipConfig.model_validate_json((part / SETTINGS).read_bytes()))
 
 
 RECIPE = Recipe(

@@ -38,7 +38,7 @@ class Embedder:
     @torch.no_grad()
     def text(self, captions: Sequence[str]) -> Text:
         """Embed captions."""
-        tokens = self.tokenizer(list(captions)).to(best_device())
+        tokens = self.tokenizer(captions).to(best_device())
         with autocast():
             out = self.model.forward_intermediates(
                 text=tokens, text_indices=1, normalize=False, normalize_intermediates=True

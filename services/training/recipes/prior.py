@@ -13,7 +13,7 @@ from services.bundles.weights import best_device
 from services.diffusion.config import DiffusionConfig, SamplingConfig
 from services.prior.network import Prior, PriorConfig
 from services.training.data.corpus import Corpus
-from services.training.data.scenes import said_loosely
+from services.training.data.rewording import in_other_words
 from services.training.device import autocast, fast_attention, on_device
 from services.training.loop import Run, RunConfig
 from services.training.recipes.embedder import EmbeddedCorpus, Embedder, with_captions, without_captions
@@ -33,9 +33,9 @@ CONFIG = PriorConfig(
     ),
 )
 DROP_TEXT = 0.1  # share of the batch without a caption
-# Share of the batch whose caption is loose: people do not write in training's grammar, and name things that
-# it knows nothing of.
-LOOSE = 0.4
+# Share of the batch that is said in other words: people do not write in training's grammar, and name things
+# that it knows nothing of.
+REWORDED = 0.4
 STANDARDISED = 4096  # scenes whose embeddings' mean and deviation the network is given
 
 
@@ -58,7 +58,7 @@ def train(folder: Path, config: RunConfig) -> None:
         generator = torch.Generator(best_device()).manual_seed(draw)
         batch = corpus.draw(rng, config.batch)
         x0 = model.standardise(embedded.image(batch))
-        captions = [said_loosely(rng, corpus.scenes[i]) for i in batch[: round(LOOSE * config.batch)]]
+        captions = [in_other_words(rng, corpus.scenes[i]) for i in batch[: round(REWORDED * config.batch)]]
         said = with_captions(embedded.text(batch), embedder.text(captions))
         dropped = on_device(rng.random(config.batch) < DROP_TEXT)
         text, states, mask = without_captions(said, blank, dropped)

@@ -19,9 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from services.bundles.clip import CONFIG, load_tokenizer
 from services.bundles.weights import best_device
-from services.clip.config import ClipConfig
 from services.clip.tokenizer import Tokenizer
 from services.training.data.prefetching import Prefetched
 from services.training.data.rewording import Piece, Reworded, load_wordings, reworded
@@ -120,14 +118,11 @@ def _padded(values: Sequence[float], length: int, kind: type[np.generic]) -> npt
 
 def train(folder: Path, config: RunConfig) -> None:
     """Train the text tower of ``folder/bundle/clip`` on, and write it there."""
-    part = folder / "bundle/clip"
-    teacher, _ = clip.load(folder / "bundle")
+    teacher, tokenizer = clip.load(folder / "bundle")
     student = copy.deepcopy(teacher)
     for parameter in _tower(student):
         parameter.requires_grad_(True)
-    settings = ClipConfig.model_validate_json((part / CONFIG).read_bytes())
-    # With the part's lexicon, if it has one: so the words will come to the tower when it is served.
-    lessons = Lessons(load_tokenizer(part, settings), config)
+    lessons = Lessons(tokenizer, config)
     drawn = Prefetched(lessons.draw, config.workers)
 
     def loss_of(model: nn.Module, draw: int) -> Tensor:
@@ -143,7 +138,7 @@ def train(folder: Path, config: RunConfig) -> None:
 
     with closing(drawn):
         ema = Run("wording", student, replace(config, start_from=None), folder).train(loss_of)
-    clip.save_weights(ema, part)
+    clip.save_weights(ema, folder / "bundle/clip")
 
 
 def _tower(model: Any) -> Iterator[nn.Parameter]:
