@@ -172,8 +172,8 @@ def _start_ray(**options: Any) -> None:
 def _leave_out_idle_processes() -> None:
     """Processes of Ray's head that ``ray.init`` has no option to leave out, and that have nothing to do here.
 
-    These are the autoscaler of nodes, of which there is one, and the reader of logs, which stay in files. Each
-    takes a second of CPU to start, and some 70 MiB.
+    These are the autoscaler of nodes, of which there is one, and the reader of logs, which stay in files.
+    Each takes a second of CPU to start, and some 70 MiB.
     """
     from ray._private.node import Node
 
