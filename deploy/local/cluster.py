@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import yaml
 
@@ -150,35 +151,36 @@ def _start_ray(**options: Any) -> None:
     """Start an embedded Ray on loopback. Raises StackError."""
     import ray
 
-    _leave_out_idle_processes()
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(
-            address="local",
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="ERROR",
-            namespace="unclip",
-            object_store_memory=256 * 2**20,
-            _node_ip_address=NODE_ADDRESS,
-            **options,
-        )
+        with _without_idle_processes():
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="ERROR",
+                namespace="unclip",
+                object_store_memory=256 * 2**20,
+                _node_ip_address=NODE_ADDRESS,
+                **options,
+            )
     except Exception as error:  # Ray says no more precisely what it raises
         raise StackError(f"Ray does not start: {error}") from error
     finally:
         signal.signal(signal.SIGTERM, on_sigterm)  # Ray sets its own, which aborts the process
 
 
-def _leave_out_idle_processes() -> None:
-    """Processes of Ray's head that ``ray.init`` has no option to leave out, and that have nothing to do here.
+@contextlib.contextmanager
+def _without_idle_processes() -> Iterator[None]:
+    """Ray's head starts inside the block without processes that ``ray.init`` has no option to leave out.
 
     These are the autoscaler of nodes, of which there is one, and the reader of logs, which stay in files.
     Each takes a second of CPU to start, and some 70 MiB.
     """
     from ray._private.node import Node
 
-    for start in ("start_monitor", "start_log_monitor"):
-        setattr(Node, start, lambda node: None)
+    with patch.object(Node, "start_monitor"), patch.object(Node, "start_log_monitor"):
+        yield
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from gateway.admission import Admission
 from gateway.events import Drawn, Event, Progressed
 from gateway.ledger import Demand, Ticket
 from gateway.places import Places, refusal
-from gateway.readiness import LISTEN_SECONDS, MOST_ASKED
+from gateway.readiness import LISTEN_SECONDS
 from gateway.stages.backlog import Backlog, SamplingStage, Steps
 from gateway.stages.budget import Budget
 from services import engine
@@ -62,9 +62,8 @@ class Gateway:
         while True:
             for stage, fleet in self._fleets.items():
                 backlog = self.admission.ledgers[stage].backlog
-                for _ in range(min(backlog.replicas + 1, MOST_ASKED)):
-                    if fleet.replicas:
-                        backlog.told(fleet.chosen().load)
+                if fleet.replicas and not backlog.heard(LISTEN_SECONDS):
+                    backlog.told(fleet.chosen().load)
             await asyncio.sleep(LISTEN_SECONDS)
 
     async def serve(self, arrival: Arrival) -> Outcome:

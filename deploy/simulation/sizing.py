@@ -32,7 +32,9 @@ def sized(scenario: Scenario, goal: float = GOAL) -> tuple[Scenario, Report]:
             )
         best = replace(best, priors=2 * best.priors, decoders=2 * best.decoders)
     for name in ("decoders", "priors"):
-        too_few = math.floor(TOO_FEW * goal * needed[name])  # these would take longest to simulate
+        # These would take longest to simulate. What is there at the end is worked on after it.
+        share = TOO_FEW * goal * scenario.seconds / (scenario.seconds + scenario.deadline)
+        too_few = math.floor(share * needed[name])
         best = _fewest(best, name, too_few, lambda tried: reaches(tried, goal))
     return best, run(best)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -27,12 +27,21 @@ class Steps:
     evaluations: float = 1
 
 
+class Told(NamedTuple):
+    """What a replica said, and when; rows and max_rows: as they were counted then."""
+
+    at: float
+    load: sampling_pb2.EngineLoad
+    rows: int
+    max_rows: int
+
+
 class Backlog:
     """The last word of each replica, the latest last. ``clock`` gives seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._told: dict[str, tuple[float, sampling_pb2.EngineLoad]] = {}
+        self._told: dict[str, Told] = {}
         self._rows = 0
         self._max_rows = 0
 
@@ -41,9 +50,10 @@ class Backlog:
         if not load.replica:
             return
         self._forget(load.replica)
-        self._told[load.replica] = (self._clock(), load)
-        self._rows += load.rows_running + load.rows_waiting
-        self._max_rows += load.max_rows
+        told = Told(self._clock(), load, load.rows_running + load.rows_waiting, load.max_rows)
+        self._told[load.replica] = told
+        self._rows += told.rows
+        self._max_rows += told.max_rows
 
     @property
     def replicas(self) -> int:
@@ -60,8 +70,8 @@ class Backlog:
         recent = self._recent()
         if not recent:
             return False
-        oldest, _ = next(iter(recent.values()))
-        return self._clock() - oldest < seconds
+        oldest = next(iter(recent.values()))
+        return self._clock() - oldest.at < seconds
 
     @property
     def seconds(self) -> float:
@@ -70,7 +80,7 @@ class Backlog:
         It goes down with the time since they told it.
         """
         now = self._clock()
-        return sum(max(0.0, load.backlog_seconds - (now - then)) for then, load in self._recent().values())
+        return sum(max(0.0, t.load.backlog_seconds - (now - t.at)) for t in self._recent().values())
 
     @property
     def rows(self) -> int:
@@ -108,24 +118,23 @@ class Backlog:
 
         They are in ascending order; the last call is a full one.
         """
-        for _, load in reversed(self._recent().values()):
-            told = sorted((c.evaluations, c.seconds) for c in load.costs if c.size == size)
-            if told:
-                return [count for count, _ in told], [seconds for _, seconds in told]
+        for told in reversed(self._recent().values()):
+            costs = sorted((c.evaluations, c.seconds) for c in told.load.costs if c.size == size)
+            if costs:
+                return [count for count, _ in costs], [seconds for _, seconds in costs]
         return [1], [0.0]
 
-    def _recent(self) -> dict[str, tuple[float, sampling_pb2.EngineLoad]]:
+    def _recent(self) -> dict[str, Told]:
         """What was told lately; what is older is forgotten. A stage may have a thousand replicas."""
         since = self._clock() - FORGET_SECONDS
         while self._told:
-            replica, (then, _) = next(iter(self._told.items()))
-            if then >= since:
+            replica, told = next(iter(self._told.items()))
+            if told.at >= since:
                 break
             self._forget(replica)
         return self._told
 
     def _forget(self, replica: str) -> None:
-        if replica in self._told:
-            _, load = self._told.pop(replica)
-            self._rows -= load.rows_running + load.rows_waiting
-            self._max_rows -= load.max_rows
+        if (told := self._told.pop(replica, None)) is not None:
+            self._rows -= told.rows
+            self._max_rows -= told.max_rows

@@ -56,8 +56,9 @@ PACE = 0.1
 class Outbox:
     """Events for one caller, who may be slow.
 
-    The first step is told at once, later ones every PACE seconds. Progress that was not read is replaced by
-    newer progress in the same network. Previews, the last step of a network and the result are never dropped.
+    The first step and the last of each network are told at once, others every PACE seconds. Progress that was
+    not read is replaced by newer progress in the same network. Previews, the last step of a network and the
+    result are never dropped.
     """
 
     def __init__(self) -> None:
@@ -76,7 +77,7 @@ class Outbox:
             if isinstance(last, Stepped) and last.network == event.network and last.step < last.steps:
                 self._events.pop()
         self._events.append(event)
-        at_once = not isinstance(event, Stepped) or bool(self.previews)
+        at_once = not isinstance(event, Stepped) or event.step == event.steps or bool(self.previews)
         while self.previews:
             self._events.append(self.previews.popleft())
         if wake:

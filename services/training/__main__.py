@@ -85,7 +85,7 @@ RECIPES: dict[str, Recipe] = {
     type=click.IntRange(0),
     default=0,
     show_default=True,
-    help="Processes that draw the decoder's batches ahead of time; a GPU wants several.",
+    help="Processes that draw the batches of decoder and wordings ahead of time; a GPU wants several.",
 )
 @click.option("--version", default="0", show_default=True, help="Of the bundle, for its manifest.")
 @click.option(

@@ -40,16 +40,17 @@ def request(steps: int, seed: int) -> pb.StreamRequest:
     return pb.StreamRequest(generate=pb.GenerateRequest(prompt="a fox in the snow", size=64, options=options))
 
 
-async def probed(stub: Any, seed: int) -> tuple[float, list[float]]:
-    """When the prior was done, and when each step of the decoder was, of one picture."""
-    drawn, steps = 0.0, []
+async def probed(stub: Any, seed: int) -> tuple[float, list[tuple[float, int]]]:
+    """When the prior was done, and when which steps of the decoder were told, of one picture."""
+    drawn = 0.0
+    steps: list[tuple[float, int]] = []
     async for response in stub.Stream(request(6, seed)):
         now = time.monotonic()
         if response.HasField("progress"):
             if response.progress.stage == pb.STAGE_PRIOR:
                 drawn = now
             elif response.progress.step:
-                steps.append(now)
+                steps.append((now, response.progress.step))
     return drawn, steps
 
 
@@ -86,11 +87,13 @@ async def waits(gateway: str, stages: str) -> Waits:
 
         beside = [asyncio.create_task(always()) for _ in range(BESIDE)]
         await asyncio.sleep(3)
-        firsts, steps = [], []
+        firsts: list[float] = []
+        steps: list[float] = []
         for _ in range(PROBES):
             drawn, times = await probed(stub, next(seeds))
-            steps += [later - sooner for sooner, later in itertools.pairwise(times)]
-            firsts.append(times[0] - drawn)
+            for (sooner, before), (later, after) in itertools.pairwise(times):
+                steps.append((later - sooner) / (after - before))
+            firsts.append(times[0][0] - drawn)
         freed = [await cancelled(stub, describing, next(seeds), BESIDE) for _ in range(PROBES)]
         assert not any(task.done() for task in beside), "the decoder was not always busy"
         for task in beside:

@@ -100,8 +100,11 @@ async def test_progress_is_told_at_once_and_then_at_a_pace(monkeypatch: pytest.M
     outbox.put(Stepped("base", 2, 9))
     outbox.put(Stepped("base", 3, 9))
     assert await outbox.take(patience=0.01) == []
+    outbox.put(Stepped("base", 9, 9))
+    assert await outbox.take(patience=0.0) == [Stepped("base", 9, 9)]
+    outbox.put(Stepped("up", 1, 3))
     outbox.put(Finished("picture"))
-    assert await outbox.take() == [Stepped("base", 3, 9), Finished("picture")]
+    assert await outbox.take(patience=0.0) == [Stepped("up", 1, 3), Finished("picture")]
 
 
 async def test_a_preview_is_told_at_once() -> None:
@@ -118,7 +121,7 @@ async def test_progress_comes_without_anything_else(monkeypatch: pytest.MonkeyPa
     outbox = Outbox()
     for step in (1, 2):
         outbox.put(Stepped("base", step, 9))
-        assert await outbox.take() == [Stepped("base", step, 9)]
+        assert await outbox.take(patience=60) == [Stepped("base", step, 9)]
 
 
 async def test_a_result_that_hangs_is_noticed() -> None:

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway.readiness import LISTEN_SECONDS, StageWatch
+import pytest
+
+from gateway import readiness
+from gateway.readiness import StageWatch
 from gateway.settings import SHIPPED, Settings
 from gateway.stages import Clients
 from gateway.stages.budget import Budget
@@ -27,7 +30,9 @@ async def test_a_full_stage_is_up() -> None:
         await clients.close()
 
 
-async def test_a_stage_that_has_just_told_its_load_is_not_asked_for_it() -> None:
+async def test_a_stage_that_has_just_told_its_load_is_not_asked_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     stages = FakeStages()
     async with serve_fake_stages(stages) as address:
         clients = Clients(Settings(**addresses_of(address)))
@@ -35,11 +40,16 @@ async def test_a_stage_that_has_just_told_its_load_is_not_asked_for_it() -> None
         watch = StageWatch(SHIPPED, own)
         await watch.listen("decoder")
         own.decoder.backlog.told(load_of())
+        monkeypatch.setattr(readiness, "LISTEN_SECONDS", 3600.0)
+        monkeypatch.setattr(readiness, "UNASKED_SECONDS", 3600.0)
         await watch.listen("decoder")
         assert stages.described == ["decoder"]
-        await asyncio.sleep(LISTEN_SECONDS)
+        monkeypatch.setattr(readiness, "UNASKED_SECONDS", 0.0)
+        await watch.listen("decoder")  # there may be replicas that it does not know of
+        monkeypatch.setattr(readiness, "LISTEN_SECONDS", 0.0)
+        monkeypatch.setattr(readiness, "UNASKED_SECONDS", 3600.0)
         await watch.listen("decoder")
-        assert stages.described == ["decoder", "decoder"]
+        assert stages.described == ["decoder"] * 3
         await clients.close()
 
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from services.bundles.bundle import ROOT
 from services.clip.tokenizer import WORDS
-from services.training.data.rewording import Piece, Reworded, load_wordings, reworded
+from services.training.data.artwork import load_vocabulary
+from services.training.data.rewording import Piece, Reworded, Wordings, load_wordings, reworded
 from services.training.data.scenes import sample_scene
 from services.training.lexicon import known_words
 from services.training.loop import RunConfig
 from services.training.recipes.wording import aligned, train
+from services.training.wordings import taught
 
 WEIGHTS = "clip/open_clip_model.safetensors"
 
@@ -66,6 +69,58 @@ def test_what_does_not_fit_is_no_lesson() -> None:
     piece = Piece("a fox in the snow")
     assert aligned(Reworded([piece], []), letters, 15, (1, 2)) is not None
     assert aligned(Reworded([piece], []), letters, 14, (1, 2)) is None
+
+
+def test_what_was_taught_is_taught_by_the_tower_that_it_was_before(tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    shutil.copytree(ROOT / "models/clip", bundle / "clip")
+    config = RunConfig(steps=1, learning_rate=1e-3, batch=4)
+    train(tmp_path, config)
+    taught = (bundle / WEIGHTS).read_bytes()
+    train(tmp_path, config)  # it has ended: nothing is left to do
+    assert (bundle / WEIGHTS).read_bytes() == taught
+    assert (tmp_path / "untaught" / WEIGHTS).read_bytes() == (ROOT / "models" / WEIGHTS).read_bytes()
+
+    other = load_file(ROOT / "models" / WEIGHTS)
+    other["logit_scale"] += 1  # another CLIP comes in its place
+    save_file(other, bundle / WEIGHTS)
+    train(tmp_path, config)
+    assert load_file(bundle / WEIGHTS)["logit_scale"] == other["logit_scale"]
+    assert load_file(tmp_path / "untaught" / WEIGHTS)["logit_scale"] == other["logit_scale"]
+
+
+def test_an_object_whose_name_is_in_another_ones_name_is_itself() -> None:
+    artwork = {each.name: each for each in load_vocabulary()}
+    rng = np.random.default_rng(5)
+    nothing = Wordings({}, load_wordings().places, ("this",))
+    for _ in range(50):
+        scene = sample_scene(rng, arrangement="pair")
+        scene = replace(scene, objects=(artwork["hot dog"], artwork["dog"]))
+        text = reworded(rng, scene, nothing)
+        assert {"hot dog", "dog"} <= {piece.meant for piece in text.meant}
+        assert all(piece.meant != "in front of dog" for piece in text.meant)
+
+
+def test_what_is_taught_is_decent_and_comes_to_the_tower() -> None:
+    rows = [
+        (("object", "snake"), "snake charmer"),
+        (("object", "horse"), "horse porn"),
+        (("object", "pencil"), "draw"),
+        (("object", "woman"), "lady"),
+        (("object", "dog"), "hounds"),
+        (("object", "telephone"), "desk"),
+        (("place", "forest"), "wilderness"),
+        (("place", "forest"), "bamboo wilderness"),
+        (("nothing", ""), "major"),
+        (("nothing", ""), "about"),
+    ]
+    read_as = {"desk": "", "wilderness": "desert", "major": "big"}
+    known = {"desert", "big", "snake", "horse"}
+    assert [text for _, text in taught(rows, read_as, known)] == [
+        "snake charmer",
+        "bamboo wilderness",
+        "about",
+    ]
 
 
 def test_the_tower_learns_and_pictures_are_seen_as_before(tmp_path: Path) -> None:

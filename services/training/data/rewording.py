@@ -7,6 +7,7 @@ goes with what training's captions say instead, so a text tower can be taught to
 from __future__ import annotations
 
 import gzip
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -138,14 +139,15 @@ def _things(rng: np.random.Generator, scene: Scene, wordings: Wordings) -> list[
         )
         for words in (others, {name: name for name in others})
     )
-    names = [(_form(others[name], said), _form(name, meant)) for name in others]
-    names.sort(key=lambda pair: said.find(pair[0]))
-    pieces = []
-    for own, name in names:
-        before, _, said = said.partition(own)
-        same, _, meant = meant.partition(name)
-        pieces += [Piece(before, same), Piece(own, name)]
-    return [piece for piece in (*pieces, Piece(said, meant)) if piece.said.strip()]
+    forms = [(others[name], name) for name in others]
+    if scene.relation == "same":
+        forms = [(str(ENGLISH.plural_noun(own)), str(ENGLISH.plural_noun(name))) for own, name in forms]
+    parts = _cut(said, [own for own, _ in forms])
+    of_caption = _cut(meant, [name for _, name in forms])
+    if len(parts) != len(of_caption):  # a name is a word of the other one, too
+        return [Piece(said, meant)]
+    pieces = [Piece(own, same) for own, same in zip(parts, of_caption, strict=True)]
+    return [piece for piece in pieces if piece.said.strip()]
 
 
 def _other_word(rng: np.random.Generator, artwork: Artwork, wordings: Wordings) -> str:
@@ -155,7 +157,7 @@ def _other_word(rng: np.random.Generator, artwork: Artwork, wordings: Wordings) 
     return one_of(rng, (artwork.name, artwork.name, *artwork.synonyms))
 
 
-def _form(name: str, text: str) -> str:
-    """The plural of a name, if the text has it, or the name."""
-    plural = str(ENGLISH.plural_noun(name))
-    return plural if plural in text else name
+def _cut(text: str, names: Sequence[str]) -> list[str]:
+    """A text in pieces: each name, where it stands as whole words, and what is between."""
+    longest_first = sorted(names, key=len, reverse=True)
+    return re.split(rf"\b({'|'.join(map(re.escape, longest_first))})\b", text)

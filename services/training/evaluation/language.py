@@ -1,4 +1,7 @@
-"""Figures of prompts that no caption of training is like: said otherwise, or with an unknown thing."""
+"""Figures of prompts that no caption is like: said otherwise, or with an unknown thing.
+
+The text tower was taught some of their words ("grassland"), with other words beside them.
+"""
 
 from __future__ import annotations
 

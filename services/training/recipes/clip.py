@@ -38,6 +38,7 @@ from services.training.recipes.recipe import Recipe
 MEAN = (0.5, 0.5, 0.5)
 STD = (0.25, 0.25, 0.25)
 VOCABULARY = "vocabulary.txt.gz"
+WEIGHTS = "open_clip_model.safetensors"
 BATCH = 100  # pictures judged at a time
 MERGES = 1486  # with 512 byte symbols and 2 specials: 2000 tokens
 CONFIG: dict[str, Any] = {
@@ -143,7 +144,7 @@ def _export(model: nn.Module, target: Path) -> None:
 def save_weights(model: nn.Module, target: Path) -> None:
     """Write the weights of a part, in half precision."""
     weights = {k: v.half().contiguous() for k, v in model.state_dict().items()}
-    save_file(weights, target / "open_clip_model.safetensors")
+    save_file(weights, target / WEIGHTS)
 
 
 def load(bundle: Path) -> tuple[nn.Module, Tokenizer]:

@@ -2,12 +2,14 @@
 
 The tower is its own teacher: what it makes of a caption is what it should make of the same scene in other
 words, with the parts in any order and words between them that say nothing. What it makes of captions stays,
-so the networks that take its embeddings and token states need not be trained again.
+so the networks that take its embeddings and token states need not be trained again. Of the states of words
+that say nothing it is not taught what they should be; these networks have seen such ones in no caption.
 """
 
 from __future__ import annotations
 
 import copy
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -19,16 +21,20 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from services.bundles.bundle import sha256
 from services.bundles.weights import best_device
 from services.clip.tokenizer import Tokenizer
 from services.training.data.prefetching import Prefetched
 from services.training.data.rewording import Piece, Reworded, load_wordings, reworded
 from services.training.data.scenes import sample_scene
 from services.training.device import autocast, fast_attention
-from services.training.loop import Run, RunConfig
+from services.training.loop import Run, RunConfig, first_draw
 from services.training.recipes import clip
+from services.training.recipes.clip import WEIGHTS
 from services.training.recipes.recipe import Recipe
 
+NAME = "wording"
+TAUGHT = "wording.sha256"  # of the weights that the last run to the end wrote
 CAPTIONS = 0.3  # share of the batch that is captions, which should be read as before
 Encode = Callable[[str], Sequence[int]]
 Row = tuple[npt.NDArray[Any], ...]  # of a lesson, each (L,)
@@ -117,16 +123,22 @@ def _padded(values: Sequence[float], length: int, kind: type[np.generic]) -> npt
 
 
 def train(folder: Path, config: RunConfig) -> None:
-    """Train the text tower of ``folder/bundle/clip`` on, and write it there."""
-    teacher, tokenizer = clip.load(folder / "bundle")
+    """Train the text tower of ``folder/bundle/clip`` on, and write it there.
+
+    What the part was before stays in ``folder/untaught``: a run that goes on, or ended, has the same teacher.
+    """
+    part = folder / "bundle/clip"
+    untaught = _untaught(folder, part)
+    teacher, tokenizer = clip.load(untaught.parent)
     student = copy.deepcopy(teacher)
     for parameter in _tower(student):
         parameter.requires_grad_(True)
     lessons = Lessons(tokenizer, config)
     drawn = Prefetched(lessons.draw, config.workers)
+    first = first_draw(untaught)
 
     def loss_of(model: nn.Module, draw: int) -> Tensor:
-        lesson = Lesson(*(part.to(best_device()) for part in drawn.take(draw)))
+        lesson = Lesson(*(tensor.to(best_device()) for tensor in drawn.take(first + draw)))
         with torch.no_grad(), autocast():
             embeddings, states = _read(teacher, lesson.meant)
         targets = states.gather(1, lesson.read_as[..., None].expand_as(states))
@@ -137,8 +149,31 @@ def train(folder: Path, config: RunConfig) -> None:
         return of_tokens + (made - embeddings).square().mean() / embeddings.var(0).mean()
 
     with closing(drawn):
-        ema = Run("wording", student, replace(config, start_from=None), folder).train(loss_of)
-    clip.save_weights(ema, folder / "bundle/clip")
+        ema = Run(NAME, student, replace(config, start_from=None), folder).train(loss_of)
+    clip.save_weights(ema, part)
+    (folder / TAUGHT).write_text(_digest(part))
+
+
+def _untaught(folder: Path, part: Path) -> Path:
+    """The part as it was before it was taught; kept now, if it is not the one that was.
+
+    Then a checkpoint of another part's lessons is removed, too.
+    """
+    kept = folder / "untaught/clip"
+    taught = folder / TAUGHT
+    known = [_digest(kept)] if kept.exists() else []
+    if taught.exists():
+        known.append(taught.read_text())
+    if _digest(part) not in known:
+        for old in (taught, folder / f"{NAME}.checkpoint.pt"):
+            old.unlink(missing_ok=True)
+        shutil.rmtree(kept, ignore_errors=True)
+        shutil.copytree(part, kept)
+    return kept
+
+
+def _digest(part: Path) -> str:
+    return sha256(part / WEIGHTS)
 
 
 def _tower(model: Any) -> Iterator[nn.Parameter]:
