@@ -35,7 +35,7 @@ from services.training.recipes.recipe import Recipe
 
 NAME = "wording"
 TAUGHT = "wording.sha256"  # of the weights that the last run to the end wrote
-CAPTIONS = 0.3  # share of the batch that is captions, which should be read as before
+CAPTIONS = 0.6  # share of the batch that is captions, which should be read as before
 Encode = Callable[[str], Sequence[int]]
 Row = tuple[npt.NDArray[Any], ...]  # of a lesson, each (L,)
 
