@@ -16,6 +16,8 @@ from unittest.mock import patch
 
 import yaml
 
+from deploy.local import forked_worker
+from deploy.local.fork_server import fork_server_running
 from deploy.local.loopback import NODE_ADDRESS
 from deploy.local.models import SHIPPED, LocalModel, applications, local_models
 from deploy.local.ports import require_free
@@ -128,7 +130,7 @@ def cluster_running(
     import ray
     from ray import serve
 
-    with _stops_ray_late(ray, serve):
+    with fork_server_running(), _stops_ray_late(ray, serve):
         console.print("starting Ray ...")
         _start_ray(
             num_cpus=cpus or max(os.cpu_count() or 1, len(config["applications"])),
@@ -153,7 +155,7 @@ def _start_ray(**options: Any) -> None:
 
     on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
-        with _without_idle_processes():
+        with _without_idle_processes(), _with_forked_workers():
             ray.init(
                 address="local",
                 include_dashboard=False,
@@ -180,6 +182,21 @@ def _without_idle_processes() -> Iterator[None]:
     from ray._private.node import Node
 
     with patch.object(Node, "start_monitor"), patch.object(Node, "start_log_monitor"):
+        yield
+
+
+@contextlib.contextmanager
+def _with_forked_workers() -> Iterator[None]:
+    """A Ray that starts inside the block makes its workers by ``deploy.local.forked_worker``."""
+    from ray._private.node import Node
+
+    start = Node.start_raylet
+
+    def start_raylet(node: Node, *args: Any, **options: Any) -> None:
+        node._ray_params.worker_path = forked_worker.__file__
+        start(node, *args, **options)
+
+    with patch.object(Node, "start_raylet", start_raylet):
         yield
 
 
