@@ -18,9 +18,10 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from unittest.mock import patch
 
 from deploy.local.forked_worker import ADDRESS, STANDARD, become_worker
 
@@ -91,7 +92,7 @@ def _listening(address: str) -> subprocess.Popen[bytes]:
 def main(listener: int) -> None:
     """Fork a worker for each one that asks, until standard input ends."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for workers that have ended
-    import_all(STAGES)
+    import_stages()
     with socket.socket(fileno=listener) as listening:
         start = forked(listening)
     if start is not None:
@@ -99,10 +100,38 @@ def main(listener: int) -> None:
         become_worker(start.arguments)
 
 
-def import_all(names: Sequence[str]) -> None:
-    """Import modules, and leave what they made to no garbage collection: it would write to what is shared."""
-    for name in names:
+def import_stages() -> None:
+    """What the replicas need beside Ray."""
+    for name in STAGES:
         importlib.import_module(name)
+    _share()
+
+
+def import_ray(environment: Mapping[str, str]) -> None:
+    """What all workers need of Ray, in a worker's environment.
+
+    Ray draws a number for each actor's class, from a generator that is seeded by the first draw. Forks must
+    not share it: they name their objects by it.
+    """
+    os.environ.update({**environment, **NO_JOB})
+    import ray.actor
+
+    with patch.object(ray.actor, "ActorClassID", _DrawnByTheSystem):
+        for name in RAY:
+            importlib.import_module(name)
+    _share()
+
+
+class _DrawnByTheSystem:
+    @staticmethod
+    def from_random() -> Any:
+        import ray
+
+        return ray.ActorClassID(os.urandom(ray.ActorClassID.size()))
+
+
+def _share() -> None:
+    """Leave all there is to no garbage collection: a fork's would write to what it shares."""
     gc.collect()
     gc.freeze()
 
@@ -122,8 +151,7 @@ def forked(listener: socket.socket) -> Start | None:
                 if start is None:
                     continue
                 if "ray" not in sys.modules:
-                    os.environ.update({**start.environment, **NO_JOB})
-                    import_all(RAY)
+                    import_ray(start.environment)
                 if not os.fork():
                     return start
                 _answer(connection, start)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from deploy.local import forked_worker
-from deploy.local.fork_server import RAY, STAGES, fork_server_running
+from deploy.local.fork_server import fork_server_running
 from deploy.local.forked_worker import ADDRESS
 
 USAGE = "the following arguments are required: --cluster-id"
@@ -62,22 +62,31 @@ def test_without_a_server_the_process_becomes_the_worker_itself(tmp_path: Path) 
     assert USAGE in ended.stderr
 
 
-def test_what_is_imported_leaves_threads_and_devices_to_the_forks() -> None:
-    """A fork has none of its parent's threads, and cannot use a GPU that its parent has begun to use."""
-    script = f"""
-        import importlib, os, torch
-        def used(*args): raise AssertionError("a device was looked for")
+def test_what_is_imported_leaves_threads_devices_and_random_numbers_to_the_forks() -> None:
+    """A fork has none of its parent's threads, cannot use a GPU that its parent has begun to use, and names
+    its objects as other forks do if its parent had begun to draw.
+    """
+    script = """
+        import os, torch
+        from deploy.local.fork_server import import_ray, import_stages
+
+        def used(*args):
+            raise AssertionError("a device was looked for")
+
         torch.cuda.is_available = torch.cuda.device_count = torch.cuda._lazy_init = used
-        for name in {[*STAGES, *RAY]!r}:
-            importlib.import_module(name)
-        print(len(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") else 1)
+        import_stages()
+        import_ray(os.environ)
+        assert not os.path.isdir("/proc/self/task") or len(os.listdir("/proc/self/task")) == 1
+        import ray
+
+        for _ in range(2):
+            if not os.fork():
+                print(ray.ObjectRef.from_random().hex(), flush=True)
+                os._exit(0)
+            os.wait()
     """
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    found = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert found.stdout.split() == ["1"]
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    found = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    first, second = found.stdout.split()
+    assert first != second
