@@ -127,10 +127,9 @@ def cluster_running(
     require_free(settings.grpc_port, "STACK_GRPC_PORT")
     require_free(settings.http_port, "STACK_HTTP_PORT")
     os.environ.update(RAY_ENVIRONMENT)  # before Ray is imported: it reads these once
-    import ray
-    from ray import serve
+    with fork_server_running(), _stops_ray_late():
+        from ray import serve
 
-    with fork_server_running(), _stops_ray_late(ray, serve):
         console.print("starting Ray ...")
         _start_ray(
             num_cpus=cpus or max(os.cpu_count() or 1, len(config["applications"])),
@@ -187,9 +186,12 @@ def _without_idle_processes() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _with_forked_workers() -> Iterator[None]:
-    """A Ray that starts inside the block makes its workers by ``deploy.local.forked_worker``."""
+    """A Ray that starts inside the block asks the fork server for its workers, if there is one."""
     from ray._private.node import Node
 
+    if forked_worker.ADDRESS not in os.environ:
+        yield
+        return
     start = Node.start_raylet
 
     def start_raylet(node: Node, *args: Any, **options: Any) -> None:
@@ -201,7 +203,10 @@ def _with_forked_workers() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _stops_ray_late(ray: Any, serve: Any) -> Iterator[None]:
+def _stops_ray_late() -> Iterator[None]:
+    import ray
+    from ray import serve
+
     try:
         yield
     finally:

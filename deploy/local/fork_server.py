@@ -3,6 +3,8 @@
 It imports once what the workers of the local stack need. A fork is there at once instead of after three
 seconds, and shares the memory of what was imported, some 300 MiB for a replica, with all the others. The
 server ends when its standard input does, which the stack holds open.
+
+A variable of a Ray runtime environment does not reach what was read before the fork.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ import gc
 import importlib
 import json
 import os
+import resource
+import select
 import selectors
 import signal
 import socket
@@ -23,8 +27,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
-from deploy.local.forked_worker import ADDRESS, STANDARD, become_worker
+from deploy.local.forked_worker import ADDRESS, OUT_OF_MEMORY, STANDARD, become_worker
 
+ROOT = Path(__file__).resolve().parents[2]
 STAGES = (
     "services.telemetry.tracing",
     "services.text_encoder.stage",
@@ -39,19 +44,26 @@ RAY = (
     "ray.serve._private.replica",
     "services.serving.metrics",
 )
-# While it is imported Ray reads its raylet's process from the environment, which is the same for all workers,
-# and a job. With this one a worker may be given any.
+# A process with more threads than one cannot be forked safely.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+# While it is imported Ray reads two variables: its raylet's process, which all workers have in common, and
+# the worker's job. This one stands for none yet, so that a fork can be given any.
 NO_JOB = {"RAY_JOB_ID": "ffffffff"}
 BACKLOG = 128
-SECONDS = 10.0  # for a worker's message
+SECONDS = 2.0  # for a worker's message
 
 
 class Start(NamedTuple):
-    """How a worker is to be started. files: its standard input, output and errors, open here."""
+    """How a worker is to be started. files: its standard input, output and errors, open here.
+
+    open_files: its limit. out_of_memory: as Linux has it in ``oom_score_adj``.
+    """
 
     arguments: list[str]
     environment: dict[str, str]
     folder: str
+    open_files: int
+    out_of_memory: str
     files: Sequence[int]
 
 
@@ -67,11 +79,10 @@ def fork_server_running() -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="workers-") as folder:
         address = str(Path(folder) / "socket")
         with _listening(address) as server:
-            os.environ[ADDRESS] = address
             try:
-                yield
+                with patch.dict(os.environ, {ADDRESS: address}):
+                    yield
             finally:
-                del os.environ[ADDRESS]
                 server.kill()
 
 
@@ -81,11 +92,13 @@ def _listening(address: str) -> subprocess.Popen[bytes]:
         listener.bind(address)
         listener.listen(BACKLOG)
         number = listener.fileno()
-        command = [sys.executable, "-m", "deploy.local.fork_server", str(number)]
-        # One thread, as Ray's own workers have: a process with more cannot be forked safely.
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         return subprocess.Popen(
-            command, env=environment, stdin=subprocess.PIPE, pass_fds=[number], start_new_session=True
+            [sys.executable, "-m", "deploy.local.fork_server", str(number)],
+            cwd=ROOT,
+            env={**os.environ, **ONE_THREAD},
+            stdin=subprocess.PIPE,
+            pass_fds=[number],
+            start_new_session=True,
         )
 
 
@@ -104,14 +117,15 @@ def import_stages() -> None:
     """What the replicas need beside Ray."""
     for name in STAGES:
         importlib.import_module(name)
+    assert "ray" not in sys.modules, "Ray is imported in the environment of a worker"
     _share()
 
 
 def import_ray(environment: Mapping[str, str]) -> None:
     """What all workers need of Ray, in a worker's environment.
 
-    Ray draws a number for each actor's class, from a generator that is seeded by the first draw. Forks must
-    not share it: they name their objects by it.
+    Ray draws a number for each actor's class, which seeds its generator of ids. Forks must not share it: two
+    that begin at once would give their first objects the same name, and one would die.
     """
     os.environ.update({**environment, **NO_JOB})
     import ray.actor
@@ -131,7 +145,7 @@ class _DrawnByTheSystem:
 
 
 def _share() -> None:
-    """Leave all there is to no garbage collection: a fork's would write to what it shares."""
+    """Keep what there is out of garbage collections, which would write to pages that forks share."""
     gc.collect()
     gc.freeze()
 
@@ -152,7 +166,7 @@ def forked(listener: socket.socket) -> Start | None:
                     continue
                 if "ray" not in sys.modules:
                     import_ray(start.environment)
-                if not os.fork():
+                if _waits(connection) and not os.fork():
                     return start
                 _answer(connection, start)
     return None
@@ -168,6 +182,9 @@ def take_over(start: Start) -> None:
     os.environ.clear()
     os.environ.update(start.environment)
     os.chdir(start.folder)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (start.open_files, most))
+    OUT_OF_MEMORY.write_text(start.out_of_memory)
 
 
 def _asked(connection: socket.socket) -> Start | None:
@@ -181,6 +198,13 @@ def _asked(connection: socket.socket) -> Start | None:
     except (OSError, ValueError, TypeError):
         _close(files)
         return None
+
+
+def _waits(connection: socket.socket) -> bool:
+    """Whether the process is still there: Ray ends one that takes too long, and starts another."""
+    poll = select.poll()
+    poll.register(connection, 0)  # tells only that the other side has closed it
+    return not poll.poll(0)
 
 
 def _answer(connection: socket.socket, start: Start) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import runpy
 import socket
 import sys
@@ -14,8 +15,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 ADDRESS = "WORKER_FORK_SERVER"  # the environment variable with the path of its socket
-SECONDS = 120.0  # a busy machine's server may still be importing
+SECONDS = 50.0  # until it has imported all; after 60 Ray starts another worker
 STANDARD = (0, 1, 2)  # input, output and errors
+OUT_OF_MEMORY = Path("/proc/self/oom_score_adj")  # Ray lets its workers be killed first
 
 
 def main() -> None:
@@ -25,9 +27,15 @@ def main() -> None:
 
 
 def handed_over(address: str) -> bool:
-    """Whether a fork has begun with this process's arguments, environment, folder and standard files."""
-    start = {"arguments": sys.argv[1:], "environment": dict(os.environ), "folder": os.getcwd()}
+    """Whether a fork has begun with all that this process has of Ray."""
     try:
+        start = {
+            "arguments": sys.argv[1:],
+            "environment": dict(os.environ),
+            "folder": os.getcwd(),
+            "open_files": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+            "out_of_memory": OUT_OF_MEMORY.read_text(),
+        }
         with socket.socket(socket.AF_UNIX) as server:
             server.settimeout(SECONDS)
             server.connect(address)

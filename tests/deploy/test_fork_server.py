@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 from deploy.local import forked_worker
-from deploy.local.fork_server import fork_server_running
+from deploy.local.fork_server import ONE_THREAD, fork_server_running
 from deploy.local.forked_worker import ADDRESS
 
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="no forks elsewhere")
 USAGE = "the following arguments are required: --cluster-id"
 
 
-def worker(folder: Path, address: str) -> subprocess.CompletedProcess[str]:
+def worker(address: str) -> subprocess.CompletedProcess[str]:
     """What Ray starts for a worker, without its arguments. A fork of it ends before its errors do."""
-    environment = {**os.environ, ADDRESS: address, "COLUMNS": "400"}
+    environment = {**os.environ, ADDRESS: address}
     command = [sys.executable, forked_worker.__file__]
-    return subprocess.run(
-        command, env=environment, cwd=folder, capture_output=True, text=True, timeout=120, check=False
-    )
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+
+def python(script: str, **options: Any) -> str:
+    """What a script prints, in a process of its own."""
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    return subprocess.run(command, capture_output=True, text=True, check=True, **options).stdout
 
 
 @pytest.fixture(scope="module")
@@ -35,31 +46,81 @@ def address() -> Iterator[str]:
     assert ADDRESS not in os.environ
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="no forks elsewhere")
-def test_a_fork_becomes_the_worker_and_the_process_that_asked_ends(address: str, tmp_path: Path) -> None:
+@LINUX
+def test_a_fork_becomes_the_worker_and_the_process_that_asked_ends(address: str) -> None:
     for _ in range(2):
-        ended = worker(tmp_path, address)
+        ended = worker(address)
         assert ended.returncode == 0
         assert USAGE in ended.stderr
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="no forks elsewhere")
-def test_what_is_no_worker_does_not_end_the_server(address: str, tmp_path: Path) -> None:
-    messages = (b"", b"\0", b"\0no JSON", b'\0{"arguments": []}')
-    for message in messages:
+@LINUX
+def test_what_is_no_worker_does_not_end_the_server(address: str) -> None:
+    for message in (b"", b"\0", b"\0no JSON", b'\0{"arguments": []}'):
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(60)
             connection.connect(address)
             connection.sendall(message)
             connection.shutdown(socket.SHUT_WR)
             assert connection.recv(1) == b""
-    assert worker(tmp_path, address).returncode == 0
+    assert worker(address).returncode == 0
 
 
 def test_without_a_server_the_process_becomes_the_worker_itself(tmp_path: Path) -> None:
-    ended = worker(tmp_path, str(tmp_path / "nothing"))
+    ended = worker(str(tmp_path / "nothing"))
     assert ended.returncode == 2
     assert USAGE in ended.stderr
+
+
+@LINUX
+def test_a_worker_whose_server_dies_meanwhile_becomes_the_worker_itself() -> None:
+    with fork_server_running():
+        (server,) = psutil.Process().children()[-1:]
+        server.suspend()
+        threading.Timer(1.0, server.kill).start()
+        assert worker(os.environ[ADDRESS]).returncode == 2
+
+
+@LINUX
+def test_the_server_ends_when_the_stack_is_killed() -> None:
+    script = """
+        import os, psutil, signal
+        from deploy.local.fork_server import fork_server_running
+
+        with fork_server_running():
+            print(psutil.Process().children()[0].pid, flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    killed = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    with contextlib.suppress(psutil.NoSuchProcess):
+        psutil.Process(int(killed.stdout)).wait(60)
+
+
+@LINUX
+def test_a_fork_has_all_that_ray_gave_the_process_which_asked(tmp_path: Path) -> None:
+    script = f"""
+        import json, os, resource, signal
+        from deploy.local.fork_server import Start, take_over
+
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        errors = os.open({str(tmp_path / "errors")!r}, os.O_WRONLY | os.O_CREAT)
+        start = Start([], {{"ONLY": "this"}}, {str(tmp_path)!r}, 123, "777", [os.dup(0), os.dup(1), errors])
+        if not os.fork():
+            take_over(start)
+            os.write(2, b"told")
+            print(json.dumps([
+                dict(os.environ), os.getcwd(), os.getsid(0) == os.getpid(),
+                resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+                open("/proc/self/oom_score_adj").read().strip(),
+                signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL,
+            ]), flush=True)
+            os._exit(0)
+    """
+    found = json.loads(python(script))
+    assert found == [{"ONLY": "this"}, str(tmp_path), True, 123, "777", True]
+    assert (tmp_path / "errors").read_text() == "told"
 
 
 def test_what_is_imported_leaves_threads_devices_and_random_numbers_to_the_forks() -> None:
@@ -85,8 +146,5 @@ def test_what_is_imported_leaves_threads_devices_and_random_numbers_to_the_forks
                 os._exit(0)
             os.wait()
     """
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", textwrap.dedent(script)]
-    found = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    first, second = found.stdout.split()
+    first, second = python(script, env={**os.environ, **ONE_THREAD}).split()
     assert first != second
