@@ -66,6 +66,25 @@ def test_what_is_no_worker_does_not_end_the_server(address: str) -> None:
     assert worker(address).returncode == 0
 
 
+@LINUX
+def test_a_process_that_has_gone_gets_no_fork(address: str, tmp_path: Path) -> None:
+    start = {
+        "arguments": [],
+        "environment": dict(os.environ),
+        "folder": str(tmp_path),
+        "open_files": 1024,
+        "out_of_memory": "1000",
+    }
+    errors, of_worker = os.pipe()
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(address)
+        socket.send_fds(connection, [b"\0"], [of_worker] * 3)
+        connection.sendall(json.dumps(start).encode())
+    os.close(of_worker)
+    with open(errors) as told:
+        assert told.read() == ""
+
+
 def test_without_a_server_the_process_becomes_the_worker_itself(tmp_path: Path) -> None:
     ended = worker(str(tmp_path / "nothing"))
     assert ended.returncode == 2
