@@ -28,8 +28,8 @@ from typing import Any, NamedTuple
 from unittest.mock import patch
 
 from deploy.local.forked_worker import ADDRESS, OUT_OF_MEMORY, STANDARD, become_worker
+from services.bundles.bundle import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 STAGES = (
     "services.telemetry.tracing",
     "services.text_encoder.stage",

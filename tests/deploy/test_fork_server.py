@@ -93,8 +93,9 @@ def test_without_a_server_the_process_becomes_the_worker_itself(tmp_path: Path) 
 
 @LINUX
 def test_a_worker_whose_server_dies_meanwhile_becomes_the_worker_itself() -> None:
+    before = set(psutil.Process().children())
     with fork_server_running():
-        (server,) = psutil.Process().children()[-1:]
+        (server,) = set(psutil.Process().children()) - before
         server.suspend()
         threading.Timer(1.0, server.kill).start()
         assert worker(os.environ[ADDRESS]).returncode == 2
